@@ -1,0 +1,75 @@
+# A fresh clone needs Python 3.11 or newer and make. `make serve` starts a server, `make test` runs the tests.
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+CORPUS ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test test-long check bench fmt docs lock clean
+
+help:
+	@echo "make install    create $(VENV) with tympan and what it needs"
+	@echo "make serve      install, fetch the default model, serve on http://127.0.0.1:8000"
+	@echo "make test       install what the tests need and run them"
+	@echo "make test-long  the tests that take minutes"
+	@echo "make check      formatting, lint, types, architecture, docs, tests"
+	@echo "make fmt        format the code and mend what can be mended"
+	@echo "make bench      measure; CORPUS=<folder> names the recordings, ARGS=... goes through"
+	@echo "make docs       write the generated parts of the documentation"
+	@echo "make lock       write requirements/*.txt anew from pyproject.toml and requirements/*.in"
+
+# Stamps make a second call quick: nothing is installed again until a lock or the project file changes.
+$(VENV)/.installed: scripts/install.sh requirements/runtime.txt pyproject.toml
+	@sh scripts/install.sh $(VENV) runtime
+
+$(VENV)/.installed-dev: scripts/install.sh requirements/dev.txt requirements/samples.txt $(VENV)/.installed
+	@sh scripts/install.sh $(VENV) dev
+
+install: $(VENV)/.installed
+	@echo "tympan: installed; run $(BIN)/tympan --help"
+
+serve: $(VENV)/.installed
+	@exec $(BIN)/tympan serve $(ARGS)
+
+test: $(VENV)/.installed-dev
+	@echo "tympan: running the tests"
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed-dev
+	@echo "tympan: running the long tests"
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+check: $(VENV)/.installed-dev
+	@echo "tympan: format";       $(BIN)/ruff format --check .
+	@echo "tympan: lint";         $(BIN)/ruff check .
+	@echo "tympan: types";        $(BIN)/mypy
+	@echo "tympan: architecture"; $(BIN)/lint-imports
+	@echo "tympan: tests, with architecture and docs in step"
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+fmt: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	@test -n "$(CORPUS)" || { echo "tympan: name the recordings: make bench CORPUS=<folder>" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks "$(CORPUS)" $(ARGS)
+
+docs: $(VENV)/.installed-dev
+	@TYMPAN_WRITE_DOCS=1 $(BIN)/python -m pytest tests/docs -q
+
+lock: $(VENV)/.installed-dev
+	@echo "tympan: writing requirements/*.txt"
+	@$(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
+	@$(LOCK) pyproject.toml requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	@$(LOCK) --no-deps requirements/samples.in -o requirements/samples.txt
+	@for extra in cuda whispercpp cluster; do \
+		$(LOCK) pyproject.toml --extra $$extra -c requirements/runtime.txt -o requirements/$$extra.txt || exit 1; \
+	done
+
+clean:
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@echo "tympan: removed $(VENV) and caches; models and results are kept"

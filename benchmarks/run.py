@@ -1,0 +1,137 @@
+"""Runs the benchmarks: ``python -m benchmarks.run COMMAND... --corpus DIR`` from the repository root.
+
+Finished steps are kept in the work folder, so a broken-off run goes on where it stopped. Results go to
+``docs/benchmarks/results`` as JSON, and ``render`` makes the pages of them.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import accuracy, longform, memory, nonspeech, short
+from benchmarks.contenders import REPOSITORY, BenchmarkError
+from benchmarks.render import render
+from benchmarks.scoring import SetError
+from benchmarks.setup import Setup
+from benchmarks.store import OutOfTimeError, say
+
+COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
+    "ready": lambda setup, _: memory.ready(setup),
+    "short": lambda setup, a: short.run(setup, _short_plan(a)),
+    "longform": lambda setup, a: longform.run(setup, beams=_beams(a), pairs=_pairs(a)),
+    "accuracy": lambda setup, a: accuracy.english(setup, _beams(a)),
+    "languages": lambda setup, a: accuracy.languages(setup, dict(a.full_context_env), _beams(a)),
+    "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
+    "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
+}
+"""Sub-benchmarks in the order ``all`` runs them."""
+
+
+_NAMES = (*COMMANDS, "all", "render")
+
+
+def _beams(arguments: argparse.Namespace) -> tuple[int, ...]:
+    return (1,) if arguments.quick else tuple(arguments.beams)
+
+
+def _pairs(arguments: argparse.Namespace) -> int:
+    return 1 if arguments.quick else int(arguments.pairs)
+
+
+def _short_plan(arguments: argparse.Namespace) -> short.Plan:
+    if arguments.quick:
+        return short.Plan(clips=4, concurrency=(2,), beams=(1,), pairs=1)
+    return short.Plan(concurrency=tuple(arguments.concurrency), beams=_beams(arguments), pairs=_pairs(arguments))
+
+
+def _nonspeech_plan(arguments: argparse.Namespace) -> nonspeech.Plan:
+    return nonspeech.Plan(14, 4, 1) if arguments.quick else nonspeech.Plan(arguments.synthesised, arguments.subset)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    out = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
+    out.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(_NAMES) + "; all if none is named")
+    out.add_argument("--corpus", type=Path, help="folder with the reference sets")
+    out.add_argument("--model", default="base", help="Tympan's name of the model (default: base)")
+    out.add_argument("--model-dir", default="", help="the same model's files, for faster-whisper (default: ask Tympan)")
+    out.add_argument("--extra-env", type=_assignment, action="append", default=[], metavar="NAME=VALUE",
+                     help="another setting for every Tympan process; repeatable")  # fmt: skip
+    out.add_argument("--full-context-env", type=_assignment, nargs="+", default=[("TYMPAN_SPLICE", "off")],
+                     metavar="NAME=VALUE", help="languages: settings that decode with the full context")  # fmt: skip
+    out.add_argument("--fake-env", type=_assignment, nargs="+", default=[("TYMPAN_ENGINE", "fake")],
+                     metavar="NAME=VALUE", help="memory: settings that choose the fake engine")  # fmt: skip
+    out.add_argument("--beams", type=int, nargs="+", default=[1, 5])
+    out.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32], help="short: users at a time")
+    out.add_argument("--pairs", type=int, default=3, help="short, longform: timed turns of each contender")
+    out.add_argument("--synthesised", type=int, default=504, help="nonspeech: sounds drawn")
+    out.add_argument("--subset", type=int, default=112, help="nonspeech: how many of them the slower settings hear")
+    out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
+    out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
+    out.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "results")
+    out.add_argument("--fresh", action="store_true", help="forget finished steps")
+    out.add_argument("--quick", action="store_true", help="smoke run; its results go to the work folder")
+    return out
+
+
+def _setup(arguments: argparse.Namespace) -> Setup:
+    work = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    return Setup(
+        corpus=arguments.corpus,
+        model=arguments.model,
+        given_model_dir=arguments.model_dir,
+        work=work,
+        # A smoke run must never overwrite published figures.
+        results=work / "quick" if arguments.quick else arguments.results,
+        extra=dict(arguments.extra_env),
+        quick=arguments.quick,
+        fresh=arguments.fresh,
+        limit_s=60.0 * arguments.limit_minutes,
+    )
+
+
+def _chosen(commands: Sequence[str]) -> list[str]:
+    return list(COMMANDS) if not commands or "all" in commands else [name for name in commands if name in COMMANDS]
+
+
+def _run(setup: Setup, arguments: argparse.Namespace) -> int:
+    failed = 0
+    for name in _chosen(arguments.commands):
+        say(f"{name} ...")
+        try:
+            COMMANDS[name](setup, arguments)
+        except (BenchmarkError, OutOfTimeError, SetError) as error:
+            # One part's failure must not cost the figures of the others; the exit code tells.
+            say(f"{name}: {error}")
+            failed += 1
+    render(setup.results, setup.results.parent)
+    return 1 if failed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the arguments name; return 1 when a part has no result, 2 when the arguments are wrong."""
+    arguments = parser().parse_args(argv)
+    unknown = set(arguments.commands) - set(_NAMES)
+    if unknown:
+        say(f"There is no benchmark {', '.join(sorted(unknown))}. Choose among: {', '.join(_NAMES)}.")
+        return 2
+    if arguments.commands == ["render"]:
+        render(arguments.results, arguments.results.parent)
+        return 0
+    if arguments.corpus is None:
+        say("Give the folder with the reference sets: --corpus DIR (make bench CORPUS=DIR).")
+        return 2
+    return _run(_setup(arguments), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

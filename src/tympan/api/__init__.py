@@ -1,0 +1,1 @@
+"""The HTTP surface: wire shapes, admission and error statuses over the pipeline."""

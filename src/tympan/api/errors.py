@@ -1,0 +1,146 @@
+"""The one table from error codes to HTTP statuses, and OpenAI's error envelope."""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tympan import telemetry
+from tympan.errors import InvalidRequest, NotFound, TympanError
+
+STATUS = MappingProxyType(
+    {
+        "invalid_request": 400,
+        "unsupported_option": 400,
+        "unsupported_language": 400,
+        "unsupported_media": 400,
+        "empty_audio": 400,
+        "no_audio_stream": 400,
+        "corrupt_media": 400,
+        "media_crash": 400,
+        "media_timeout": 400,
+        "model_not_found": 404,
+        "not_found": 404,
+        "method_not_allowed": 405,
+        "request_timeout": 408,
+        "too_large": 413,
+        "too_long": 413,
+        "cancelled": 499,
+        "internal_error": 500,
+        "config_error": 500,
+        "engine_failed": 500,
+        "model_error": 503,
+        "model_unavailable": 503,
+        "model_unpinned": 503,
+        "model_digest_mismatch": 503,
+        "overloaded": 503,
+        "unavailable": 503,
+        "decoder_unavailable": 503,
+        "engine_out_of_memory": 503,
+        "engine_device_lost": 503,
+        "engine_hang": 503,
+        "insufficient_storage": 507,
+    }
+)
+"""Error code to HTTP status; 499 means that the caller had gone and is only seen in logs and metrics."""
+
+_DEFAULT_RETRY_S = 2.0
+_RETRY_STATUSES = (429, 503)
+_SERVER_ERROR = 500
+_LINGER_S = 1.0
+_LINGER_BYTES = 1 << 20
+
+
+class MethodNotAllowed(InvalidRequest):
+    """This path does not answer that method."""
+
+    code = "method_not_allowed"
+
+
+class ErrorResponse(Response):
+    """OpenAI's error envelope.
+
+    A body that the caller is still sending is taken and dropped for a moment after the answer, because closing at once
+    would make the network drop the answer as well; then the connection ends.
+    """
+
+    media_type = "application/json"
+
+    def __init__(self, error: TympanError, headers: Mapping[str, str] | None = None) -> None:
+        """Build the answer to ``error``; ``headers`` are added to those it needs itself."""
+        self.code = error.code
+        status = STATUS[error.code]
+        super().__init__(_envelope(error, status), status, {**_retry_after(error, status), **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, then let the caller finish or hang up."""
+        telemetry.ERROR_CODES.labels(self.code).inc()
+        state = scope.get("state", {})
+        if scope["method"] in ("GET", "HEAD") or state.get("body_complete"):
+            await super().__call__(scope, receive, send)
+            return
+        self.headers["connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await _linger(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def on_error(_request: Request, error: Exception) -> Response:
+    """Answer a typed error."""
+    return ErrorResponse(error if isinstance(error, TympanError) else TympanError())
+
+
+def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer the framework's own refusals (no such path, wrong method) like any other error."""
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (400, None)
+    if status == STATUS["not_found"]:
+        typed: TympanError = NotFound(
+            f"There is no {_quote(request.url.path)} here.", remedy="The routes are listed in /openapi.json."
+        )
+    elif status == STATUS["method_not_allowed"]:
+        allowed = (headers or {}).get("Allow", "another method")
+        typed = MethodNotAllowed(
+            f"{_quote(request.url.path)} does not answer {_quote(request.method)}.", remedy=f"Use {allowed}."
+        )
+    else:
+        typed = InvalidRequest()
+    return ErrorResponse(typed, headers)
+
+
+def retry_after_s(error: TympanError) -> int:
+    """Return whole seconds, at least one, after which the call is worth repeating."""
+    return max(1, math.ceil(error.retry_after_s if error.retry_after_s is not None else _DEFAULT_RETRY_S))
+
+
+def _envelope(error: TympanError, status: int) -> bytes:
+    kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
+    body = {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _retry_after(error: TympanError, status: int) -> dict[str, str]:
+    return {"retry-after": str(retry_after_s(error))} if status in _RETRY_STATUSES else {}
+
+
+def _quote(text: str) -> str:
+    return repr(text[:80])
+
+
+async def _linger(receive: Receive) -> None:
+    taken = 0
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            while taken < _LINGER_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

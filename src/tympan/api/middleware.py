@@ -1,0 +1,94 @@
+"""What every HTTP exchange gets: a request id, a time, a log line, a count, and a typed answer to the unexpected."""
+
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tympan import telemetry
+from tympan.api.errors import ErrorResponse
+from tympan.errors import TympanError
+
+_LOG = telemetry.get_logger(__name__)
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_QUIET_ROUTES = ("/livez", "/readyz", "/health", "/metrics")
+_UNMATCHED = "(none)"
+
+
+class Exchange:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one exchange; other protocols pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Recorder(scope, receive, send)
+        token = telemetry.request_id.set(exchange.request_id)
+        try:
+            await self._guarded(scope, exchange)
+        finally:
+            exchange.record()
+            telemetry.request_id.reset(token)
+
+    async def _guarded(self, scope: Scope, exchange: "_Recorder") -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            _LOG.error("unexpected_error", **telemetry.crash_report(error))
+            if exchange.status is not None:
+                raise
+            answer = TympanError(
+                "Something went wrong inside Tympan.", remedy=f"Report it with the request id {exchange.request_id}."
+            )
+            await ErrorResponse(answer)(scope, exchange.receive, exchange.send)
+
+
+class _Recorder:
+    """Watches the messages of one exchange."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if _ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        self.status: int | None = None
+        self._scope, self._receive, self._send = scope, receive, send
+        self._started = time.perf_counter()
+        self._state: dict[str, Any] = scope.setdefault("state", {})
+        self._state["request_id"] = self.request_id
+
+    async def receive(self) -> Message:
+        """Pass a message in, and note when the body is complete."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._state["body_complete"] = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message out, with our headers on the first."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers["openai-processing-ms"] = str(round(self._elapsed_ms))
+            headers["x-content-type-options"] = "nosniff"
+            headers["cache-control"] = "no-store"
+        await self._send(message)
+
+    def record(self) -> None:
+        """Count and log the exchange under its route's pattern, never its path."""
+        route = getattr(self._scope.get("route"), "path", _UNMATCHED)
+        status = self.status or 0
+        telemetry.HTTP_RESPONSES.labels(route, str(status)).inc()
+        log = _LOG.debug if route in _QUIET_ROUTES else _LOG.info
+        log("request", method=self._scope["method"], route=route, status=status, duration_ms=round(self._elapsed_ms, 1))
+
+    @property
+    def _elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._started) * 1000

@@ -1,0 +1,129 @@
+"""``/livez``, ``/readyz``, ``/health``, ``/metrics``: how the server is. None of them waits for the pipeline."""
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tympan import telemetry
+from tympan.api.admission import DISK_RESERVE_BYTES
+from tympan.api.deps import Services, services_of
+from tympan.errors import Unavailable
+
+router = APIRouter()
+
+_PROC = Path("/proc")
+_PAGE_BYTES = resource.getpagesize()
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Answer while the process is alive and its event loop turns."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> dict[str, str]:
+    """Answer 200 while transcription requests are taken. Raises ``Unavailable`` while starting or stopping."""
+    services = services_of(request)
+    if services.house.draining:
+        raise Unavailable("The server is stopping.", retry_after_s=5.0)
+    services.backend.require()
+    return {"status": "ready"}
+
+
+@router.get("/health")
+async def health(request: Request) -> JSONResponse:
+    """Describe the server: 200 when it works (healthy, degraded), 503 when not (loading, unhealthy)."""
+    services = services_of(request)
+    status = _status(services)
+    return JSONResponse(_report(services, status), 200 if status in ("healthy", "degraded") else 503)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Return all metrics in Prometheus' text format."""
+    services = services_of(request)
+    transcriber = services.backend.transcriber
+    if transcriber is not None:
+        telemetry.record_queue(transcriber.stats())
+    telemetry.READY.set(services.backend.ready and not services.house.draining)
+    return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_MEDIA_TYPE)
+
+
+def _status(services: Services) -> str:
+    if services.backend.loading:
+        return "loading"
+    if not services.backend.ready:
+        return "unhealthy"
+    house = services.house
+    return "degraded" if house.draining or house.full or _disk_low(services) else "healthy"
+
+
+def _report(services: Services, status: str) -> dict[str, Any]:
+    house, backend = services.house, services.backend
+    return {
+        "status": status,
+        "model_loaded": backend.ready,
+        "model": backend.card.id if backend.card else None,
+        "accepting_requests": status == "healthy",
+        "queued_requests": house.count,
+        "avg_latency_ms": round(house.mean_stay_s * 1000, 1),
+        "memory_used_mb": round(memory_used_bytes() / 1e6, 1),
+        "version": services.version,
+        "components": {
+            "engine": _engine(services),
+            "requests": {"in_house": house.count, "capacity": house.capacity, "draining": house.draining},
+            "storage": {"ok": not _disk_low(services), "free_mb": house.disk_free_bytes // 1_000_000},
+        },
+    }
+
+
+def _engine(services: Services) -> dict[str, Any]:
+    transcriber = services.backend.transcriber
+    info = transcriber.info if transcriber else None
+    if transcriber is None or info is None:
+        return {"ready": False}
+    return {
+        "ready": transcriber.ready,
+        "runtime": info.engine,
+        "device": info.device,
+        "compute_type": info.compute_type,
+        "queued_windows": sum(transcriber.stats().queued_windows.values()),
+    }
+
+
+def _disk_low(services: Services) -> bool:
+    return services.house.disk_free_bytes < DISK_RESERVE_BYTES
+
+
+def memory_used_bytes() -> int:
+    """Return the resident memory of this process and its children; of this process at its peak without ``/proc``."""
+    if not (_PROC / "self" / "statm").exists():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return sum(_resident_bytes(pid) for pid in ("self", *_children("self")))
+
+
+def _children(pid: str) -> list[str]:
+    found: list[str] = []
+    for task in (_PROC / pid / "task").glob("*/children"):
+        for child in _read(task).split():
+            found += [child, *_children(child)]
+    return found
+
+
+def _resident_bytes(pid: str) -> int:
+    columns = _read(_PROC / pid / "statm").split()
+    return int(columns[1]) * _PAGE_BYTES if columns else 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process or thread has ended since
+        return ""

@@ -1,0 +1,94 @@
+"""Blocking work away from the event loop: threads of our own, a bound, a deadline, and an eye on the caller."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from tympan.errors import Cancelled, RequestTimeout
+from tympan.pipeline import RequestContext
+
+Result = TypeVar("Result")
+
+_DISK_THREADS = 4
+
+
+class Runner:
+    """Two pools: one for pipelines, one for short disk writes, so that neither keeps the other waiting."""
+
+    def __init__(self, max_concurrent: int) -> None:
+        """Allow ``max_concurrent`` pipelines at the same time; the bound on those that wait is the house's."""
+        self._pipelines = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pipeline")
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk")
+
+    async def run(
+        self,
+        work: Callable[[], Result],
+        context: RequestContext,
+        receive: Receive,
+        cleanup: Callable[[], None],
+    ) -> Result:
+        """Return what ``work`` returns, and call ``cleanup`` when it has really ended, which may be later.
+
+        Raises what ``work`` raises, ``RequestTimeout`` at the context's deadline, and ``Cancelled`` when the caller
+        hangs up; in both cases the context is cancelled and the thread ends soon after.
+        """
+        future = self._submit(work, cleanup)
+        answer = asyncio.wrap_future(future)
+        answer.add_done_callback(_retrieve)
+        departure = asyncio.create_task(_departure(receive))
+        try:
+            either: set[asyncio.Future[Any]] = {answer, departure}
+            await asyncio.wait(either, timeout=_left_s(context), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise Cancelled if departure.done() else RequestTimeout(remedy="Send shorter audio, or try again later.")
+        finally:
+            if not answer.done():
+                context.cancel.set()
+                answer.cancel()
+            departure.cancel()
+
+    async def to_disk(self, write: Callable[[], None]) -> None:
+        """Do one short disk operation in a thread. Raises what it raises."""
+        await asyncio.get_running_loop().run_in_executor(self._disk, write)
+
+    def close(self) -> None:
+        """Take no more work and drop what has not started; running work is left to end by itself."""
+        self._pipelines.shutdown(wait=False, cancel_futures=True)
+        self._disk.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, work: Callable[[], Result], cleanup: Callable[[], None]) -> Future[Result]:
+        def run_and_clean() -> Result:
+            try:
+                return work()
+            finally:
+                cleanup()
+
+        try:
+            future = self._pipelines.submit(contextvars.copy_context().run, run_and_clean)
+        except BaseException:
+            cleanup()
+            raise
+        future.add_done_callback(lambda done: cleanup() if done.cancelled() else None)
+        return future
+
+
+async def _departure(receive: Receive) -> None:
+    """Return when the caller has hung up; the body has been read by now."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _left_s(context: RequestContext) -> float | None:
+    return None if context.deadline is None else max(0.0, context.deadline - time.monotonic())
+
+
+def _retrieve(answer: "asyncio.Future[Result]") -> None:
+    """Take the error of an abandoned answer, so that the loop does not report it as lost."""
+    if not answer.cancelled():
+        answer.exception()

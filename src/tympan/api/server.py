@@ -1,0 +1,125 @@
+"""The life of a listening server: start, drain on the first signal, leave at once on the second."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from tympan import telemetry
+from tympan.api.admission import House
+from tympan.api.deps import Services
+from tympan.api.protocol import DeadlineProtocol
+from tympan.errors import ConfigError
+
+_LOG = telemetry.get_logger(__name__)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL_S = 0.05
+_LAST_ANSWERS_S = 2
+_KEEP_ALIVE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, and how long running requests may take to finish, in seconds."""
+
+    host: str
+    port: int
+    drain_s: float = 30.0
+
+
+class HttpServer(uvicorn.Server):
+    """A uvicorn server that drains: refuses what is new, finishes what is running, then ends."""
+
+    def __init__(self, app: FastAPI, services: Services, address: Address, on_force: Callable[[], None]) -> None:
+        """Prepare to serve ``app``; ``on_force`` is called in the signal handler when a second signal comes."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=address.host,
+                port=address.port,
+                http=DeadlineProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            )
+        )
+        self._house: House = services.house
+        self._address, self._on_force = address, on_force
+        self._stop_asked = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """Where the server listens; valid once ``started``."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+        return f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        """Begin to drain; may be called from any thread and from signal handlers."""
+        self._house.draining = True
+        self._stop_asked.set()
+
+    async def main_loop(self) -> None:
+        """Serve until asked to stop, then until the last request is answered or its time is up."""
+        ticks = asyncio.create_task(super().main_loop())
+        while not self._stop_asked.is_set() and not ticks.done():  # noqa: ASYNC110 (a signal handler sets it)
+            await asyncio.sleep(_POLL_S)
+        await self._drain()
+        self.should_exit = True
+        await ticks
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the stop signals while serving, and give them back afterwards; the exit code is ours to choose."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def _drain(self) -> None:
+        self._house.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._address.drain_s
+        _LOG.info("draining", requests=self._house.count, drain_s=self._address.drain_s)
+        while self._house.count and loop.time() < deadline:  # noqa: ASYNC110 (threads change it)
+            await asyncio.sleep(_POLL_S)
+        if self._house.count:
+            _LOG.warning("drain_time_is_up", requests=self._house.count)
+            self._house.evict()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stop_asked.is_set():
+            self._on_force()
+        self.stop()
+
+
+def check_free(address: Address) -> None:
+    """Raise ``ConfigError`` when nothing can listen on the address; say what to do about it."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot listen on {address.host}:{address.port}: {error.strerror}.",
+            remedy="Choose another HOST or PORT, or stop the program that listens there.",
+        ) from error

@@ -1,0 +1,157 @@
+"""``POST /v1/audio/transcriptions`` and ``/translations``: from a multipart body to an answer."""
+
+import shutil
+import time
+import uuid
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tympan import telemetry
+from tympan.api import uploads
+from tympan.api.admission import Place
+from tympan.api.deps import DEFAULT_MODEL_ALIAS, ModelCard, Services, Transcriber, services_of
+from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
+from tympan.domain import Task, Transcript
+from tympan.errors import Cancelled, ModelNotFound, TympanError, Unavailable
+from tympan.formats import MEDIA_TYPES, media_type, render
+from tympan.pipeline import RequestContext
+
+router = APIRouter()
+
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {p.name: {**p.schema, "description": p.description} for p in PARAMETERS},
+            }
+        }
+    },
+}
+_OPENAPI: dict[str, Any] = {
+    "requestBody": _REQUEST_BODY,
+    "responses": {
+        "200": {
+            "description": "The transcript, in the format asked for.",
+            "content": {kind.split(";")[0]: {} for kind in MEDIA_TYPES.values()},
+        }
+    },
+}
+
+
+@router.post("/v1/audio/transcriptions", openapi_extra=_OPENAPI, response_class=Response)
+async def transcribe(request: Request) -> Response:
+    """Return the text of an audio file in the language spoken."""
+    return await _Visit(request, Task.TRANSCRIBE).answer()
+
+
+@router.post("/v1/audio/translations", openapi_extra=_OPENAPI, response_class=Response)
+async def translate(request: Request) -> Response:
+    """Return the text of an audio file in English."""
+    return await _Visit(request, Task.TRANSLATE).answer()
+
+
+@dataclass(slots=True)
+class _Stay:
+    """What a request holds while it is in the house: its place and its folder. Given up once, by whoever ends last."""
+
+    place: Place
+    folder: Path
+
+    def end(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.place.leave()
+
+
+class _Visit:
+    """One request on its way through the house."""
+
+    def __init__(self, request: Request, task: Task) -> None:
+        self._request, self._task = request, task
+        self._services: Services = services_of(request)
+        self._started = time.monotonic()
+        self._language: str | None = None
+
+    async def answer(self) -> Response:
+        """Let the request in, keep its upload, run the pipeline, and render the result."""
+        try:
+            asked, transcript = await self._serve()
+        except TympanError as error:
+            if not isinstance(error, Cancelled):
+                telemetry.record_failure(self._model_label, self._language)
+            raise
+        except Exception:
+            telemetry.record_failure(self._model_label, self._language)
+            raise
+        elapsed_s = time.monotonic() - self._started
+        self._services.house.record_stay(elapsed_s)
+        telemetry.record_success(transcript, elapsed_s)
+        text = render(transcript, asked.response_format, words=asked.words, segments=asked.segments)
+        return Response(text.encode("utf-8", "replace"), media_type=media_type(asked.response_format))
+
+    async def _serve(self) -> tuple[TranscriptionRequest, Transcript]:
+        services = self._services
+        n_bytes = uploads.announced_bytes(self._request, services.limits.max_upload_bytes)
+        transcriber, card = services.backend.require()
+        context = self._context()
+        stay = _Stay(services.house.admit(context, n_bytes), services.staging / uuid.uuid4().hex)
+        try:
+            upload, asked = await self._read(stay.folder, transcriber, card)
+            work = partial(transcriber.transcribe, upload.path, asked.options, context)
+        except BaseException:
+            stay.end()
+            raise
+        try:
+            transcript = await services.runner.run(work, context, self._request.receive, stay.end)
+        except Cancelled:
+            if stay.place.evicted:
+                raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0) from None
+            raise
+        return asked, replace(transcript, model=card.id)
+
+    async def _read(
+        self, folder: Path, transcriber: Transcriber, card: ModelCard
+    ) -> tuple[uploads.Upload, TranscriptionRequest]:
+        limits = self._services.limits
+        bounds = uploads.UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
+        upload = await uploads.receive(self._request, folder, bounds, self._services.runner)
+        asked = parse_form(upload.fields, self._task)
+        self._language = asked.options.language
+        require_model(asked.model, card)
+        info = transcriber.info
+        require_language(asked.options.language, info.languages if info else ())
+        return upload, asked
+
+    def _context(self) -> RequestContext:
+        return RequestContext(
+            request_id=self._request.state.request_id,
+            max_audio_s=self._services.limits.max_audio_s,
+            deadline=self._deadline,
+        )
+
+    @property
+    def _deadline(self) -> float:
+        return self._started + self._services.limits.request_timeout_s
+
+    @property
+    def _model_label(self) -> str:
+        card = self._services.backend.card
+        return card.id if card else telemetry.UNKNOWN
+
+
+def require_model(name: str | None, card: ModelCard) -> None:
+    """Raise ``ModelNotFound`` when ``name`` is neither empty nor a name of the loaded model."""
+    if name is not None and not card.answers_to(name):
+        raise ModelNotFound(
+            f"The model {name[:80]!r} is not served here.",
+            param="model",
+            remedy=f"Use {card.id!r} or {DEFAULT_MODEL_ALIAS!r}, or leave the field out.",
+        )

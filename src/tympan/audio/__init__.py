@@ -1,0 +1,1 @@
+"""From media bytes to windows of speech: decode, find speech, pack."""

@@ -1,0 +1,99 @@
+"""Where there is speech: Silero VAD over a stream of samples. The only importer of ``onnxruntime``.
+
+Model: Silero VAD v6 (Silero Team, MIT), as shipped inside the ``faster-whisper`` package. It scores 32-ms frames, each
+with 4 ms of the frame before, and carries an LSTM state from frame to frame, so audio of any length needs flat memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from itertools import count
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from tympan.audio.spans import FRAME_SAMPLES, SpanFinder
+from tympan.domain import Samples, Span, VadOptions
+
+_CONTEXT_SAMPLES = 64
+_STATE_SHAPE = (1, 1, 128)
+_MODEL_PACKAGE = "faster_whisper.assets"
+_MODEL_FILE = "silero_vad_v6.onnx"
+
+
+class SpeechDetector:
+    """The loaded model; one serves all requests, from any thread."""
+
+    def __init__(self) -> None:
+        """Load the model. It runs on one thread per call: requests are the parallelism."""
+        options = onnxruntime.SessionOptions()
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        with as_file(files(_MODEL_PACKAGE) / _MODEL_FILE) as path:
+            self._session = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+
+    def stream(self, options: VadOptions | None, max_span_s: float) -> "SpeechStream":
+        """Return a fresh stream for one request; ``options=None`` keeps all audio and only chooses where to cut."""
+        return SpeechStream(self._session, SpanFinder(options, max_span_s))
+
+
+@dataclass(slots=True)
+class _State:
+    h: NDArray[np.float32]
+    c: NDArray[np.float32]
+    context: NDArray[np.float32]
+
+
+class SpeechStream:
+    """One request's audio, pushed piece by piece; spans come out as soon as they are certain."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, finder: SpanFinder) -> None:
+        """Start at sample 0 of a source."""
+        self._session = session
+        self._finder = finder
+        self._state = _State(
+            np.zeros(_STATE_SHAPE, np.float32), np.zeros(_STATE_SHAPE, np.float32), np.zeros(_CONTEXT_SAMPLES, np.float32)
+        )
+        self._rest = np.zeros(0, dtype=np.int16)
+        self._n_samples = 0
+
+    @property
+    def settled_sample(self) -> int:
+        """No span found later starts before this sample."""
+        return self._finder.settled_sample
+
+    @property
+    def speech_samples(self) -> int:
+        """Samples scored as speech so far, without padding."""
+        return self._finder.speech_samples
+
+    def push(self, samples: Samples) -> list[Span]:
+        """Take the next samples; return the spans that they complete."""
+        self._n_samples += len(samples)
+        joined = np.concatenate([self._rest, samples])
+        whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
+        self._rest = joined[whole:]
+        return self._finder.push(self._score(joined[:whole])) if whole else []
+
+    def finish(self) -> list[Span]:
+        """Return the spans that were still open, cut at the end of the audio."""
+        spans = self.push(np.zeros(-len(self._rest) % FRAME_SAMPLES, dtype=np.int16)) if len(self._rest) else []
+        # The padding is not audio: the true end is what was pushed before it.
+        return [*spans, *self._finder.finish()]
+
+    def _score(self, samples: Samples) -> NDArray[np.float32]:
+        audio = samples.astype(np.float32) / 32768.0
+        frames = audio.reshape(-1, FRAME_SAMPLES)
+        before = np.empty((len(frames), _CONTEXT_SAMPLES), np.float32)
+        before[0] = self._state.context
+        before[1:] = frames[:-1, -_CONTEXT_SAMPLES:]
+        feeds = {"input": np.concatenate([before, frames], axis=1), "h": self._state.h, "c": self._state.c}
+        scores, h, c = self._session.run(None, feeds)
+        self._state = _State(h, c, frames[-1, -_CONTEXT_SAMPLES:].copy())
+        flat: NDArray[np.float32] = np.asarray(scores, dtype=np.float32).reshape(-1)
+        return flat

@@ -1,0 +1,1 @@
+"""Windows of many requests, answered in batches by one engine in a supervised process."""

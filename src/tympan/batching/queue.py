@@ -1,0 +1,343 @@
+"""Which windows go next: lanes, fairness, batch keys and bounds.
+
+Pure policy: no clock, no thread, no I/O; the time is an argument. The order is
+
+1. the lane, where a window that has waited ``aging_s`` counts as one lane higher (and so on), so nothing starves;
+2. the tenant that has had the least audio, then that tenant's request that has had the least audio;
+3. arrival.
+
+The first window in that order is always in the batch; windows that can share its pass fill the rest.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from tympan.batching.cost import CostModel
+from tympan.batching.fairness import FairShares
+from tympan.domain import DecodeParams, Lane, Task, WindowResult, WindowTask
+from tympan.errors import Overloaded
+
+BUCKET_S = 2.0
+"""Windows whose lengths fall in the same bucket of this width waste little padding on one another."""
+
+_SCAN_WINDOWS = 64
+"""How deep into one request's windows the search for a fitting one goes."""
+
+_FlowKey: TypeAlias = tuple[Lane, str, str]
+_Rank: TypeAlias = tuple[int, float, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose window it is: the units of fairness."""
+
+    request_id: str
+    tenant: str
+    lane: Lane
+
+
+class BatchKey(NamedTuple):
+    """Everything that has to be equal for windows to share one pass of the engine."""
+
+    task: Task
+    detect_language: bool
+    prompt: str | None
+    hotwords: str | None
+    beam_size: int
+    best_of: int
+    temperature: float
+    full_context: bool
+    align: bool
+
+
+def batch_key(params: DecodeParams) -> BatchKey:
+    """Return the key under which windows may share a batch.
+
+    The language may differ inside a batch, but not whether it is known: prompts must have equal shapes.
+    """
+    return BatchKey(
+        task=params.task,
+        detect_language=params.language is None,
+        prompt=params.prompt,
+        hotwords=params.hotwords,
+        beam_size=params.beam_size,
+        best_of=params.best_of,
+        temperature=params.temperature,
+        full_context=params.full_context,
+        align=params.align,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An accepted window on its way to an answer. ``crashes`` and ``ooms`` count what it was part of."""
+
+    task: WindowTask
+    origin: Origin
+    reply: Future[WindowResult]
+    enqueued_s: float
+    key: BatchKey = field(init=False)
+    audio_s: float = field(init=False)
+    started: bool = False
+    crashes: int = 0
+    ooms: int = 0
+
+    def __post_init__(self) -> None:
+        """Work out once what every comparison needs."""
+        self.key = batch_key(self.task.params)
+        self.audio_s = self.task.window.duration_s
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller no longer wants the answer."""
+        return self.reply.cancelled()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait, and after how many seconds of waiting a window counts as one lane higher."""
+
+    max_windows: int = 2048
+    max_audio_s: float = 3600.0
+    aging_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large a batch may be.
+
+    ``max_ms`` bounds the predicted time while others wait, ``idle_ms`` while nobody does: whoever comes next waits
+    for at most one batch, so that batch is never long.
+    """
+
+    max_windows: int = 16
+    max_ms: float = 300.0
+    idle_ms: float = 2000.0
+
+
+@dataclass(slots=True, eq=False)
+class _Flow:
+    """The waiting windows of one request in one lane; ``level`` is the lane they count in at present."""
+
+    key: _FlowKey
+    arrival: int
+    level: int
+    items: deque[Item] = field(default_factory=deque)
+
+    @property
+    def member(self) -> tuple[int, str, _FlowKey]:
+        return (self.level, self.key[1], self.key)
+
+    def pop_first(self, wanted: Callable[[Item], bool]) -> Item | None:
+        """Take out the first fitting window near the front, if any."""
+        for index, item in enumerate(islice(self.items, _SCAN_WINDOWS)):
+            if wanted(item):
+                del self.items[index]
+                return item
+        return None
+
+
+class _Draft:
+    """A batch in the making; knows what still fits."""
+
+    def __init__(self, head: Item, lane: int, limits: BatchLimits, cost: CostModel) -> None:
+        self.items = [head]
+        self.durations_s = [head.audio_s]
+        self._head = head
+        self._lane = lane
+        self._limits = limits
+        self._cost = cost
+        self._cap_ms = limits.idle_ms
+
+    def contend(self) -> None:
+        """Somebody else waits who is at least as urgent: keep the batch short."""
+        self._cap_ms = self._limits.max_ms
+
+    @property
+    def full(self) -> bool:
+        """Whether not even a short window would fit; a short one costs as much as the longest, through padding."""
+        if len(self.items) >= self._limits.max_windows:
+            return True
+        one_more_s = [*self.durations_s, max(self.durations_s)]
+        return self._cost.predict_ms(self._head.task.params, one_more_s) > self._cap_ms
+
+    def add(self, item: Item) -> None:
+        self.items.append(item)
+        self.durations_s.append(item.audio_s)
+
+    def fits(self, item: Item, *, lane: int, similar: bool) -> bool:
+        """Whether ``item`` may join; ``similar`` restricts to the head's length bucket."""
+        if item.key != self._head.key or (similar and _bucket(item) != _bucket(self._head)):
+            return False
+        if lane > self._lane and self._lane == Lane.LIVE:
+            return False
+        cap_ms = self._limits.max_ms if lane > self._lane else self._cap_ms
+        params = self._head.task.params
+        if self._cost.predict_ms(params, [*self.durations_s, item.audio_s]) > cap_ms:
+            return False
+        return similar or self._worth_padding(item)
+
+    def _worth_padding(self, item: Item) -> bool:
+        """Whether the padding costs less than a batch of its own would."""
+        longest_s = max(self.durations_s)
+        wasted_s = max(longest_s - item.audio_s, len(self.items) * (item.audio_s - longest_s))
+        params = self._head.task.params
+        return self._cost.padding_ms(params, wasted_s) <= self._cost.batch_constant_ms(params)
+
+
+class WindowQueue:
+    """The bounded, fair waiting room. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self, limits: QueueLimits | None = None) -> None:
+        """Start empty, bounded by ``limits``."""
+        self._limits = limits or QueueLimits()
+        self._flows: dict[_FlowKey, _Flow] = {}
+        self._shares = FairShares()
+        self._arrivals = 0
+        self._windows = dict.fromkeys(Lane, 0)
+        self._audio_s = dict.fromkeys(Lane, 0.0)
+
+    def __len__(self) -> int:
+        """Return how many windows wait."""
+        return sum(self._windows.values())
+
+    @property
+    def windows_by_lane(self) -> dict[Lane, int]:
+        """Waiting windows in each lane, by the lane they were sent to."""
+        return dict(self._windows)
+
+    @property
+    def audio_s_by_lane(self) -> dict[Lane, float]:
+        """Waiting audio-seconds in each lane."""
+        return dict(self._audio_s)
+
+    def put(self, item: Item) -> None:
+        """Admit a window, or raise ``Overloaded`` when the queue is full."""
+        if self._full(item):
+            self.purge()
+        if self._full(item):
+            raise Overloaded("The queue is full.", remedy="Try again later, or with less audio at a time.")
+        origin = item.origin
+        key = (origin.lane, origin.tenant, origin.request_id)
+        flow = self._flows.get(key)
+        if flow is None:
+            self._arrivals += 1
+            flow = self._flows[key] = _Flow(key, self._arrivals, int(origin.lane))
+            self._shares.join(*flow.member)
+        flow.items.append(item)
+        self._count(item, +1)
+
+    def take(self, now_s: float, limits: BatchLimits, cost: CostModel) -> list[Item]:
+        """Return the next batch, most deserving window first; empty when nothing waits."""
+        self.purge()
+        self._promote(now_s)
+        heap = self._heap()
+        if not heap:
+            return []
+        _, flow = heap[0]
+        level = flow.level
+        draft = _Draft(self._hand_over(flow, flow.items.popleft()), level, limits, cost)
+        if any(other.level <= level for _, other in heap if other is not flow):
+            draft.contend()
+        for similar in (True, False):
+            self._fill(draft, similar=similar)
+        return draft.items
+
+    def purge(self) -> None:
+        """Drop the windows whose callers have gone, and tell their futures so."""
+        for flow in list(self._flows.values()):
+            if any(item.gone for item in flow.items):
+                self._drop_gone(flow)
+
+    def drain(self) -> list[Item]:
+        """Take out everything, in no particular order."""
+        items = [item for flow in self._flows.values() for item in flow.items]
+        for flow in list(self._flows.values()):
+            self._forget(flow)
+        for item in items:
+            self._count(item, -1)
+        return items
+
+    def _full(self, item: Item) -> bool:
+        audio_s = sum(self._audio_s.values()) + item.audio_s
+        return len(self) >= self._limits.max_windows or audio_s > self._limits.max_audio_s
+
+    def _count(self, item: Item, sign: int) -> None:
+        lane = item.origin.lane
+        self._windows[lane] += sign
+        # Back to exactly zero with the last window, so that float dust never looks like a backlog.
+        self._audio_s[lane] = self._audio_s[lane] + sign * item.audio_s if self._windows[lane] else 0.0
+
+    def _drop_gone(self, flow: _Flow) -> None:
+        kept: deque[Item] = deque()
+        for item in flow.items:
+            if item.gone:
+                item.reply.set_running_or_notify_cancel()
+                self._count(item, -1)
+            else:
+                kept.append(item)
+        flow.items = kept
+        if not kept:
+            self._forget(flow)
+
+    def _promote(self, now_s: float) -> None:
+        """Let every request count in the lane that its longest waiting window has grown into."""
+        for flow in self._flows.values():
+            steps = int(max(0.0, now_s - flow.items[0].enqueued_s) // self._limits.aging_s)
+            level = max(int(Lane.LIVE), flow.key[0] - steps)
+            if level != flow.level:
+                self._shares.leave(*flow.member)
+                flow.level = level
+                self._shares.join(*flow.member)
+
+    def _heap(self) -> list[tuple[_Rank, _Flow]]:
+        # The arrival number makes every rank unique, so flows are never compared.
+        heap = [(self._rank(flow), flow) for flow in self._flows.values()]
+        heapq.heapify(heap)
+        return heap
+
+    def _rank(self, flow: _Flow) -> _Rank:
+        return (flow.level, *self._shares.share(*flow.member), flow.arrival)
+
+    def _fill(self, draft: _Draft, *, similar: bool) -> None:
+        heap = self._heap()
+        while heap and not draft.full:
+            rank, flow = heapq.heappop(heap)
+            fresh = self._rank(flow)
+            if fresh != rank:
+                # Its tenant was served through another request meanwhile: put it back where it belongs.
+                heapq.heappush(heap, (fresh, flow))
+                continue
+            item = flow.pop_first(partial(draft.fits, lane=flow.level, similar=similar))
+            if item is None:
+                continue
+            draft.add(self._hand_over(flow, item))
+            if flow.items:
+                heapq.heappush(heap, (self._rank(flow), flow))
+
+    def _hand_over(self, flow: _Flow, item: Item) -> Item:
+        """Book a window that was taken out of its flow."""
+        self._shares.charge(*flow.member, item.audio_s)
+        self._count(item, -1)
+        if not flow.items:
+            self._forget(flow)
+        return item
+
+    def _forget(self, flow: _Flow) -> None:
+        del self._flows[flow.key]
+        self._shares.leave(*flow.member)
+
+
+def _bucket(item: Item) -> int:
+    return int(item.audio_s // BUCKET_S)
+
+
+def total_audio_s(items: Iterable[Item]) -> float:
+    """Return the audio-seconds of these windows together."""
+    return sum(item.audio_s for item in items)

@@ -1,0 +1,75 @@
+"""What the batcher tells about itself: one report per batch, and a snapshot on request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from tympan.domain import Lane
+
+
+class BatcherState(StrEnum):
+    """Where the batcher stands; only ``ready`` has a working engine."""
+
+    NEW = "new"
+    LOADING = "loading"
+    READY = "ready"
+    RECYCLING = "recycling"
+    DOWN = "down"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One batch that ran. ``error`` is the error code when it failed, else ``None``; ``compute_s`` is engine time."""
+
+    windows: int
+    audio_s: float
+    compute_s: float
+    predicted_s: float
+    error: str | None = None
+
+
+class BatchObserver(Protocol):
+    """Somebody who wants to know, for metrics. Called on the engine's thread, so it has to return at once."""
+
+    def on_batch(self, report: BatchReport) -> None:
+        """A batch ran, well or not."""
+        ...
+
+    def on_restart(self, reason: str) -> None:
+        """The engine process is being replaced; ``reason`` is an error code, or ``memory`` for a planned recycle."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStats:
+    """A snapshot of the batcher; ``predicted_drain_s`` is the time until all accepted work should be done."""
+
+    state: BatcherState = BatcherState.NEW
+    queued_windows: Mapping[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
+    queued_audio_s: Mapping[Lane, float] = field(default_factory=lambda: dict.fromkeys(Lane, 0.0))
+    running_windows: int = 0
+    restarts: int = 0
+    batches: int = 0
+    windows: int = 0
+    audio_s: float = 0.0
+    compute_s: float = 0.0
+    max_batch: int = 0
+    compute_s_per_audio_s: float = 0.0
+    predicted_drain_s: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether an engine is loaded and answering."""
+        return self.state is BatcherState.READY
+
+    @property
+    def mean_batch(self) -> float:
+        """Windows per batch so far; 0 before the first."""
+        return self.windows / self.batches if self.batches else 0.0
+
+    def predicted_wait_s(self, audio_s: float) -> float:
+        """Return the seconds until ``audio_s`` more seconds of audio, sent now, would be done."""
+        return self.predicted_drain_s + audio_s * self.compute_s_per_audio_s

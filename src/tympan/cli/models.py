@@ -1,0 +1,175 @@
+"""``tympan models``: what there is, fetching, checking, and where it lies."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tympan.cli.arguments import command
+from tympan.cli.console import ExitCode, say, show_error, stdout, write_stdout
+from tympan.cli.progress import pull_bar
+from tympan.cli.services import load_settings
+from tympan.errors import ModelUnavailable, TympanError
+
+if TYPE_CHECKING:
+    from tympan.engine.models import Listed
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceArgs:
+    """Where models are kept."""
+
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where models are kept; overrides the setting.")
+    ] = None
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """The settings that the flags override."""
+        return {} if self.data_dir is None else {"data_dir": self.data_dir}
+
+
+@dataclass(frozen=True, slots=True)
+class NameArgs:
+    """One model."""
+
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias, as in `tympan models list`.")]
+
+
+@dataclass(frozen=True, slots=True)
+class NamesArgs:
+    """Some models."""
+
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Names or aliases; all that are here unless given.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListArgs:
+    """How the list is shown."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class PullArgs:
+    """How a model is fetched."""
+
+    trust_first_use: Annotated[
+        bool, typer.Option("--trust-first-use", help="Accept a model without a published digest; record what arrives.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Fetch it even if it is here.")] = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    group = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
+    command(group, "list")(list_models)
+    command(group, "pull")(pull)
+    command(group, "verify")(verify)
+    command(group, "path")(path)
+    app.add_typer(group, name="models")
+
+
+def list_models(args: ListArgs, place: PlaceArgs) -> int:
+    """List every model Tympan knows: size on disk, memory it needs, and whether it is here."""
+    from tympan.engine.models import listing  # noqa: PLC0415
+
+    settings = load_settings(place.overrides)
+    found = listing(settings.data_dir)
+    if args.as_json:
+        write_stdout(json.dumps([_facts(line) for line in found], indent=2))
+        return ExitCode.OK
+    _show_table(found)
+    say(f"here: in {settings.data_dir / 'models'}; pull: fetched and checked on first use;")
+    say("trust: no digest is published, so `tympan models pull NAME --trust-first-use` comes first.")
+    return ExitCode.OK
+
+
+def pull(name: NameArgs, args: PullArgs, place: PlaceArgs) -> int:
+    """Fetch a model and check every byte of it; one that is here is only checked."""
+    from tympan.engine import models  # noqa: PLC0415
+
+    settings = load_settings(place.overrides | ({"trust_first_use": True} if args.trust_first_use else {}))
+    access = models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
+    with pull_bar(name.name) as report:
+        model = models.pull(name.name, settings.data_dir, access, report, force=args.force)
+    say(f"{model.name} is ready (from: {model.source}; revision {model.revision or 'unknown'}).")
+    write_stdout(str(model.path))
+    return ExitCode.OK
+
+
+def verify(names: NamesArgs, place: PlaceArgs) -> int:
+    """Read models that are here again, and compare every file with its digest.
+
+    The exit code is 1 when a file is not what it should be.
+    """
+    from tympan.engine import models  # noqa: PLC0415
+
+    data_dir = load_settings(place.overrides).data_dir
+    chosen = names.names or [line.entry.name for line in models.listing(data_dir) if line.path]
+    if not chosen:
+        raise ModelUnavailable(
+            f"There are no models in {data_dir / 'models'}.", remedy="Run `tympan models pull base`."
+        )
+    failures = 0
+    for name in chosen:
+        try:
+            with pull_bar(name) as report:
+                model = models.verify(name, data_dir, report)
+            write_stdout(f"ok    {model.name}  {model.path}")
+        except TympanError as error:
+            failures += 1
+            write_stdout(f"FAIL  {name}")
+            show_error(error, name)
+    return ExitCode.SOME_FAILED if failures else ExitCode.OK
+
+
+def path(name: NameArgs, place: PlaceArgs) -> int:
+    """Print the folder of a model that is here."""
+    from tympan.engine import models  # noqa: PLC0415
+
+    write_stdout(str(models.path_of(name.name, load_settings(place.overrides).data_dir)))
+    return ExitCode.OK
+
+
+def _facts(line: "Listed") -> dict[str, object]:
+    from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
+
+    entry = line.entry
+    return {
+        "name": entry.name,
+        "aliases": list(entry.aliases),
+        "repository": entry.repo_id,
+        "revision": entry.revision,
+        "licence": entry.licence,
+        "multilingual": entry.multilingual,
+        "size_bytes": entry.size_bytes,
+        "memory_bytes": {kind: memory_bytes(entry, kind) for kind in ("int8", "float16", "float32")},
+        "status": line.status.value,
+        "path": str(line.path) if line.path else None,
+    }
+
+
+def _show_table(found: "list[Listed]") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
+
+    marks = {"cached": "[green]here[/]", "fetchable": "pull", "unpinned": "[yellow]trust[/]"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "status", "languages"):
+        table.add_column(column)
+    for column in ("disk", "memory int8", "float16"):
+        table.add_column(column, justify="right")
+    table.add_column("licence")
+    for line in found:
+        entry = line.entry
+        memory = (f"{memory_bytes(entry, kind) / 1e9:.1f} GB" for kind in ("int8", "float16"))
+        languages = "many" if entry.multilingual else "English"
+        size = f"{entry.size_bytes / 1e6:,.0f} MB"
+        table.add_row(entry.name, marks[line.status.value], languages, size, *memory, entry.licence)
+    stdout().print(table)

@@ -1,0 +1,117 @@
+"""``tympan transcribe`` and ``tympan batch``."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+from tympan.cli.arguments import command
+from tympan.cli.console import printable, turn_debugging_on
+from tympan.cli.job import Job, execute
+from tympan.cli.options import DecodeArgs, EngineArgs, to_options, to_overrides
+from tympan.cli.outputs import Format
+from tympan.errors import InvalidRequest
+
+_FORMAT_HELP = f"{', '.join(Format)}; repeat it for several; txt unless given."
+_REPORT_HELP = "Write a JSON array with one record per file; - for stdout."
+
+
+@dataclass(frozen=True, slots=True)
+class InputArgs:
+    """What to transcribe."""
+
+    PANEL: ClassVar[str] = "Input and output"
+
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders, or - for standard input.")]
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look for audio in folders and below.")] = False
+    report: Annotated[str | None, typer.Option(metavar="FILE", help=_REPORT_HELP)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInputArgs:
+    """What ``batch`` transcribes."""
+
+    PANEL: ClassVar[str] = "Input and output"
+
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to search for audio, with all below it.")]
+    report: Annotated[str, typer.Argument(metavar="REPORT", help=_REPORT_HELP)]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputArgs:
+    """Where transcripts go."""
+
+    PANEL: ClassVar[str] = "Input and output"
+
+    formats: Annotated[list[Format] | None, typer.Option("--format", "-f", metavar="FORMAT", help=_FORMAT_HELP)] = None
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="Write files here, in the folders of the sources."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunArgs:
+    """How the run goes."""
+
+    PANEL: ClassVar[str] = "Run"
+
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=1, max=16, metavar="N", help="Files in flight; they share batches.")
+    ] = 4
+    force: Annotated[bool, typer.Option("--force", help="Do files again that an earlier run has done.")] = False
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the two commands to ``app``."""
+    command(app, "transcribe")(transcribe)
+    command(app, "batch")(batch)
+
+
+def transcribe(source: InputArgs, output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs) -> int:
+    """Turn audio files into text.
+
+    Transcripts go to stdout, or to files with --output-dir; all else goes to stderr.
+    A broken file never stops the rest.
+    With --output-dir a run can be repeated: finished, unchanged files are skipped.
+
+    Exit codes: 0 all done, 1 some files failed, 2 wrong usage,
+    3 no usable model, engine or setting, 130 interrupted.
+    """
+    job = _job(output, decode, engine, run)
+    return execute(replace(job, paths=tuple(source.paths), recursive=source.recursive, report=source.report))
+
+
+def batch(source: BatchInputArgs, output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs) -> int:
+    """Transcribe a folder into a report.
+
+    The same as `transcribe --recursive DIR --report REPORT`, but the transcripts
+    are in the report instead of on stdout; in files too with --output-dir.
+    Repeat it to resume: finished, unchanged files are skipped.
+    """
+    if not source.folder.exists():
+        raise InvalidRequest(f"There is no folder {printable(str(source.folder))}.")
+    job = _job(output, decode, engine, run)
+    return execute(replace(job, paths=(str(source.folder),), recursive=True, report=source.report, prints=False))
+
+
+def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs) -> Job:
+    """Return the job that the flags describe, without its paths."""
+    if run.debug:
+        turn_debugging_on()
+    return Job(
+        paths=(),
+        recursive=False,
+        formats=tuple(dict.fromkeys(output.formats or [Format.TXT])),
+        options=to_options(decode),
+        overrides=to_overrides(engine),
+        output_dir=output.output_dir,
+        workers=run.workers,
+        force=run.force,
+        fail_fast=run.fail_fast,
+        quiet=run.quiet,
+    )

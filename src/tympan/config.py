@@ -1,0 +1,280 @@
+"""Settings: read once at start from the environment and ``tympan.toml``, checked, frozen.
+
+A field's description is its help text and its row in ``docs/reference/settings.md``. Only the command line and the
+bootstrap read settings; everything else is given plain arguments.
+"""
+
+import difflib
+import ipaddress
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tympan.errors import ConfigError
+
+ENV_PREFIX = "TYMPAN_"
+CONFIG_FILE = "tympan.toml"
+CONFIG_FILE_VARIABLE = "TYMPAN_CONFIG"
+_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG"})
+"""Variables with our prefix that are not settings: where the file is, and the command line's tracebacks."""
+
+
+def default_data_dir() -> Path:
+    """Return where this platform keeps a user's application data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tympan"
+    base = os.environ.get("XDG_DATA_HOME") or ""
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
+
+
+class Settings(BaseSettings):
+    """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    mode: Literal["embedded", "cluster"] = Field(
+        "embedded", description="How Tympan runs. `embedded` keeps everything in one process tree on one machine."
+    )
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Any but a loopback address also needs `API_KEYS=open`.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder for models and uploads in progress. Default: the platform's place for application data.",
+    )
+    model: str = Field(
+        "base",
+        min_length=1,
+        max_length=512,
+        description="Model to serve: a catalogue name or alias, a local folder, or `auto` to choose one by hardware.",
+    )
+    engine: Literal["ct2", "fake"] = Field(
+        "ct2", description="Model runtime. `fake` gives made-up text at once, without a model, for trying things out."
+    )
+    engine_options: dict[str, str] = Field(
+        default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"replicas": "2"}`.'
+    )
+    device: Literal["auto", "cpu", "cuda", "metal"] = Field("auto", description="Where the model runs.")
+    compute_type: str = Field(
+        "auto",
+        pattern=r"^[a-z0-9_]{1,32}$",
+        description="Number format of the weights: `auto`, `int8`, `int8_float16`, `float16`, `float32`, ...",
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of the engine on a CPU; `auto` takes the physical cores."
+    )
+    max_batch_ms: int = Field(
+        300,
+        ge=10,
+        le=60_000,
+        description="Longest predicted run of one batch, in milliseconds, while more urgent work waits.",
+    )
+    max_upload_mb: int = Field(
+        100, ge=1, le=1_000_000, description="Largest upload, in megabytes of 1,000,000 bytes; above it 413."
+    )
+    max_audio_s: float = Field(
+        14_400.0, gt=0, le=604_800, description="Longest audio, in seconds counted while decoding; above it 413."
+    )
+    request_timeout_s: float = Field(
+        300.0, gt=0, le=86_400, description="Longest time for one request, in seconds, its upload included; then 408."
+    )
+    upload_idle_s: float = Field(
+        10.0,
+        gt=0,
+        le=3_600,
+        description="Longest pause in an upload, and how long an upload may stay below 500 bytes/s.",
+    )
+    max_requests: int = Field(
+        128,
+        ge=1,
+        le=10_000,
+        description="Most transcription requests in the house, uploading, waiting or running; above it 503.",
+    )
+    max_concurrent: int = Field(
+        64, ge=1, le=1_000, description="Most requests decoded and transcribed at the same time; the others wait."
+    )
+    drain_s: float = Field(
+        30.0, ge=0, le=3_600, description="Time that running requests get to finish after SIGTERM, in seconds."
+    )
+    offline: bool = Field(False, description="Never use the network to find models.")
+    trust_first_use: bool = Field(
+        False, description="Accept a model without a published digest and record what arrived."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
+    api_keys: Literal["required", "open"] = Field(
+        "required",
+        validate_default=True,
+        description=(
+            "`required` listens on loopback addresses only, as long as there are no keys to ask for. "
+            "`open` serves everybody who reaches the port, on any address."
+        ),
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (not a source of ours)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (as above)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources in order: arguments, environment, configuration file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _auto_threads(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "auto") else value
+
+    @field_validator("mode")
+    @classmethod
+    def _embedded_only(cls, value: str) -> str:
+        if value == "cluster":
+            raise ValueError("this version runs in one process tree only; set MODE to 'embedded'")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("api_keys")
+    @classmethod
+    def _closed_by_default(cls, value: str, info: ValidationInfo) -> str:
+        host = info.data.get("host", "127.0.0.1")
+        if value != "open" and not is_loopback(host):
+            raise ValueError(
+                f"HOST {host} can be reached by other machines and there are no API keys to ask for; "
+                "set HOST to 127.0.0.1, or API_KEYS to 'open' to serve everybody who can reach it"
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as it stands, ready to show; secrets are hidden."""
+
+    name: str
+    value: str
+    is_default: bool
+    description: str
+
+
+def load(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings of this process; ``overrides`` (from the command line) win over everything.
+
+    Raises ``ConfigError`` that lists every bad value at once, with where it came from.
+    """
+    try:
+        values: dict[str, Any] = dict(overrides or {})
+        return Settings(**values)
+    except ValidationError as error:
+        problems = [_explain(detail, overrides or {}) for detail in error.errors()]
+        raise ConfigError(
+            "The settings are not valid:\n" + "\n".join(f"  - {problem}" for problem in problems),
+            remedy="\nCorrect them in the environment, on the command line or in the configuration file.",
+        ) from error
+
+
+def notes(settings: Settings) -> list[str]:
+    """Return what the operator should hear at start: names that mean nothing, and doors that stand open."""
+    known = set(Settings.model_fields)
+    variables = (name for name in os.environ if name.upper().startswith(ENV_PREFIX))
+    found = [
+        *_unknown("Environment variable", (n for n in variables if n.upper() not in _OTHER_VARIABLES), known),
+        *_unknown(f"Setting in {_file_path() or CONFIG_FILE}:", _file_values(), known),
+    ]
+    if not is_loopback(settings.host):
+        found.append(f"OPEN TO EVERYBODY: whoever reaches {settings.host} may use this server, no key is asked for.")
+    return found
+
+
+def rows(settings: BaseSettings) -> list[SettingRow]:
+    """Return every setting with its value, for ``tympan doctor`` and the documentation."""
+    fields = type(settings).model_fields
+    return [
+        SettingRow(
+            name=name.upper(),
+            value=_shown(getattr(settings, name)),
+            is_default=getattr(settings, name) == field.get_default(call_default_factory=True),
+            description=field.description or "",
+        )
+        for name, field in fields.items()
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs on this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _file_path() -> Path | None:
+    if named := os.environ.get(CONFIG_FILE_VARIABLE):
+        return Path(named)
+    return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
+
+
+def _file_values() -> dict[str, Any]:
+    """Read the configuration file; names may be in either case and carry the prefix of the variables or not."""
+    path = _file_path()
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {error.strerror}.", remedy=f"Check {CONFIG_FILE_VARIABLE}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.", remedy="Correct that line.") from error
+    return {name.lower().removeprefix(ENV_PREFIX.lower()): value for name, value in values.items()}
+
+
+def _explain(detail: ErrorDetails, overrides: Mapping[str, object]) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message
+    name = str(detail["loc"][0])
+    origin = "command line" if name in overrides else _origin(name)
+    return f"{name.upper()} ({origin}): {message}; it is {_shown(detail['input'])!r}"
+
+
+def _origin(name: str) -> str:
+    variable = ENV_PREFIX + name.upper()
+    in_environment = any(key.upper() == variable for key in os.environ)
+    return f"environment variable {variable}" if in_environment else str(_file_path() or "default")
+
+
+def _unknown(kind: str, names: Iterable[str], known: set[str]) -> list[str]:
+    messages = []
+    for name in sorted(names):
+        plain = name.lower().removeprefix(ENV_PREFIX.lower())
+        if plain not in known:
+            near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)
+            messages.append(f"{kind} {name} means nothing and is ignored. The nearest setting is {near[0].upper()}.")
+    return messages
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "(hidden)" if value.get_secret_value() else ""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return "auto" if value is None else str(value)

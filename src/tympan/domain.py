@@ -1,0 +1,234 @@
+"""The values that travel through Tympan: frozen, ours, and few.
+
+Positions in audio are sample counts at 16 kHz (``*_sample``) until a reader sees them; then they are seconds (``*_s``).
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+"""Whisper's input rate; every sample position in the program counts at this rate."""
+
+MAX_WINDOW_S = 30.0
+"""What one pass of the Whisper encoder can see."""
+
+MAX_WINDOW_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE_HZ)
+
+Samples: TypeAlias = NDArray[np.int16]
+"""Mono 16 kHz signed 16-bit PCM, shape ``[n_samples]``."""
+
+
+class Lane(IntEnum):
+    """Class of service; a lower value goes first."""
+
+    LIVE = 0
+    INTERACTIVE = 1
+    BATCH = 2
+
+
+class Task(StrEnum):
+    """What the text should be: in the language spoken, or in English."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+class Timestamps(StrEnum):
+    """The finest times the caller wants; finer costs an alignment pass."""
+
+    NONE = "none"
+    SEGMENT = "segment"
+    WORD = "word"
+
+
+@dataclass(frozen=True, slots=True)
+class VadOptions:
+    """How speech is told from the rest; fields and meaning follow Silero VAD's."""
+
+    threshold: float = 0.5
+    min_speech_ms: int = 100
+    min_silence_ms: int = 2000
+    speech_pad_ms: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller asked for. Defaults are the product's defaults."""
+
+    task: Task = Task.TRANSCRIBE
+    language: str | None = None
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = 5
+    best_of: int = 5
+    temperature: float = 0.0
+    temperature_fallback: bool = True
+    timestamps: Timestamps = Timestamps.SEGMENT
+    vad: VadOptions | None = field(default_factory=VadOptions)
+    compression_ratio_threshold: float = 2.4
+    logprob_threshold: float = -1.0
+    no_speech_threshold: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of speech found by VAD, ``[start_sample, end_sample)`` of the source."""
+
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where a run of a window's samples came from in the source."""
+
+    window_sample: int
+    source_sample: int
+    n_samples: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What the engine gets: at most 30 s of one request's speech, in one or more pieces."""
+
+    index: int
+    samples: Samples
+    pieces: tuple[Piece, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the window in seconds."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeParams:
+    """One attempt at one window.
+
+    ``language`` is ``None`` to detect it in the same pass. ``full_context`` asks for the plain 30-s encoder input.
+    ``prefix`` is text before the window (prompt, hotwords). ``temperature`` 0 means beam search of ``beam_size``,
+    above it ``best_of`` samples are drawn.
+    """
+
+    task: Task = Task.TRANSCRIBE
+    language: str | None = None
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = 5
+    best_of: int = 5
+    temperature: float = 0.0
+    full_context: bool = False
+    align: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowTask:
+    """One window and how to decode it: the unit of batching."""
+
+    window: Window
+    params: DecodeParams
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its times in seconds and the model's probability for it."""
+
+    text: str
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What an engine says about one window; word times are relative to the window's start."""
+
+    text: str
+    tokens: tuple[int, ...]
+    language: str
+    language_probabilities: tuple[tuple[str, float], ...]
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+    full_context: bool
+    hit_token_cap: bool = False
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What the reader sees: text with times in the source, words if asked for, and confidence."""
+
+    id: int
+    start_s: float
+    end_s: float
+    text: str
+    tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where the seconds went: all audio, what VAD called speech, what was dropped, what the text covers."""
+
+    audio_s: float
+    speech_s: float
+    dropped_s: float
+    covered_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStats:
+    """How hard the text was to get: windows decoded, and how many needed another attempt."""
+
+    windows: int = 0
+    fallbacks: int = 0
+    full_context: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The result of a request, independent of any output format."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    task: Task
+    language: str | None
+    language_probability: float
+    languages: tuple[tuple[str, float], ...]
+    accounting: Accounting
+    model: str
+    stats: DecodeStats = field(default_factory=DecodeStats)
+    processing_s: float = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the source audio in seconds."""
+        return self.accounting.audio_s
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words, in order; empty unless word times were asked for."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a request has come, in seconds of source audio; ``total_s`` is ``None`` until it is known."""
+
+    done_s: float
+    total_s: float | None
+
+
+ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv"]
+"""Names of the output formats, as OpenAI spells them, and ``tsv``."""

@@ -1,0 +1,60 @@
+"""The engine contract: what a model runtime must do to serve windows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tympan.domain import WindowResult, WindowTask
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine runs and on what; shown in health, metrics and results."""
+
+    engine: str
+    model: str
+    revision: str
+    device: str
+    compute_type: str
+    threads: int
+    languages: tuple[str, ...]
+    multilingual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Everything a host needs to build its engine in the child process. Plain values: it is pickled.
+
+    ``kind`` is ``ct2`` or ``fake``; ``path`` is the verified model directory; ``options`` are engine-specific knobs.
+    """
+
+    kind: str
+    model: str
+    revision: str = ""
+    path: str = ""
+    device: str = "cpu"
+    device_index: int = 0
+    compute_type: str = "int8"
+    threads: int = 0
+    options: tuple[tuple[str, str], ...] = ()
+
+
+class Engine(Protocol):
+    """A loaded model. One thread owns it; calls never overlap."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine runs and on what."""
+        ...
+
+    def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
+        """Return one result per task, in order.
+
+        The tasks share one ``batch_key``. No state is kept between calls, and a task's text does not depend on its
+        neighbours. Raises ``EngineError`` (or a subclass that says more) when the whole batch failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what can be released; the process ends soon after."""
+        ...

@@ -1,0 +1,277 @@
+"""Whisper on CTranslate2, with silence-tail splice. The only importer of ``ctranslate2``."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+
+from tympan.domain import DecodeParams, Samples, WindowResult, WindowTask, Word
+from tympan.engine.alignment import word_times
+from tympan.engine.base import EngineInfo, EngineSpec
+from tympan.engine.features import log_mel
+from tympan.engine.splice import MARGIN_S, MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice, with_tail
+from tympan.engine.tokens import Vocabulary
+from tympan.errors import EngineError, EngineOutOfMemory, UnsupportedLanguage
+
+MAX_TOKENS = 224
+"""Half of the decoder's 448 positions: Whisper's own cap on a window's text."""
+
+_MAX_REPLICAS = 4
+_TOKENS_PER_S = 20.0
+_TOKENS_ALWAYS = 12
+_REPORTED_LANGUAGES = 5
+_OOM_TEXTS = ("out of memory", "cudaerrorinvaliddevice", "bad allocation")
+
+
+def create(spec: EngineSpec) -> "CTranslate2Engine":
+    """Return a loaded engine for the model directory in ``spec``."""
+    return CTranslate2Engine(spec)
+
+
+def _replicas(spec: EngineSpec) -> int:
+    """Return how many copies of the decoder loop share the weights; a GPU runs one batch at a time."""
+    return min(spec.threads or 1, _MAX_REPLICAS) if spec.device == "cpu" else 1
+
+
+def token_cap(duration_s: float) -> int:
+    """Return how many tokens ``duration_s`` of speech can plausibly need; more is a loop.
+
+    The densest speech and spelling met in the languages tested stays under 20 tokens a second.
+    """
+    return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """The best hypothesis for one window, before it becomes a result."""
+
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+
+
+class CTranslate2Engine:
+    """A Whisper model on one device.
+
+    On a CPU the model runs as several single-threaded replicas that share weights: a decoder step is too small to
+    divide, so a batch is dealt out to replicas and each takes its part from samples to text.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load the model in ``spec.path``. Raises ``EngineError`` when the runtime refuses it."""
+        options = dict(spec.options)
+        self._replicas = int(options.get("replicas", "0")) or _replicas(spec)
+        try:
+            self._model = ctranslate2.models.Whisper(
+                spec.path,
+                device=spec.device,
+                device_index=spec.device_index,
+                compute_type=spec.compute_type,
+                inter_threads=self._replicas,
+                intra_threads=max(1, spec.threads // self._replicas) if spec.threads else 0,
+            )
+        except RuntimeError as error:
+            raise _translated(error) from error
+        multilingual = bool(self._model.is_multilingual)
+        self._vocabulary = Vocabulary(Path(spec.path) / "tokenizer.json", multilingual=multilingual)
+        self._splice = Splice(
+            margin_s=float(options.get("margin_s", MARGIN_S)), enabled=options.get("splice", "on") == "on"
+        )
+        self._pool = ThreadPoolExecutor(self._replicas, thread_name_prefix="replica")
+        self._silence = self._encode_one(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
+        self.info = EngineInfo(
+            engine="ctranslate2",
+            model=spec.model,
+            revision=spec.revision,
+            device=self._model.device,
+            compute_type=self._model.compute_type,
+            threads=spec.threads,
+            languages=self._languages() if multilingual else ("en",),
+            multilingual=multilingual,
+        )
+
+    def _languages(self) -> tuple[str, ...]:
+        detected = self._model.detect_language(_storage(self._silence[None]))[0]
+        return tuple(sorted(token.strip("<|>") for token, _ in detected))
+
+    def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
+        """Return one result per task, in order. See ``Engine``."""
+        groups = _deal(batch, self._replicas)
+        answers = list(self._pool.map(self._guarded, [[batch[i] for i in group] for group in groups]))
+        results: dict[int, WindowResult] = {}
+        for group, part in zip(groups, answers, strict=True):
+            results.update(zip(group, part, strict=True))
+        return [results[i] for i in range(len(batch))]
+
+    def close(self) -> None:
+        """Stop the replica threads. The model itself goes with the process."""
+        self._pool.shutdown(wait=True)
+
+    def _guarded(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
+        try:
+            return self._run(tasks)
+        except RuntimeError as error:
+            raise _translated(error) from error
+
+    def _run(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
+        encoded = np.stack([self._encode(task) for task in tasks])
+        features = _storage(encoded)
+        languages = self._choose_languages(features, tasks)
+        decoded = self._generate(features, tasks, [names[0][0] for names in languages])
+        words = self._align(features, tasks, languages, decoded)
+        return [
+            self._result(task, names, best, found)
+            for task, names, best, found in zip(tasks, languages, decoded, words, strict=True)
+        ]
+
+    def _encode(self, task: WindowTask) -> Encoded:
+        samples = task.window.samples
+        frames = self._splice.frames(samples, full_context=task.params.full_context)
+        return with_tail(self._encode_one(samples, frames), self._silence)
+
+    def _encode_one(self, samples: Samples, n_frames: int) -> Encoded:
+        mel = log_mel(samples, self._model.n_mels, n_frames)
+        output = self._model.encode(_storage(mel[None]), to_cpu=True)
+        encoded: Encoded = np.array(output)[0]
+        return encoded
+
+    def _choose_languages(
+        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask]
+    ) -> list[tuple[tuple[str, float], ...]]:
+        """Return, per task, the language used first and then the runner-ups, with probabilities."""
+        if not self._model.is_multilingual:
+            return [(("en", 1.0),)] * len(tasks)
+        if all(task.params.language for task in tasks):
+            return [((self._known(task.params.language or ""), 1.0),) for task in tasks]
+        found = self._model.detect_language(features)
+        return [
+            tuple((token.strip("<|>"), float(p)) for token, p in names[:_REPORTED_LANGUAGES]) for names in found
+        ]
+
+    def _known(self, language: str) -> str:
+        if self._vocabulary.language_token(language) is None:
+            raise UnsupportedLanguage(f"The model does not know the language {language!r}.", param="language")
+        return language
+
+    def _generate(
+        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[str]
+    ) -> list[_Decoded]:
+        params = tasks[0].params
+        prompts = [
+            self._vocabulary.prompt(language, params.task, params.prompt, params.hotwords) for language in languages
+        ]
+        cap = max(token_cap(task.window.duration_s) for task in tasks)
+        outputs = self._model.generate(
+            features,
+            prompts,
+            max_length=max(2 * cap, cap + len(prompts[0])),
+            return_scores=True,
+            return_no_speech_prob=True,
+            **_search(params),
+        )
+        return [_best(output) for output in outputs]
+
+    def _align(
+        self,
+        features: ctranslate2.StorageView,
+        tasks: Sequence[WindowTask],
+        languages: Sequence[Sequence[tuple[str, float]]],
+        decoded: Sequence[_Decoded],
+    ) -> list[tuple[Word, ...]]:
+        """Return word times per task, relative to the window; empty when not asked for or nothing was said."""
+        found: list[tuple[Word, ...]] = [()] * len(tasks)
+        if not tasks[0].params.align:
+            return found
+        encoded = np.array(features)
+        for i, (task, names, best) in enumerate(zip(tasks, languages, decoded, strict=True)):
+            tokens = self._vocabulary.text_tokens(best.tokens)
+            if tokens:
+                found[i] = self._align_one(encoded[i], task, names[0][0], tokens)
+        return found
+
+    def _align_one(self, encoded: Encoded, task: WindowTask, language: str, tokens: list[int]) -> tuple[Word, ...]:
+        """Align over the speech alone: the silent tail costs time and attracts the last words."""
+        duration_s = task.window.duration_s
+        positions = max(1, min(MAX_POSITIONS, round(duration_s * POSITIONS_PER_S)))
+        start = self._vocabulary.start_sequence(language, task.params.task)
+        answer = self._model.align(_storage(encoded[None, :positions]), start, [tokens], positions * 2)[0]
+        words = self._vocabulary.words(tokens, language)
+        return word_times(words, answer.alignments, answer.text_token_probs, duration_s)
+
+    def _result(
+        self,
+        task: WindowTask,
+        languages: tuple[tuple[str, float], ...],
+        best: _Decoded,
+        words: tuple[Word, ...],
+    ) -> WindowResult:
+        text = self._vocabulary.decode(best.tokens)
+        return WindowResult(
+            text=text,
+            tokens=tuple(self._vocabulary.text_tokens(best.tokens)),
+            language=languages[0][0],
+            language_probabilities=languages,
+            avg_logprob=best.avg_logprob,
+            no_speech_prob=best.no_speech_prob,
+            compression_ratio=compression_ratio(text),
+            temperature=task.params.temperature,
+            full_context=self._splice.frames(task.window.samples, full_context=task.params.full_context)
+            >= MAX_POSITIONS * 2,
+            hit_token_cap=len(best.tokens) >= token_cap(task.window.duration_s),
+            words=words,
+        )
+
+
+def _storage(array: "np.ndarray[Any, Any]") -> ctranslate2.StorageView:
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
+
+
+def _search(params: DecodeParams) -> dict[str, Any]:
+    """Return how to search: beams at temperature 0, samples above it (Whisper's own scheme)."""
+    if params.temperature > 0.0:
+        return {
+            "beam_size": 1,
+            "num_hypotheses": params.best_of,
+            "sampling_topk": 0,
+            "sampling_temperature": params.temperature,
+        }
+    return {"beam_size": params.beam_size}
+
+
+def _best(output: Any) -> _Decoded:
+    scores = list(output.scores)
+    pick = max(range(len(scores)), key=scores.__getitem__)
+    tokens = list(output.sequences_ids[pick])
+    # A score is the mean over the text's tokens; Whisper's average counts the end token too.
+    average = scores[pick] * len(tokens) / (len(tokens) + 1)
+    return _Decoded(tokens, float(average), float(output.no_speech_prob))
+
+
+def compression_ratio(text: str) -> float:
+    """Return bytes of ``text`` per byte after zlib; repetition pushes it up. 0 for no text."""
+    raw = text.strip().encode()
+    return len(raw) / len(zlib.compress(raw)) if raw else 0.0
+
+
+def _deal(batch: Sequence[WindowTask], hands: int) -> list[list[int]]:
+    """Deal task numbers to at most ``hands`` groups of equal size, long windows together.
+
+    A group takes as many decoder steps as its longest text, so like lengths share a group.
+    """
+    order = sorted(range(len(batch)), key=lambda i: len(batch[i].window.samples))
+    size = -(-len(order) // min(hands, len(order)))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def _translated(error: RuntimeError) -> EngineError:
+    text = str(error)
+    kind: Callable[..., EngineError] = EngineError
+    if any(mark in text.lower() for mark in _OOM_TEXTS):
+        kind = EngineOutOfMemory
+    return kind(f"The engine failed: {text}")
+

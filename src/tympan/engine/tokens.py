@@ -1,0 +1,145 @@
+"""Whisper's vocabulary: prompts in, text and words out."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from tympan.domain import Task
+
+MAX_PREVIOUS_TOKENS = 223
+"""Room for text before the window: half of the decoder's 448 positions, less the token that announces it."""
+
+_SPACELESS = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+_OPENING = frozenset("\"'“¿([{-")
+_CLOSING = frozenset("\"'.。,，!！?？:：”)]}、")
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True, slots=True)
+class WordTokens:
+    """One word and the tokens it is spelled with."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+class Vocabulary:
+    """The tokenizer of one model: special tokens by meaning, prompts, text, and words."""
+
+    def __init__(self, path: Path, *, multilingual: bool) -> None:
+        """Read ``tokenizer.json`` at ``path``."""
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self._multilingual = multilingual
+        self._start = self._special("<|startoftranscript|>")
+        self._previous = self._special("<|startofprev|>")
+        self._no_timestamps = self._special("<|notimestamps|>")
+        self._end = self._special("<|endoftext|>")
+        self._tasks = {
+            task: self._tokenizer.token_to_id(f"<|{task}|>") for task in Task
+        }
+
+    def _special(self, token: str) -> int:
+        found: int | None = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"tokenizer has no {token}")
+        return found
+
+    def language_token(self, language: str) -> int | None:
+        """Return the token of a language code, or ``None`` when the model does not know it."""
+        if not self._multilingual:
+            return None
+        token: int | None = self._tokenizer.token_to_id(f"<|{language}|>")
+        return token
+
+    def start_sequence(self, language: str, task: Task) -> list[int]:
+        """Return the tokens that tell the decoder language and task, without the timestamp choice."""
+        token = self.language_token(language)
+        return [self._start] if token is None else [self._start, token, self._tasks[task]]
+
+    def prompt(self, language: str, task: Task, prompt: str | None, hotwords: str | None) -> list[int]:
+        """Return the decoder's whole prompt: earlier text, then language, task and "no timestamps"."""
+        previous = self._previous_text(prompt, hotwords)
+        lead = [self._previous, *previous] if previous else []
+        return [*lead, *self.start_sequence(language, task), self._no_timestamps]
+
+    def _previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
+        hot = self.encode(" " + hotwords.strip())[: MAX_PREVIOUS_TOKENS // 2] if hotwords and hotwords.strip() else []
+        room = MAX_PREVIOUS_TOKENS - len(hot)
+        told = self.encode(" " + prompt.strip())[-room:] if prompt and prompt.strip() else []
+        return hot + told
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of plain text; special tokens written out in it stay plain text."""
+        ids: list[int] = self._tokenizer.encode(text.replace("<|", "< |"), add_special_tokens=False).ids
+        return ids
+
+    def text_tokens(self, tokens: Sequence[int]) -> list[int]:
+        """Return ``tokens`` without special and timestamp tokens."""
+        return [token for token in tokens if token < self._end]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens``; special tokens are left out."""
+        text: str = self._tokenizer.decode(self.text_tokens(tokens), skip_special_tokens=False)
+        return text
+
+    def words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
+        """Split ``tokens`` into words with their punctuation; in scripts without spaces, into characters."""
+        parts = self._characters(self.text_tokens(tokens))
+        if language not in _SPACELESS:
+            parts = _join_to_words(parts)
+        return _attach_punctuation(parts)
+
+    def _characters(self, tokens: Sequence[int]) -> list[WordTokens]:
+        """Group tokens into the shortest runs that decode to whole characters."""
+        parts: list[WordTokens] = []
+        run: list[int] = []
+        for token in tokens:
+            run.append(token)
+            text = self.decode(run)
+            if _REPLACEMENT not in text:
+                parts.append(WordTokens(text, tuple(run)))
+                run = []
+        if run:
+            parts.append(WordTokens(self.decode(run), tuple(run)))
+        return parts
+
+
+def _join_to_words(parts: Sequence[WordTokens]) -> list[WordTokens]:
+    words: list[WordTokens] = []
+    for part in parts:
+        starts = part.text.startswith(" ") or part.text.strip() in string.punctuation
+        if starts or not words:
+            words.append(part)
+        else:
+            last = words[-1]
+            words[-1] = WordTokens(last.text + part.text, last.tokens + part.tokens)
+    return words
+
+
+def _is_only(text: str, marks: frozenset[str]) -> bool:
+    bare = text.strip()
+    return bool(bare) and all(mark in marks for mark in bare)
+
+
+def _attach_punctuation(words: Sequence[WordTokens]) -> list[WordTokens]:
+    """Give opening marks to the word that follows and closing marks to the word before."""
+    joined: list[WordTokens] = []
+    held: WordTokens | None = None
+    for word in words:
+        current = word
+        if held is not None:
+            current = WordTokens(held.text + word.text, held.tokens + word.tokens)
+            held = None
+        elif word.text.startswith(" ") and _is_only(word.text, _OPENING):
+            held = word
+            continue
+        elif joined and not word.text.startswith(" ") and _is_only(word.text, _CLOSING):
+            last = joined.pop()
+            current = WordTokens(last.text + word.text, last.tokens + word.tokens)
+        joined.append(current)
+    if held is not None:
+        joined.append(held)
+    return joined

@@ -1,0 +1,83 @@
+"""When is a window's text not good enough, and what to try next: pure.
+
+The signs are Whisper's own (Radford et al. 2022, section 4.5): text that compresses too well is a loop, a low mean
+log-probability is a guess, a high no-speech probability with a low log-probability is silence. Two more come from
+batching: text that filled its token cap, and a phrase said over and over. The first remedy is the full 30-s context,
+because a shortened one is what this engine adds; then rising temperature.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tympan.domain import DecodeParams, Options, WindowResult
+
+TEMPERATURE_STEP = 0.2
+MAX_TEMPERATURE = 1.0
+
+_LONGEST_PHRASE_TOKENS = 24
+_MIN_REPEATED_TOKENS = 12
+_MIN_REPEATS = 4
+
+
+def first_attempt(options: Options, language: str | None) -> DecodeParams:
+    """Return how a window is decoded first."""
+    return DecodeParams(
+        task=options.task,
+        language=language,
+        prompt=options.prompt,
+        hotwords=options.hotwords,
+        beam_size=options.beam_size,
+        best_of=options.best_of,
+        temperature=options.temperature,
+        align=options.timestamps != "none",
+    )
+
+
+def next_attempt(last: DecodeParams, result: WindowResult, options: Options) -> DecodeParams | None:
+    """Return how to decode the window again, or ``None`` when ``result`` is good or nothing is left to try."""
+    if not is_doubtful(result, options) or is_silence(result, options):
+        return None
+    if not result.full_context and not last.full_context:
+        return replace(last, full_context=True, language=result.language)
+    if not options.temperature_fallback or last.temperature + TEMPERATURE_STEP > MAX_TEMPERATURE + 1e-6:
+        return None
+    warmer = round(last.temperature + TEMPERATURE_STEP, 3)
+    return replace(last, full_context=True, language=result.language, temperature=warmer)
+
+
+def is_doubtful(result: WindowResult, options: Options) -> bool:
+    """Tell whether the text looks like a loop or a guess."""
+    return is_loop(result, options) or result.avg_logprob < options.logprob_threshold
+
+
+def is_loop(result: WindowResult, options: Options) -> bool:
+    """Tell whether the text repeats itself or never came to its end."""
+    return (
+        result.hit_token_cap
+        or result.compression_ratio > options.compression_ratio_threshold
+        or repeats(result.tokens)
+    )
+
+
+def is_silence(result: WindowResult, options: Options) -> bool:
+    """Tell whether the model itself says that nobody spoke."""
+    return result.no_speech_prob > options.no_speech_threshold and result.avg_logprob < options.logprob_threshold
+
+
+def best_of(results: Sequence[WindowResult], options: Options) -> WindowResult:
+    """Return the result to keep after all attempts: the likeliest that is no loop, else the likeliest."""
+    sound = [result for result in results if not is_loop(result, options)]
+    return max(sound or results, key=lambda result: result.avg_logprob)
+
+
+def repeats(tokens: Sequence[int]) -> bool:
+    """Tell whether some phrase of up to 24 tokens is said four times or more in a row, over at least 12 tokens."""
+    n = len(tokens)
+    for length in range(1, min(_LONGEST_PHRASE_TOKENS, n // _MIN_REPEATS) + 1):
+        wanted = max(_MIN_REPEATS * length, _MIN_REPEATED_TOKENS) - length
+        run = 0
+        for i in range(n - length):
+            run = run + 1 if tokens[i] == tokens[i + length] else 0
+            if run >= wanted:
+                return True
+    return False

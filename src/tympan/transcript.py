@@ -1,0 +1,153 @@
+"""Window results to one transcript: pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    Accounting,
+    DecodeStats,
+    Options,
+    Segment,
+    Transcript,
+    Window,
+    WindowResult,
+    Word,
+)
+
+_SENTENCE_ENDS = frozenset(".?!。？！…।؟")
+_MAX_GAP_S = 1.0
+_MAX_SEGMENT_S = 15.0
+_COMFORTABLE_SEGMENT_S = 7.0
+_CLAUSE_ENDS = frozenset(",;:，、；：")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the pipeline counted on the way, in samples."""
+
+    audio_samples: int
+    speech_samples: int
+    model: str
+    stats: DecodeStats = field(default_factory=DecodeStats)
+
+
+def assemble(
+    parts: Sequence[tuple[Window, WindowResult]],
+    languages: Sequence[tuple[str, float]],
+    options: Options,
+    totals: Totals,
+) -> Transcript:
+    """Return the transcript of a request from its windows' results, in order.
+
+    Segments follow sentences and pauses where word times exist, windows otherwise. ``languages`` starts with the one
+    used, then the runner-ups, each with its probability.
+    """
+    segments: list[Segment] = []
+    for window, result in parts:
+        segments += _segments(window, result, keep_words=options.timestamps == "word")
+    numbered = tuple(replace(segment, id=i) for i, segment in enumerate(segments))
+    used = sum(len(window.samples) for window, _ in parts)
+    return Transcript(
+        text="".join(segment.text for segment in numbered).strip(),
+        segments=numbered,
+        task=options.task,
+        language=languages[0][0] if languages else options.language,
+        language_probability=languages[0][1] if languages else 0.0,
+        languages=tuple(languages),
+        accounting=Accounting(
+            audio_s=totals.audio_samples / SAMPLE_RATE_HZ,
+            speech_s=totals.speech_samples / SAMPLE_RATE_HZ,
+            dropped_s=max(0, totals.audio_samples - used) / SAMPLE_RATE_HZ,
+            covered_s=sum(segment.end_s - segment.start_s for segment in numbered),
+        ),
+        model=totals.model,
+        stats=totals.stats,
+    )
+
+
+def source_time_s(window: Window, time_s: float, *, is_end: bool = False) -> float:
+    """Return where a moment of the window lies in the source, in seconds.
+
+    At the seam of two pieces an end belongs to the earlier piece and a start to the later one.
+    """
+    sample = round(time_s * SAMPLE_RATE_HZ)
+    chosen = window.pieces[0]
+    for piece in window.pieces[1:]:
+        if sample < piece.window_sample or (is_end and sample == piece.window_sample):
+            break
+        chosen = piece
+    offset = min(max(0, sample - chosen.window_sample), chosen.n_samples)
+    return (chosen.source_sample + offset) / SAMPLE_RATE_HZ
+
+
+def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list[Segment]:
+    if not result.text.strip():
+        return []
+    if not result.words:
+        last = window.pieces[-1]
+        start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
+        end_s = (last.source_sample + last.n_samples) / SAMPLE_RATE_HZ
+        return [_segment(result, result.text, start_s, end_s, ())]
+    words = [_placed(window, word) for word in result.words]
+    return [
+        _segment(
+            result,
+            "".join(word.text for word in group),
+            group[0].start_s,
+            group[-1].end_s,
+            tuple(group) if keep_words else (),
+        )
+        for group in _sentences(words)
+    ]
+
+
+def _placed(window: Window, word: Word) -> Word:
+    start_s = source_time_s(window, word.start_s)
+    end_s = max(start_s, _end_in_piece(window, word))
+    return replace(word, start_s=round(start_s, 3), end_s=round(end_s, 3))
+
+
+def _end_in_piece(window: Window, word: Word) -> float:
+    """Return the word's end, kept inside the piece that it starts in: nobody speaks through a cut silence."""
+    sample = round(word.start_s * SAMPLE_RATE_HZ)
+    end_s = word.end_s
+    for piece in window.pieces:
+        if piece.window_sample <= sample < piece.window_sample + piece.n_samples:
+            end_s = min(end_s, (piece.window_sample + piece.n_samples) / SAMPLE_RATE_HZ)
+    return source_time_s(window, end_s, is_end=True)
+
+
+def _sentences(words: Sequence[Word]) -> list[list[Word]]:
+    groups: list[list[Word]] = [[words[0]]]
+    for word in words[1:]:
+        if _breaks(groups[-1], word):
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _breaks(group: Sequence[Word], following: Word) -> bool:
+    last, length_s = group[-1], following.end_s - group[0].start_s
+    mark = last.text.rstrip()[-1:]
+    return (
+        mark in _SENTENCE_ENDS
+        or following.start_s - last.end_s > _MAX_GAP_S
+        or length_s > _MAX_SEGMENT_S
+        or (mark in _CLAUSE_ENDS and length_s > _COMFORTABLE_SEGMENT_S)
+    )
+
+
+def _segment(result: WindowResult, text: str, start_s: float, end_s: float, words: tuple[Word, ...]) -> Segment:
+    return Segment(
+        id=0,
+        start_s=round(start_s, 3),
+        end_s=round(max(start_s, end_s), 3),
+        text=text,
+        tokens=result.tokens if not result.words else (),
+        temperature=result.temperature,
+        avg_logprob=result.avg_logprob,
+        compression_ratio=result.compression_ratio,
+        no_speech_prob=result.no_speech_prob,
+        words=words,
+    )

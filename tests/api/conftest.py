@@ -1,0 +1,45 @@
+"""Servers for the tests of the HTTP interface."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.api.support import ScriptedTranscriber, Site, site
+from tympan import telemetry
+from tympan.api.deps import Limits
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Return a function that starts a server with limits and a transcriber of the test's choice."""
+    with ExitStack() as stack:
+
+        def start(transcriber: ScriptedTranscriber | None = None, **limits: float) -> Site:
+            return stack.enter_context(site(tmp_path, Limits(**limits), transcriber))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a server with default limits that tests share; they must not change it."""
+    with site(tmp_path_factory.mktemp("staging"), Limits()) as running:
+        yield running
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Return what is logged, at every level; logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    telemetry.configure_logging("debug", "json", stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)

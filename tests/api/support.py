@@ -1,0 +1,153 @@
+"""A server over a scripted pipeline, for tests of the HTTP interface: real sockets, real uploads, no model."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from tympan.api.app import create_app
+from tympan.api.deps import Backend, Limits, ModelCard, Services, make_services
+from tympan.api.server import Address, HttpServer
+from tympan.api.staging import open_staging
+from tympan.domain import Accounting, DecodeStats, Lane, Options, Progress, Segment, Timestamps, Transcript, Word
+from tympan.errors import Cancelled, RequestTimeout
+from tympan.languages import LANGUAGES
+from tympan.pipeline import RequestContext
+
+CLIP = b"RIFF" + bytes(range(256)) * 16
+CARD = ModelCard("base", aliases=("Systran/faster-whisper-base",), created=1_700_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An engine that exists on paper."""
+
+    engine: str = "scripted"
+    model: str = "base"
+    device: str = "cpu"
+    compute_type: str = "int8"
+    languages: tuple[str, ...] = tuple(LANGUAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """An empty queue."""
+
+    queued_windows: dict[Lane, int] = field(default_factory=dict)
+    queued_audio_s: dict[Lane, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ScriptedTranscriber:
+    """Answers every file with the same transcript; can be slow, broken, absent or watched."""
+
+    seconds: float = 0.0
+    error: BaseException | None = None
+    deaf: bool = False
+    ready: bool = True
+    info: Facts | None = field(default_factory=Facts)
+    calls: list[tuple[bytes, Options]] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def stats(self) -> Stats:
+        """Return an empty queue."""
+        return Stats()
+
+    def transcribe(
+        self,
+        source: Path,
+        options: Options,
+        context: RequestContext,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Transcript:
+        """Read the file, wait, answer."""
+        self.calls.append((source.read_bytes(), options))
+        if self.deaf:
+            time.sleep(self.seconds)
+        elif context.cancel.wait(self.seconds):
+            self.cancelled.set()
+            raise Cancelled
+        if context.deadline is not None and time.monotonic() > context.deadline:
+            raise RequestTimeout
+        if self.error is not None:
+            raise self.error
+        return make_transcript(options)
+
+
+def make_transcript(options: Options) -> Transcript:
+    """Return two segments, with words if asked for."""
+    words = (Word(" Hello", 0.5, 0.9, 0.98), Word(" there.", 0.9, 1.4, 0.91))
+    segments = (
+        Segment(0, 0.5, 1.4, " Hello there.", (1, 2), 0.0, -0.2, 1.1, 0.01, words if _wants_words(options) else ()),
+        Segment(1, 2.0, 3.25, " A < B & C --> D.", (3,), 0.0, -0.3, 1.0, 0.02),
+    )
+    return Transcript(
+        text="Hello there. A < B & C --> D.",
+        segments=segments,
+        task=options.task,
+        language=options.language or "en",
+        language_probability=0.93,
+        languages=(("en", 0.93), ("de", 0.04)),
+        accounting=Accounting(4.2, 2.5, 1.7, 2.5),
+        model="base",
+        stats=DecodeStats(windows=1),
+        processing_s=0.125,
+    )
+
+
+def _wants_words(options: Options) -> bool:
+    return options.timestamps is Timestamps.WORD
+
+
+@dataclass(slots=True)
+class Site:
+    """A server under test and the parts that a test turns."""
+
+    services: Services
+    transcriber: ScriptedTranscriber
+    app: FastAPI
+    url: str = ""
+
+    @property
+    def staged(self) -> list[Path]:
+        """What is left in the staging folder."""
+        return [path for path in self.services.staging.iterdir() if path.name != "lock"]
+
+    def post(self, path: str = "/v1/audio/transcriptions", **kwargs: object) -> httpx.Response:
+        """Send the clip, with ``data`` as fields."""
+        kwargs.setdefault("files", {"file": ("clip.wav", CLIP)})
+        return httpx.post(self.url + path, timeout=20, **kwargs)  # type: ignore[arg-type]
+
+
+@contextmanager
+def site(folder: Path, limits: Limits, transcriber: ScriptedTranscriber | None = None) -> Iterator[Site]:
+    """Run an application on a real socket in a thread."""
+    transcriber = transcriber or ScriptedTranscriber()
+    with open_staging(folder) as staging:
+        services = make_services(staging, limits, Backend(), version="9.9.9")
+        services.backend.arrive(transcriber, CARD)
+        app = create_app(services)
+        server = HttpServer(app, services, Address("127.0.0.1", 0, drain_s=0.2), on_force=lambda: None)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        wait_for(lambda: server.started)
+        try:
+            yield Site(services, transcriber, app, server.url)
+        finally:
+            server.stop()
+            thread.join(10)
+            services.runner.close()
+    assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return when ``condition`` holds; fail the test when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)

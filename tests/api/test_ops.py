@@ -1,0 +1,80 @@
+"""How the server says how it is."""
+
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.api.support import Site
+from tympan.api import admission, ops
+from tympan.api.deps import Backend
+from tympan.errors import Unavailable
+
+HEALTH_FIELDS = {
+    "status",
+    "model_loaded",
+    "model",
+    "accepting_requests",
+    "queued_requests",
+    "avg_latency_ms",
+    "memory_used_mb",
+    "version",
+    "components",
+}
+
+
+def test_health_has_the_promised_fields(server: Site) -> None:
+    """Every field, with sensible values while the server is idle."""
+    server.post()
+    response = httpx.get(f"{server.url}/health")
+    health = response.json()
+    assert response.status_code == 200
+    assert set(health) == HEALTH_FIELDS
+    assert (health["status"], health["model"], health["model_loaded"]) == ("healthy", "base", True)
+    assert (health["accepting_requests"], health["queued_requests"], health["version"]) == (True, 0, "9.9.9")
+    assert health["avg_latency_ms"] > 0
+    assert health["components"]["engine"]["runtime"] == "scripted"
+
+
+def test_memory_is_that_of_this_process_and_its_children() -> None:
+    """A plausible number of bytes: more than an interpreter, less than a large model."""
+    assert 20e6 < ops.memory_used_bytes() < 20e9
+
+
+def test_low_disk_is_degraded_and_takes_nothing(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads would be refused, so health must not promise otherwise."""
+    site = make_site()
+    monkeypatch.setattr(ops, "DISK_RESERVE_BYTES", 10**18)
+    health = httpx.get(f"{site.url}/health").json()
+    assert (health["status"], health["accepting_requests"]) == ("degraded", False)
+    assert admission.DISK_RESERVE_BYTES < 10**18
+
+
+def test_before_the_pipeline_arrives_everything_answers(make_site: Callable[..., Site]) -> None:
+    """While the model is fetched there is no pipeline at all; every route still answers in its shape."""
+    site = make_site()
+    site.services.backend._transcriber = site.services.backend._card = None
+    health = httpx.get(f"{site.url}/health")
+    assert (health.status_code, health.json()["status"], health.json()["model"]) == (503, "loading", None)
+    assert httpx.get(f"{site.url}/v1/models").json() == {"object": "list", "data": []}
+    assert httpx.get(f"{site.url}/v1/models/base").status_code == 503
+    assert httpx.get(f"{site.url}/metrics").status_code == 200
+    assert httpx.get(f"{site.url}/readyz").headers["retry-after"]
+    assert site.post().status_code == 503
+
+
+def test_an_empty_backend_has_nothing_to_give() -> None:
+    """Asking for the pipeline before it is there raises what callers may retry."""
+    with pytest.raises(Unavailable, match="being loaded"):
+        Backend().require()
+
+
+def test_oversized_request_heads_are_cut_off(server: Site) -> None:
+    """A head without end does not fill the memory."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"GET /livez HTTP/1.1\r\n" + (b"X-Filler: " + b"y" * 8_000 + b"\r\n") * 5_000)
+    assert httpx.get(f"{server.url}/livez").status_code == 200

@@ -1,0 +1,188 @@
+"""Form fields: what each means, and that no content of any of them can break the server."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.support import CLIP, Site
+from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
+from tympan.domain import Task, Timestamps, VadOptions
+from tympan.errors import InvalidRequest, TympanError, UnsupportedLanguage
+
+
+def parse(**fields: str) -> TranscriptionRequest:
+    """Parse single-valued fields."""
+    return parse_form({name: [value] for name, value in fields.items()}, Task.TRANSCRIBE)
+
+
+def test_no_fields_mean_the_defaults() -> None:
+    """Beam 5, detection, voice activity detection, no times for plain JSON."""
+    asked = parse()
+    assert (asked.response_format, asked.model, asked.words, asked.segments) == ("json", None, False, True)
+    assert asked.options.beam_size == 5
+    assert asked.options.vad == VadOptions()
+    assert asked.options.language is None
+    assert asked.options.timestamps is Timestamps.NONE
+
+
+@pytest.mark.parametrize("spelling", ["en", "EN", "en-US", "en_GB", "English", " english "])
+def test_languages_are_taken_in_every_usual_spelling(spelling: str) -> None:
+    """Codes, regional tags and names."""
+    assert parse(language=spelling).options.language == "en"
+
+
+@pytest.mark.parametrize("spelling", ["", " ", "auto"])
+def test_no_language_means_detection(spelling: str) -> None:
+    """Empty fields count as left out, because form libraries send them."""
+    assert parse(language=spelling).options.language is None
+
+
+def test_presets_choose_the_beam_and_beam_size_wins() -> None:
+    """The fast preset is greedy; an explicit beam overrides it."""
+    assert parse(preset="fast").options.beam_size == 1
+    assert parse(preset="accurate").options.beam_size == 5
+    assert parse(preset="fast", beam_size="3").options.beam_size == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("true", VadOptions()),
+        ("0", None),
+        ("False", None),
+        ("{}", VadOptions()),
+        ('{"threshold": 0.2, "speech_pad_ms": 50}', VadOptions(threshold=0.2, speech_pad_ms=50)),
+    ],
+)
+def test_vad_is_a_switch_or_an_object(value: str, expected: VadOptions | None) -> None:
+    """A boolean in any usual spelling, or JSON that changes some of the fields."""
+    assert parse(vad=value).options.vad == expected
+
+
+@pytest.mark.parametrize(
+    ("fmt", "granularity", "expected"),
+    [
+        ("text", None, Timestamps.NONE),
+        ("srt", None, Timestamps.SEGMENT),
+        ("vtt", None, Timestamps.SEGMENT),
+        ("tsv", None, Timestamps.SEGMENT),
+        ("verbose_json", None, Timestamps.SEGMENT),
+        ("verbose_json", "segment", Timestamps.SEGMENT),
+        ("verbose_json", "word", Timestamps.WORD),
+        ("verbose_json", "word,segment", Timestamps.WORD),
+    ],
+)
+def test_only_the_times_that_are_shown_are_computed(fmt: str, granularity: str | None, expected: Timestamps) -> None:
+    """Times cost work, so the format and the granularities decide."""
+    fields = {"response_format": fmt} | ({"timestamp_granularities[]": granularity} if granularity else {})
+    assert parse(**fields).options.timestamps is expected
+
+
+def test_word_timestamps_add_words_beside_the_segments() -> None:
+    """Our switch keeps the segments, unlike OpenAI's ["word"]."""
+    asked = parse(response_format="verbose_json", word_timestamps="true")
+    assert (asked.words, asked.segments) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", "nan"),
+        ("temperature", "-0.1"),
+        ("temperature", "warm"),
+        ("beam_size", "0"),
+        ("beam_size", "11"),
+        ("beam_size", "2.5"),
+        ("best_of", "1e9"),
+        ("vad", "maybe"),
+        ("vad", "[1]"),
+        ("vad", '{"threshold": 2}'),
+        ("vad", '{"threshold": true}'),
+        ("vad", '{"speed": 1}'),
+        ("vad", "[" * 9_000),
+        ("preset", "best"),
+        ("stream", "perhaps"),
+        ("prompt", "p" * 10_001),
+        ("hotwords", "h" * 2_001),
+        ("word_timestamps", "true"),
+        ("timestamp_granularities", "sentence"),
+        ("chunking_strategy", '{"type": "server_vad"}'),
+        ("keywords[]", "x"),
+        ("languages[]", "en"),
+    ],
+)
+def test_a_bad_value_names_its_field_and_the_remedy(field: str, value: str) -> None:
+    """Every refusal is typed and actionable."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**{field: value})
+    assert caught.value.param == field.removesuffix("[]")
+    assert caught.value.remedy
+
+
+def test_an_unknown_field_names_the_nearest() -> None:
+    """A typing mistake is not ignored silently."""
+    with pytest.raises(InvalidRequest, match=r"no field 'temprature'.*'temperature'"):
+        parse(temprature="0.2")
+
+
+def test_a_language_the_model_lacks_is_refused() -> None:
+    """An English-only model says so instead of writing English from German speech."""
+    require_language("en", ("en",))
+    require_language(None, ("en",))
+    with pytest.raises(UnsupportedLanguage, match="knows en"):
+        require_language("de", ("en",))
+
+
+def test_an_endless_number_is_refused_as_a_value() -> None:
+    """JSON integers of any length do not break the range check."""
+    with pytest.raises(InvalidRequest):
+        parse(vad=json.dumps({"min_speech_ms": 10**400}))
+
+
+@pytest.fixture(scope="module")
+def http(server: Site) -> Iterator[TestClient]:
+    """Return an in-process client that turns an unhandled exception into a failed test."""
+    with TestClient(server.app, raise_server_exceptions=True) as client:
+        yield client
+
+
+_NAMES = st.sampled_from([p.name for p in PARAMETERS if p.name != "file"])
+_HARD = st.sampled_from(
+    ["\0", "\u202eabc", "x" * 10_001, "-1", "1e999", "NaN", "{}", "null", "[]", "en", "true", "\r\n"]
+)
+_FIELDS = st.dictionaries(_NAMES | st.text(max_size=12), _HARD | st.text(max_size=60), max_size=5)
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(fields=_FIELDS)
+def test_H7_no_field_of_any_content_makes_a_500(http: TestClient, fields: dict[str, str]) -> None:
+    """Over 1,000 forms with hostile names and values: an answer or a typed 4xx, never a server error."""
+    encoded = {k.encode("utf-8", "replace").decode(): v.encode("utf-8", "replace") for k, v in fields.items()}
+    response = http.post("/v1/audio/transcriptions", files={"file": ("a", CLIP)}, data=encoded)
+    assert response.status_code in (200, 400, 404), response.text
+    if response.status_code != 200:
+        assert response.json()["error"]["code"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(fields=st.dictionaries(_NAMES | st.text(), st.lists(_HARD | st.text(), max_size=3), max_size=5))
+def test_H7_parsing_raises_only_typed_errors(fields: dict[str, list[str]]) -> None:
+    """The parser itself, without HTTP around it."""
+    with contextlib.suppress(TympanError):
+        asked = parse_form(fields, Task.TRANSLATE)
+        assert asked.options.task is Task.TRANSLATE
+        assert 1 <= asked.options.beam_size <= 10
+
+
+def test_the_openapi_document_lists_every_field(server: Site) -> None:
+    """Clients generated from the document know all of them."""
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
+    properties = body["content"]["multipart/form-data"]["schema"]["properties"]
+    assert list(properties) == [parameter.name for parameter in PARAMETERS]

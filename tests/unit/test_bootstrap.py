@@ -1,0 +1,76 @@
+"""Starting and stopping: folders that cannot be used, services that do not stop, models that are chosen."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tympan import bootstrap, config
+from tympan.errors import ConfigError, DecoderUnavailable, ModelNotFound
+
+
+def test_a_data_folder_is_created_where_it_is_missing(tmp_path: Path) -> None:
+    """The first start needs no preparation."""
+    bootstrap.make_data_dir(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_data_folder_that_cannot_be_used_is_said_with_the_remedy(tmp_path: Path) -> None:
+    """A file in its place, for instance."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot be used.*Set DATA_DIR"):
+        bootstrap.make_data_dir(tmp_path / "file" / "data")
+
+
+def test_a_service_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping waits for its deadline and no longer."""
+    monkeypatch.setattr(bootstrap, "_STOP_S", 0.1)
+    release = threading.Event()
+    started = time.monotonic()
+
+    def wait() -> None:
+        release.wait(10)
+
+    bootstrap._stop("stuck", wait)
+    assert time.monotonic() - started < 2
+    release.set()
+
+
+def test_a_service_that_fails_to_stop_does_not_keep_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typed error while stopping is logged, not raised."""
+
+    def fail() -> None:
+        raise DecoderUnavailable
+
+    structlog.reset_defaults()
+    bootstrap._stop("decoder", fail)
+    assert "DecoderUnavailable" in capsys.readouterr().out
+
+
+def test_services_come_up_and_go(tmp_path: Path) -> None:
+    """With the fake engine: ready inside the block, not after it, and no thread or child of theirs stays."""
+    before = set(threading.enumerate())
+    settings = config.load({"engine": "fake", "data_dir": tmp_path})
+    with bootstrap.running(settings) as services:
+        states = [services.transcriber.ready]
+        assert services.model.answers_to("whisper-1")
+    states.append(services.transcriber.ready)
+    assert states == [True, False]
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.02)
+
+
+def test_an_unknown_model_stops_what_had_started(tmp_path: Path) -> None:
+    """The error is the model's, and the decoder does not outlive it."""
+    settings = config.load({"model": "no-such-model", "data_dir": tmp_path, "offline": True})
+    before = set(threading.enumerate())
+    with pytest.raises(ModelNotFound):
+        bootstrap.running(settings).__enter__()
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.02)

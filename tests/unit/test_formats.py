@@ -1,0 +1,142 @@
+"""Every output format, read back by somebody else's parser where there is one."""
+
+import csv
+import io
+import json
+import math
+from typing import get_args
+
+import pytest
+import srt
+import webvtt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tympan.domain import Accounting, ResponseFormat, Segment, Task, Transcript, Word
+from tympan.formats import MEDIA_TYPES, media_type, render
+
+
+def transcript(*segments: Segment, text: str = "", task: Task = Task.TRANSCRIBE, audio_s: float = 10.0) -> Transcript:
+    """Return a German transcript of these segments."""
+    return Transcript(
+        text=text or " ".join(segment.text.strip() for segment in segments),
+        segments=segments,
+        task=task,
+        language="de",
+        language_probability=0.9,
+        languages=(("de", 0.9), ("nl", 0.05)),
+        accounting=Accounting(audio_s, 8.0, 2.0, 7.5),
+        model="base",
+        processing_s=0.5,
+    )
+
+
+GERMAN = transcript(
+    Segment(0, 0.0, 1.5, " Guten Tag.", (1, 2), 0.0, -0.25, 1.2, 0.01, (Word(" Guten", 0.0, 0.5, 0.9),)),
+    Segment(1, 3661.007, 3662.0, " Größe\n<b>&</b> -->", (3,)),
+)
+
+
+def test_every_format_has_a_media_type_and_renders() -> None:
+    """The table of media types names all formats, and each of them gives text."""
+    assert set(MEDIA_TYPES) == set(get_args(ResponseFormat))
+    for fmt in MEDIA_TYPES:
+        assert render(GERMAN, fmt)
+        assert "/" in media_type(fmt)
+
+
+def test_json_is_text_and_usage() -> None:
+    """Nothing else: usage counts whole seconds, rounded up."""
+    expected = {"text": GERMAN.text, "usage": {"type": "duration", "seconds": 10}}
+    assert json.loads(render(GERMAN, "json")) == expected
+
+
+def test_verbose_json_has_openais_fields_and_ours() -> None:
+    """The exact set of keys, at the top and in a segment."""
+    found = json.loads(render(GERMAN, "verbose_json", words=True))
+    assert {key: found[key] for key in ("task", "language", "duration")} == {
+        "task": "transcribe",
+        "language": "german",
+        "duration": 10.0,
+    }
+    assert found["segments"][0] == {
+        "id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Guten Tag.", "tokens": [1, 2], "temperature": 0.0,
+        "avg_logprob": -0.25, "compression_ratio": 1.2, "no_speech_prob": 0.01,
+    }  # fmt: skip
+    assert found["words"] == [{"word": "Guten", "start": 0.0, "end": 0.5, "probability": 0.9}]
+    assert found["speech"] == {"audio_s": 10.0, "speech_s": 8.0, "dropped_s": 2.0, "covered_s": 7.5}
+    assert found["languages"] == [{"code": "de", "probability": 0.9}, {"code": "nl", "probability": 0.05}]
+    assert (found["processing_time_ms"], found["audio_duration_s"], found["language_code"]) == (500.0, 10.0, "de")
+
+
+@pytest.mark.parametrize(("words", "segments"), [(False, True), (True, False), (True, True)])
+def test_verbose_json_lists_only_what_was_asked_for(*, words: bool, segments: bool) -> None:
+    """A list that was not asked for is absent, not empty."""
+    found = json.loads(render(GERMAN, "verbose_json", words=words, segments=segments))
+    assert ("words" in found, "segments" in found) == (words, segments)
+
+
+def test_a_translations_language_is_english() -> None:
+    """The language is that of the text; the language heard has its own field."""
+    found = json.loads(render(transcript(task=Task.TRANSLATE), "verbose_json"))
+    assert (found["task"], found["language"], found["language_code"]) == ("translate", "english", "de")
+
+
+def test_numbers_that_json_cannot_say_become_zero() -> None:
+    """Infinite log-probabilities and the like do not break the answer."""
+    segment = Segment(0, 0.0, 1.0, "x", avg_logprob=-math.inf, compression_ratio=math.nan)
+    found = json.loads(render(transcript(segment), "verbose_json"))
+    assert found["segments"][0]["avg_logprob"] == 0.0
+    assert found["segments"][0]["compression_ratio"] == 0.0
+
+
+def test_srt_is_read_by_a_subtitle_parser() -> None:
+    """Numbers, times beyond an hour, one line of text, no arrow inside it."""
+    cues = list(srt.parse(render(GERMAN, "srt")))
+    assert [cue.index for cue in cues] == [1, 2]
+    assert cues[0].end.total_seconds() == 1.5
+    assert cues[1].start.total_seconds() == 3661.007
+    assert cues[1].content == "Größe <b>&</b> ->"
+
+
+def test_vtt_is_read_by_a_caption_parser() -> None:
+    """Markup characters are escaped, so that a player shows what was said."""
+    text = render(GERMAN, "vtt")
+    captions = webvtt.from_string(text).captions
+    assert [(c.start, c.end) for c in captions] == [("00:00:00.000", "00:00:01.500"), ("01:01:01.007", "01:01:02.000")]
+    assert "Größe &lt;b&gt;&amp;&lt;/b&gt; --&gt;" in text
+
+
+def test_tsv_is_read_as_a_table_and_holds_no_formula() -> None:
+    """Milliseconds and text; a text that a spreadsheet would calculate is shifted by a space."""
+    table = render(transcript(Segment(0, 0.25, 1.0, "=1+1\tx"), Segment(1, 1.0, 2.0, "plain")), "tsv")
+    assert list(csv.reader(io.StringIO(table), delimiter="\t")) == [
+        ["start", "end", "text"],
+        ["250", "1000", " =1+1 x"],
+        ["1000", "2000", "plain"],
+    ]
+
+
+def test_silence_is_an_empty_but_valid_file() -> None:
+    """No speech gives no cues, and still something every parser accepts."""
+    silent = transcript()
+    assert render(silent, "text") == "\n"
+    assert list(srt.parse(render(silent, "srt"))) == []
+    assert webvtt.from_string(render(silent, "vtt")).captions == []
+    assert json.loads(render(silent, "verbose_json"))["segments"] == []
+
+
+_TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+_TIMES = st.floats(0, 40_000)
+
+
+@given(st.lists(st.tuples(_TIMES, _TIMES, _TEXTS), max_size=5))
+def test_subtitles_of_any_text_have_one_cue_for_each_readable_segment(rows: list[tuple[float, float, str]]) -> None:
+    """Whatever was said, the number of cues is right and each lasts longer than nothing."""
+    made = transcript(*(Segment(i, a, b, text) for i, (a, b, text) in enumerate(rows)))
+    readable = [text for _, _, text in rows if text.split()]
+    cues = list(srt.parse(render(made, "srt"), ignore_errors=False))
+    assert len(cues) == len(readable)
+    assert all(cue.end > cue.start for cue in cues)
+    assert render(made, "vtt").count(" --> ") == len(readable)
+    assert render(made, "tsv").count("\n") == len(readable) + 1
