@@ -32,6 +32,7 @@ install: $(VENV)/.installed
 	@echo "tympan: installed; run $(BIN)/tympan --help"
 
 serve: $(VENV)/.installed
+	@echo "tympan: starting the server; the first start fetches the model"
 	@exec $(BIN)/tympan serve $(ARGS)
 
 test: $(VENV)/.installed-dev
@@ -59,7 +60,8 @@ bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks "$(CORPUS)" $(ARGS)
 
 docs: $(VENV)/.installed-dev
-	@TYMPAN_WRITE_DOCS=1 $(BIN)/python -m pytest tests/docs -q
+	@$(BIN)/python scripts/gen_docs.py
+	@$(BIN)/python scripts/gen_cli_docs.py
 
 lock: $(VENV)/.installed-dev
 	@echo "tympan: writing requirements/*.txt"

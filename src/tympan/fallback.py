@@ -14,6 +14,12 @@ from tympan.domain import DecodeParams, Options, WindowResult
 TEMPERATURE_STEP = 0.2
 MAX_TEMPERATURE = 1.0
 
+SURE_WHEN_SPLICED = -0.5
+"""Mean log-probability under which other languages than English are decoded again at full context.
+
+Measured on eight languages with the base model, see ``docs/decisions/``: English gains nothing from it.
+"""
+
 _LONGEST_PHRASE_TOKENS = 24
 _MIN_REPEATED_TOKENS = 12
 _MIN_REPEATS = 4
@@ -35,14 +41,20 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
 
 def next_attempt(last: DecodeParams, result: WindowResult, options: Options) -> DecodeParams | None:
     """Return how to decode the window again, or ``None`` when ``result`` is good or nothing is left to try."""
-    if not is_doubtful(result, options) or is_silence(result, options):
+    if is_silence(result, options):
         return None
-    if not result.full_context and not last.full_context:
+    if not result.full_context and (is_doubtful(result, options) or _unsure_when_spliced(result)):
         return replace(last, full_context=True, language=result.language)
+    if not is_doubtful(result, options):
+        return None
     if not options.temperature_fallback or last.temperature + TEMPERATURE_STEP > MAX_TEMPERATURE + 1e-6:
         return None
     warmer = round(last.temperature + TEMPERATURE_STEP, 3)
     return replace(last, full_context=True, language=result.language, temperature=warmer)
+
+
+def _unsure_when_spliced(result: WindowResult) -> bool:
+    return result.language != "en" and bool(result.tokens) and result.avg_logprob < SURE_WHEN_SPLICED
 
 
 def is_doubtful(result: WindowResult, options: Options) -> bool:

@@ -20,6 +20,7 @@ from tympan.errors import (
     CorruptMedia,
     DecoderUnavailable,
     EngineError,
+    InvalidRequest,
     ModelUnavailable,
     Overloaded,
     TympanError,
@@ -310,6 +311,16 @@ def test_stdin_is_transcribed(audio: Path, monkeypatch: pytest.MonkeyPatch, capf
         monkeypatch.setattr("sys.stdin", pipe)
         assert execute(_job(audio, paths=("-",)), Pretender().open) == 0
     assert capfd.readouterr().out == "first\n"
+
+
+@pytest.mark.parametrize("place", ["", "file/r.json"])
+def test_a_report_that_cannot_be_written_is_found_before_the_work(audio: Path, tmp_path: Path, place: str) -> None:
+    """An hour of work does not end in "cannot write"."""
+    (tmp_path / "file").write_text("")
+    pretender = Pretender()
+    with pytest.raises(InvalidRequest):
+        execute(_job(audio, report=str(tmp_path / place)), pretender.open)
+    assert pretender.opened == 0
 
 
 def test_an_empty_folder_is_said(audio: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path, PurePath
 import pytest
 from rich.console import Console
 
-from tympan.cli import bars, progress
+from tympan.cli import bars, display
 from tympan.cli.bars import BarDisplay
 from tympan.cli.console import format_clock
-from tympan.cli.progress import FileProgress, NoDisplay, estimate_total_s, open_display
+from tympan.cli.display import open_display
+from tympan.cli.progress import FileProgress, NoDisplay, estimate_total_s
 from tympan.cli.sources import Source
 from tympan.domain import Progress
 
@@ -50,7 +51,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Return what a terminal of 100 columns is sent."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None, legacy_windows=False)
-    for module in (bars, progress):
+    for module in (bars, display):
         monkeypatch.setattr(module, "stderr", lambda: console)
     return stream
 
@@ -62,39 +63,39 @@ def _last_lines(stream: io.StringIO) -> str:
 def test_the_bars_show_audio_and_files(screen: io.StringIO) -> None:
     """The total counts files and audio-seconds, each file in flight has its own line."""
     first, second = _source("one.wav", 100), _source("a-very-long-name-of-a-file-that-needs-cutting.wav", 100)
-    with open_display([first, second], quiet=False) as display:
-        assert isinstance(display, BarDisplay)
-        display.started(first)
-        display.started(second)
-        display.progressed(first, Progress(30.0, 60.0))
-        display._bars.refresh()
+    with open_display([first, second], quiet=False) as shown_by:
+        assert isinstance(shown_by, BarDisplay)
+        shown_by.started(first)
+        shown_by.started(second)
+        shown_by.progressed(first, Progress(30.0, 60.0))
+        shown_by._bars.refresh()
         shown = _last_lines(screen)
         assert "0 of 2 files" in shown
         assert "0:30 / ~2:00" in shown
         assert "0:30 / 1:00" in shown
         assert "a-very-long-n…ds-cutting.wav" in shown
-        display.finished(first, 60.0)
-        display.finished(second, None)
-        display._bars.refresh()
+        shown_by.finished(first, 60.0)
+        shown_by.finished(second, None)
+        shown_by._bars.refresh()
         assert "2 of 2 files" in _last_lines(screen)
         assert "1:00 / 1:00" in _last_lines(screen)
 
 
 def test_a_name_with_brackets_is_shown_as_it_is(screen: io.StringIO) -> None:
     """File names are text, never markup."""
-    with open_display([_source("[red]a[/red].wav", 1)], quiet=False) as display:
-        display._bars.refresh()  # type: ignore[attr-defined]
+    with open_display([_source("[red]a[/red].wav", 1)], quiet=False) as bars_shown:
+        bars_shown._bars.refresh()  # type: ignore[attr-defined]
     assert "[red]a[/red].wav" in _last_lines(screen)
 
 
 def test_no_bars_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stderr that is no terminal gets no bars."""
-    monkeypatch.setattr(progress, "stderr", lambda: Console(file=io.StringIO()))
+    monkeypatch.setattr(display, "stderr", lambda: Console(file=io.StringIO()))
     assert isinstance(open_display([_source("a", 1)], quiet=False), NoDisplay)
 
 
 def test_quiet_shows_nothing(screen: io.StringIO) -> None:
     """``--quiet`` holds at a terminal too."""
-    with open_display([_source("a", 1)], quiet=True) as display:
-        display.progressed(_source("a", 1), Progress(1.0, 2.0))
+    with open_display([_source("a", 1)], quiet=True) as nothing:
+        nothing.progressed(_source("a", 1), Progress(1.0, 2.0))
     assert screen.getvalue() == ""

@@ -198,7 +198,7 @@ class EngineHost:
             limit_s = self._sent[0].limit_s if self._sent else 0.0
             self._killed_for = EngineHang(f"The engine made no progress for {limit_s:.1f} s and was killed.")
         _log.error("engine process %s hangs; killing it", self.pid)
-        pass
+        self.kill()
 
     def abort(self) -> None:
         """Make a ``start`` that is under way fail soon. Safe from any thread."""

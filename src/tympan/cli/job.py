@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 from tympan.cli import services
 from tympan.cli.batch_run import Outcome, in_order, run_many
 from tympan.cli.console import ExitCode, say, show_error, write_stdout
+from tympan.cli.display import open_display
 from tympan.cli.journal import NAME as JOURNAL_NAME
 from tympan.cli.journal import Entry, FileState, Journal, file_state, fingerprint, has_changed, open_journal
-from tympan.cli.outputs import Format, output_paths, plan_names, write_whole
-from tympan.cli.progress import Display, open_display
+from tympan.cli.outputs import Format, check_writable, output_paths, plan_names, write_whole
+from tympan.cli.progress import Display
 from tympan.cli.report import STDOUT, Record, failure_record, success_record, summarise, write_report
 from tympan.cli.services import FileTranscriber
 from tympan.cli.sources import STDIN, Source, discover, spool_stdin, unreadable
@@ -100,6 +101,8 @@ class Desk:
 def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcriber) -> int:
     """Do ``job`` and return the exit code; raises ``TympanError`` for what ends the whole run."""
     settings = services.load_settings(job.overrides)
+    if job.report and job.report != STDOUT:
+        check_writable(Path(job.report))
     wanted = fingerprint(job.options, {name: getattr(settings, name, None) for name in _FINGERPRINTED_SETTINGS})
     with ExitStack() as stack:
         sources = _found(job, stack)

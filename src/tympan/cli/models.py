@@ -9,7 +9,7 @@ import typer
 
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, show_error, stdout, write_stdout
-from tympan.cli.progress import pull_bar
+from tympan.cli.display import pull_bar
 from tympan.cli.services import load_settings
 from tympan.errors import ModelUnavailable, TympanError
 

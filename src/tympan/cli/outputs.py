@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -85,6 +86,18 @@ def write_whole(path: Path, text: str) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before the work, whether a file can be written at ``path``; raises as ``write_whole`` does."""
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a folder.", remedy="Give the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
     except OSError as error:
         raise storage_error(path, error) from error
 

@@ -1,17 +1,12 @@
-"""Progress in seconds of audio, with speed and time left; nothing at all when stderr is not a terminal."""
+"""Progress in seconds of audio: what is known, what is estimated, and who is told."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
-from tympan.cli.console import stderr
 from tympan.cli.sources import Source
 from tympan.domain import Progress
-
-if TYPE_CHECKING:
-    from tympan.engine.store import PullProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +90,3 @@ class NoDisplay:
 
     def finished(self, source: Source, audio_s: float | None) -> None:
         """Show nothing."""
-
-
-def open_display(sources: Sequence[Source], *, quiet: bool) -> Display:
-    """Return bars for a person at a terminal, and nothing for pipes, logs or ``quiet``."""
-    if quiet or not sources or not stderr().is_terminal:
-        return NoDisplay()
-    from tympan.cli.bars import BarDisplay  # noqa: PLC0415  (rich's bars cost a tenth of a second)
-
-    return BarDisplay(sources)
-
-
-@contextmanager
-def pull_bar(name: str, *, quiet: bool = False) -> "Iterator[Callable[[PullProgress], None]]":
-    """Yield a function that shows how far a model has come: a bar at a terminal, nothing elsewhere."""
-    if quiet or not stderr().is_terminal:
-        yield lambda _progress: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bars:
-        task = bars.add_task(name, total=None)
-
-        def report(progress: "PullProgress") -> None:
-            total = progress.total_bytes or None
-            bars.update(task, description=progress.step, completed=progress.done_bytes, total=total)
-
-        yield report

@@ -5,13 +5,13 @@ The imports are inside the functions so that ``tympan --help`` and usage errors 
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
-from tympan.cli.console import say, stderr
-from tympan.cli.progress import pull_bar
+from tympan.cli.console import say
+from tympan.cli.display import pull_bar, waiting
 from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Progress, Task, Transcript
 from tympan.engine.base import EngineInfo
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
@@ -89,7 +89,7 @@ def open_transcriber(settings: "Settings", *, quiet: bool = False) -> Iterator[F
     from tympan.bootstrap import running  # noqa: PLC0415
 
     with ExitStack() as stack:
-        with _waiting("Loading the model...", quiet=quiet):
+        with waiting("Loading the model...", quiet=quiet):
             services = stack.enter_context(running(settings))
         yield PipelineTranscriber(services)
 
@@ -110,10 +110,6 @@ def fetch_model(settings: "Settings", *, quiet: bool) -> None:
     access = models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
     with pull_bar(choice.model, quiet=quiet) as report:
         models.resolve(choice.model, settings.data_dir, access, report)
-
-
-def _waiting(message: str, *, quiet: bool) -> AbstractContextManager[object]:
-    return nullcontext() if quiet or not stderr().is_terminal else stderr().status(message)
 
 
 def quieten_log(settings: "Settings") -> None:

@@ -20,7 +20,7 @@ FRAMES_PER_POSITION = 2
 MAX_POSITIONS = MAX_FRAMES // FRAMES_PER_POSITION
 POSITIONS_PER_S = FRAMES_PER_S // FRAMES_PER_POSITION
 
-MARGIN_S = 2.0
+MARGIN_S = 3.0
 """Silence encoded after the speech; below it the error rate rises, see ``docs/decisions/``."""
 
 Encoded = NDArray[np.float32]

@@ -1,0 +1,98 @@
+"""From the words on the command line to the job that is done."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tympan.cli import app, transcribe
+from tympan.cli.job import Job
+from tympan.cli.outputs import Format
+from tympan.domain import Options, Task, Timestamps
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Return the jobs that the commands would do."""
+    seen: list[Job] = []
+
+    def note(job: Job) -> int:
+        seen.append(job)
+        return 0
+
+    monkeypatch.setattr(transcribe, "execute", note)
+    return seen
+
+
+def _run(*arguments: str) -> int:
+    return CliRunner().invoke(app, list(arguments)).exit_code
+
+
+def test_a_bare_file_is_the_default_job(jobs: list[Job]) -> None:
+    """Without flags: text on stdout, four files in flight, the product's options."""
+    assert _run("transcribe", "a.wav") == 0
+    assert jobs == [Job(("a.wav",), recursive=False, formats=(Format.TXT,), options=Options(), overrides={})]
+
+
+def test_every_flag_of_the_run_arrives(jobs: list[Job]) -> None:
+    """Input, output and run flags end up in the job."""
+    command = "transcribe a b - -r -f srt -f txt -f srt -o out --report r.json -w 2 --force --fail-fast -q"
+    assert _run(*command.split()) == 0
+    (job,) = jobs
+    assert (job.paths, job.recursive, job.formats) == (("a", "b", "-"), True, (Format.SRT, Format.TXT))
+    assert (job.output_dir, job.report, job.workers) == (Path("out"), "r.json", 2)
+    assert (job.force, job.fail_fast, job.quiet, job.prints) == (True, True, True, True)
+
+
+def test_decoding_and_engine_flags_arrive(jobs: list[Job]) -> None:
+    """Options and overrides end up in the job."""
+    words = "transcribe a -l French --translate --word-timestamps --no-vad -m tiny --threads 3"
+    assert _run(*words.split()) == 0
+    wanted = Options(language="fr", task=Task.TRANSLATE, timestamps=Timestamps.WORD, vad=None)
+    assert jobs[0].options == wanted
+    assert jobs[0].overrides == {"model": "tiny", "threads": 3}
+
+
+def test_batch_is_a_recursive_job_with_a_report(jobs: list[Job], tmp_path: Path) -> None:
+    """``batch DIR REPORT`` prints nothing but the report."""
+    assert _run("batch", str(tmp_path), "r.json", "-f", "vtt", "-o", "out") == 0
+    (job,) = jobs
+    assert (job.paths, job.recursive, job.report, job.prints) == ((str(tmp_path),), True, "r.json", False)
+    assert (job.formats, job.output_dir) == ((Format.VTT,), Path("out"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "transcribe",
+        "batch x",
+        "transcribe a -w 0",
+        "transcribe a -w 17",
+        "transcribe a -f doc",
+        "transcribe a --preset best",
+        "transcribe a --beam-size=x",
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(jobs: list[Job], words: str) -> None:
+    """A wrong flag is refused before anything is done."""
+    assert _run(*words.split()) == 2
+    assert jobs == []
+
+
+def test_the_journal_lies_where_the_results_are() -> None:
+    """Beside the outputs, or beside the report; nowhere when transcripts are only printed."""
+    base = Job(("a",), recursive=True, formats=(Format.TXT,), options=Options(), overrides={})
+    assert base.journal_path is None
+    assert Job(("a",), True, (), Options(), {}, output_dir=Path("out")).journal_path == Path("out/.tympan-state.jsonl")
+    beside = Job(("a",), True, (), Options(), {}, report="x/r.json", prints=False).journal_path
+    assert beside == Path("x/.r.json.tympan-state.jsonl")
+    assert Job(("a",), True, (), Options(), {}, report="x/r.json").journal_path is None
+    assert Job(("a",), True, (), Options(), {}, report="-", prints=False).journal_path is None
+
+
+def test_version_is_one_word_and_a_number() -> None:
+    """``--version`` and ``version`` say the same, in a form a script can read."""
+    outputs = {CliRunner().invoke(app, [word]).output for word in ("--version", "version")}
+    assert len(outputs) == 1
+    assert re.fullmatch(r"tympan \d+\.\d+\.\d+\n", outputs.pop())
