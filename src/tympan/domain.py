@@ -76,10 +76,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of speech found by VAD, ``[start_sample, end_sample)`` of the source."""
+    """A stretch of speech, ``[start_sample, end_sample)`` of the source; ``peak`` is the highest VAD score in it."""
 
     start_sample: int
     end_sample: int
+    peak: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What the engine gets: at most 30 s of one request's speech, in one or more pieces."""
+    """What the engine gets: at most 30 s of one request's speech, in one or more pieces.
+
+    ``speech_peak`` is the highest VAD score in it: low only where VAD was off and nobody seems to speak.
+    """
 
     index: int
     samples: Samples
     pieces: tuple[Piece, ...]
+    speech_peak: float = 1.0
 
     @property
     def duration_s(self) -> float:
@@ -135,12 +140,13 @@ class WindowTask:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word with its times in seconds and the model's probability for it."""
+    """A word with its times in seconds, the model's probability for it, and the tokens that spell it."""
 
     text: str
     start_s: float
     end_s: float
     probability: float
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

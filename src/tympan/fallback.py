@@ -9,7 +9,7 @@ because a shortened one is what this engine adds; then rising temperature.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tympan.domain import DecodeParams, Options, WindowResult
+from tympan.domain import DecodeParams, Options, Window, WindowResult
 
 TEMPERATURE_STEP = 0.2
 MAX_TEMPERATURE = 1.0
@@ -19,6 +19,12 @@ SURE_WHEN_SPLICED = -0.5
 
 Measured on eight languages with the base model, see ``docs/decisions/``: English gains nothing from it.
 """
+
+QUIET_PEAK = 0.2
+"""Highest VAD score of a window in which nobody seems to speak; text over it has to be surer than usual."""
+
+SURE_WHEN_QUIET = -0.4
+"""Mean log-probability that text over such a window needs. What Whisper makes up over noise stays below it."""
 
 _LONGEST_PHRASE_TOKENS = 24
 _MIN_REPEATED_TOKENS = 12
@@ -39,9 +45,9 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
     )
 
 
-def next_attempt(last: DecodeParams, result: WindowResult, options: Options) -> DecodeParams | None:
+def next_attempt(window: Window, last: DecodeParams, result: WindowResult, options: Options) -> DecodeParams | None:
     """Return how to decode the window again, or ``None`` when ``result`` is good or nothing is left to try."""
-    if is_silence(result, options):
+    if is_silence(window, result, options):
         return None
     if not result.full_context and (is_doubtful(result, options) or _unsure_when_spliced(result)):
         return replace(last, full_context=True, language=result.language)
@@ -65,14 +71,14 @@ def is_doubtful(result: WindowResult, options: Options) -> bool:
 def is_loop(result: WindowResult, options: Options) -> bool:
     """Tell whether the text repeats itself or never came to its end."""
     return (
-        result.hit_token_cap
-        or result.compression_ratio > options.compression_ratio_threshold
-        or repeats(result.tokens)
+        result.hit_token_cap or result.compression_ratio > options.compression_ratio_threshold or repeats(result.tokens)
     )
 
 
-def is_silence(result: WindowResult, options: Options) -> bool:
-    """Tell whether the model itself says that nobody spoke."""
+def is_silence(window: Window, result: WindowResult, options: Options) -> bool:
+    """Tell whether nobody spoke: by the model's own word, or by VAD's where the model is not sure of its text."""
+    if window.speech_peak < QUIET_PEAK and result.avg_logprob < SURE_WHEN_QUIET:
+        return True
     return result.no_speech_prob > options.no_speech_threshold and result.avg_logprob < options.logprob_threshold
 
 

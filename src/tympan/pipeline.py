@@ -34,7 +34,7 @@ from tympan.domain import (
     WindowTask,
 )
 from tympan.engine.base import EngineInfo
-from tympan.errors import Cancelled, RequestTimeout, UnsupportedLanguage, UnsupportedOption
+from tympan.errors import Cancelled, Overloaded, RequestTimeout, UnsupportedLanguage, UnsupportedOption
 from tympan.transcript import Totals, assemble
 
 MAX_IN_FLIGHT = 32
@@ -54,9 +54,7 @@ _POLL_S = 0.05
 class AudioSource(Protocol):
     """Where samples come from: the sandboxed decoder."""
 
-    def stream(
-        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
-    ) -> Iterator[Samples]:
+    def stream(self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...) -> Iterator[Samples]:
         """Yield the file's samples in order. Raises ``MediaError`` and its kin, ``TooLong``."""
         ...
 
@@ -141,7 +139,7 @@ class Transcriber:
         ``UnsupportedOption``; whatever it raises, none of the request's windows waits on.
         """
         started = time.monotonic()
-        _check_options(options, self._service.info)
+        check_options(options, self._service.info)
         run = _Run(self._service, options, context, on_progress)
         speech = _Speech(self._detector, options, self._max_window_s)
         try:
@@ -178,7 +176,8 @@ class Transcriber:
         return run.languages
 
 
-def _check_options(options: Options, info: EngineInfo | None) -> None:
+def check_options(options: Options, info: EngineInfo | None) -> None:
+    """Raise ``UnsupportedLanguage`` or ``UnsupportedOption`` when the model cannot do what ``options`` ask."""
     if info is None:
         return
     if options.language is not None and options.language not in info.languages:
@@ -283,7 +282,18 @@ class _Run:
             attempt.reply.cancel()
 
     def _start(self, window: Window, params: DecodeParams) -> _Attempt:
-        return _Attempt(window, params, self._service.submit(WindowTask(window, params), self._origin))
+        return _Attempt(window, params, self._submit(window, params))
+
+    def _submit(self, window: Window, params: DecodeParams) -> Future[WindowResult]:
+        """Hand a window over. A full queue refuses a new request, but makes one that has begun wait."""
+        while True:
+            try:
+                return self._service.submit(WindowTask(window, params), self._origin)
+            except Overloaded:
+                if not self._done and not self._under_way:
+                    raise
+            self._context.check()
+            time.sleep(_POLL_S)
 
     def _collect(self) -> None:
         """Finish the oldest window: wait, and decode it again as long as the ladder says so."""
@@ -291,11 +301,11 @@ class _Run:
         while True:
             result = self._wait(attempt.reply)
             attempt.earlier.append(result)
-            following = fallback.next_attempt(attempt.params, result, self._options)
+            following = fallback.next_attempt(attempt.window, attempt.params, result, self._options)
             if following is None:
                 break
             attempt.params = following
-            attempt.reply = self._service.submit(WindowTask(attempt.window, following), self._origin)
+            attempt.reply = self._submit(attempt.window, following)
         self._under_way.popleft()
         self._keep(attempt)
 
@@ -309,7 +319,7 @@ class _Run:
 
     def _keep(self, attempt: _Attempt) -> None:
         result = fallback.best_of(attempt.earlier, self._options)
-        rejected = fallback.is_silence(result, self._options)
+        rejected = fallback.is_silence(attempt.window, result, self._options)
         self.stats = replace(
             self.stats,
             windows=self.stats.windows + 1,

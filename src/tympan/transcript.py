@@ -88,7 +88,7 @@ def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list
         last = window.pieces[-1]
         start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
         end_s = (last.source_sample + last.n_samples) / SAMPLE_RATE_HZ
-        return [_segment(result, result.text, start_s, end_s, ())]
+        return [_segment(result, result.text, start_s, end_s, (), result.tokens)]
     words = [_placed(window, word) for word in result.words]
     return [
         _segment(
@@ -97,6 +97,7 @@ def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list
             group[0].start_s,
             group[-1].end_s,
             tuple(group) if keep_words else (),
+            tuple(token for word in group for token in word.tokens),
         )
         for group in _sentences(words)
     ]
@@ -138,13 +139,15 @@ def _breaks(group: Sequence[Word], following: Word) -> bool:
     )
 
 
-def _segment(result: WindowResult, text: str, start_s: float, end_s: float, words: tuple[Word, ...]) -> Segment:
+def _segment(
+    result: WindowResult, text: str, start_s: float, end_s: float, words: tuple[Word, ...], tokens: tuple[int, ...]
+) -> Segment:
     return Segment(
         id=0,
         start_s=round(start_s, 3),
         end_s=round(max(start_s, end_s), 3),
         text=text,
-        tokens=result.tokens if not result.words else (),
+        tokens=tokens,
         temperature=result.temperature,
         avg_logprob=result.avg_logprob,
         compression_ratio=result.compression_ratio,

@@ -10,27 +10,28 @@ import numpy as np
 import pytest
 
 from tympan import config
-from tympan.cli.services import PipelineTranscriber, check_supported, load_settings
+from tympan.cli.services import PipelineTranscriber, load_settings
 from tympan.domain import Lane, Options, Progress, Task
 from tympan.engine.base import EngineInfo
 from tympan.errors import ConfigError, UnsupportedLanguage, UnsupportedOption
+from tympan.pipeline import check_options
 
 ENGLISH = EngineInfo("fake", "tiny.en", "", "cpu", "int8", 1, ("en",), multilingual=False)
 
 
 def test_what_the_model_can_do_is_let_through() -> None:
     """English to an English model, anything to a model not known yet."""
-    check_supported(Options(language="en"), ENGLISH)
-    check_supported(Options(), ENGLISH)
-    check_supported(Options(language="de", task=Task.TRANSLATE), None)
+    check_options(Options(language="en"), ENGLISH)
+    check_options(Options(), ENGLISH)
+    check_options(Options(language="de", task=Task.TRANSLATE), None)
 
 
 def test_what_it_cannot_do_is_refused_with_a_remedy() -> None:
     """Another language, or translation, is one error before the work."""
     with pytest.raises(UnsupportedLanguage) as language:
-        check_supported(Options(language="de"), ENGLISH)
+        check_options(Options(language="de"), ENGLISH)
     with pytest.raises(UnsupportedOption) as task:
-        check_supported(Options(task=Task.TRANSLATE), ENGLISH)
+        check_options(Options(task=Task.TRANSLATE), ENGLISH)
     assert language.value.remedy
     assert task.value.remedy
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from tympan.batching.cost import CostModel, padded_s
+from tympan.batching.cost import CostModel, paid_s
 from tympan.domain import DecodeParams
 
 
 def test_padding_counts_as_audio() -> None:
     """Three windows cost three times the longest; the full context costs 30 s each."""
-    assert padded_s(DecodeParams(), [1.0, 2.0, 4.0]) == 12.0
-    assert padded_s(DecodeParams(full_context=True), [1.0, 2.0]) == 60.0
+    assert paid_s(DecodeParams(), [1.0, 2.0, 4.0]) == 7.0
+    assert paid_s(DecodeParams(full_context=True), [1.0, 2.0]) == 60.0
 
 
 def test_it_finds_constant_and_slope_of_a_machine() -> None:

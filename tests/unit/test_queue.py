@@ -209,15 +209,22 @@ def test_similar_lengths_are_preferred() -> None:
     assert [item.audio_s for item in batch] == [5.0, 5.5, 5.9]
 
 
-def test_padding_is_accepted_only_when_it_costs_less_than_another_batch() -> None:
-    """With a default batch constant of 20 ms, 0.6 s of padding is worth it and 3 s is not."""
-    near = filled(make_item(origin("a"), 6.1), make_item(origin("b"), 5.5))
-    assert len(near.take(0.0, WIDE, CostModel())) == 2
-    far = filled(make_item(origin("a"), 8.5), make_item(origin("b"), 5.5))
-    assert len(far.take(0.0, WIDE, CostModel())) == 1
-    full = DecodeParams(full_context=True)
-    free = filled(make_item(origin("a"), 29.0, params=full), make_item(origin("b"), 5.5, params=full))
-    assert len(free.take(0.0, WIDE, CostModel())) == 2
+def test_lengths_mix_when_nothing_alike_waits() -> None:
+    """Windows are encoded one by one, so a long one may join a short one."""
+    mixed = filled(make_item(origin("a"), 8.5), make_item(origin("b"), 28.0))
+    assert len(mixed.take(0.0, WIDE, CostModel())) == 2
+
+
+def test_one_request_cannot_stretch_a_batch_that_others_wait_for() -> None:
+    """Beside others, a request adds windows up to ``max_ms`` only; other requests' windows may still join."""
+    limits = BatchLimits(max_windows=16, max_ms=300.0, idle_ms=2000.0)
+    long_file = [make_item(origin("long"), 5.0) for _ in range(10)]
+    clips = [make_item(origin(f"clip{n}"), 5.0) for n in range(4)]
+    batch = filled(*long_file, *clips).take(0.0, limits, CostModel())
+    assert sum(item.origin.request_id == "long" for item in batch) == 1
+    assert len(batch) == 5
+    alone = filled(*(make_item(origin("long"), 5.0) for _ in range(10)))
+    assert len(alone.take(0.0, limits, CostModel())) == 10
 
 
 def test_gone_windows_vanish_when_the_next_batch_is_taken() -> None:

@@ -1,7 +1,7 @@
 """Frame scores to spans of speech: pure, after Silero's own rules.
 
 Speech starts at ``threshold`` and ends once the score has stayed 0.15 under it for ``min_silence_ms``; bursts shorter
-than ``min_speech_ms`` are dropped, and a span gets ``speech_pad_ms`` on both sides, at most half of the gap between two.
+than ``min_speech_ms`` are dropped, and a span gets ``speech_pad_ms`` on both sides, at most half of a gap.
 A span that grows to the longest allowed length is cut where the score was lowest, so the cut falls into a breath.
 """
 
@@ -29,6 +29,7 @@ class _Run:
 
     start: int
     end: int
+    peak: float
     joined_before: bool = False
     joined_after: bool = False
 
@@ -68,7 +69,7 @@ class _Runs:
         """Close the open run after its last frame of speech; ``None`` when there is none or it was too short."""
         if self.start is None:
             return None
-        run = _Run(self.start, self._last_speech + 1, joined_before=self._joined)
+        run = _Run(self.start, self._last_speech + 1, max(self._scores), joined_before=self._joined)
         self.start = None
         shortest = 1 if run.joined_before or self._keep_all else self._min_speech
         return run if run.end - run.start >= shortest else None
@@ -78,7 +79,7 @@ class _Runs:
         first = int(len(self._scores) * _CUT_FROM_SHARE)
         at = max(1, first + int(np.argmin(self._scores[first:])))
         start = self.start or 0
-        run = _Run(start, start + at, joined_before=self._joined, joined_after=True)
+        run = _Run(start, start + at, max(self._scores[:at]), joined_before=self._joined, joined_after=True)
         self.start, self._joined, self._scores = start + at, True, self._scores[at:]
         return run
 
@@ -117,7 +118,7 @@ class SpanFinder:
             run = self._runs.step(float(score))
             if run is not None:
                 spans += self._hold(run)
-            elif self._held is not None and self._is_alone():
+            elif self._held is not None and self._is_alone(self._held):
                 spans.append(self._emit(self._held.end + self._pad))
         return spans
 
@@ -129,11 +130,10 @@ class SpanFinder:
             spans.append(self._emit(min(self._held.end + self._pad, self._runs.frame)))
         return spans
 
-    def _is_alone(self) -> bool:
-        """Tell whether no later run can claim part of the held run's padding."""
-        assert self._held is not None
+    def _is_alone(self, run: _Run) -> bool:
+        """Tell whether no later run can claim part of this one's padding."""
         following = self._runs.frame if self._runs.start is None else self._runs.start
-        return following - self._held.end >= 2 * self._pad
+        return following - run.end >= 2 * self._pad
 
     def _hold(self, run: _Run) -> list[Span]:
         """Hold ``run`` until its end is certain; return the span held before it."""
@@ -148,5 +148,6 @@ class SpanFinder:
         return spans
 
     def _emit(self, end: int) -> Span:
+        peak = self._held.peak if self._held else 1.0
         self._held, self._emitted = None, end
-        return Span(self._held_start * FRAME_SAMPLES, end * FRAME_SAMPLES)
+        return Span(self._held_start * FRAME_SAMPLES, end * FRAME_SAMPLES, peak)

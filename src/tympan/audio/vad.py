@@ -4,10 +4,8 @@ Model: Silero VAD v6 (Silero Team, MIT), as shipped inside the ``faster-whisper`
 with 4 ms of the frame before, and carries an LSTM state from frame to frame, so audio of any length needs flat memory.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from itertools import count
 
 import numpy as np
 import onnxruntime
@@ -57,7 +55,9 @@ class SpeechStream:
         self._session = session
         self._finder = finder
         self._state = _State(
-            np.zeros(_STATE_SHAPE, np.float32), np.zeros(_STATE_SHAPE, np.float32), np.zeros(_CONTEXT_SAMPLES, np.float32)
+            np.zeros(_STATE_SHAPE, np.float32),
+            np.zeros(_STATE_SHAPE, np.float32),
+            np.zeros(_CONTEXT_SAMPLES, np.float32),
         )
         self._rest = np.zeros(0, dtype=np.int16)
         self._n_samples = 0

@@ -78,7 +78,8 @@ class WindowPacker:
             pieces.append(Piece(at, span.start_sample, len(samples)))
             at += len(samples)
         joined = np.concatenate([samples for _, samples in self._parts])
-        window = Window(self._n_windows, joined, tuple(pieces))
+        peak = max(span.peak for span, _ in self._parts)
+        window = Window(self._n_windows, joined, tuple(pieces), peak)
         self._parts, self._n_samples = [], 0
         self._n_windows += 1
         return window

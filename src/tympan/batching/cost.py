@@ -11,28 +11,24 @@ DEFAULT_BATCH_MS = 20.0
 """First guess of what a batch costs before any audio, in milliseconds."""
 
 DEFAULT_MS_PER_AUDIO_S = 30.0
-"""First guess of what a second of padded audio costs, in milliseconds."""
+"""First guess of what a second of audio costs, in milliseconds."""
 
 _STEP = 0.3
-_TYPICAL_PADDED_S = 10.0
+_TYPICAL_S = 10.0
 _MAX_FITS = 32
 _MAX_SURPRISE = 4.0
 
 _FitKey: TypeAlias = tuple[int, float, bool]
 
 
-def padded_s(params: DecodeParams, durations_s: Sequence[float]) -> float:
-    """Return the seconds the encoder will see for windows of these lengths in one batch.
-
-    Every window is padded to the longest of its batch, or to 30 s when the full context is asked for.
-    """
-    longest_s = MAX_WINDOW_S if params.full_context else max(durations_s, default=0.0)
-    return longest_s * len(durations_s)
+def paid_s(params: DecodeParams, durations_s: Sequence[float]) -> float:
+    """Return the seconds of audio to pay for: the windows' own, or 30 s each when the full context is asked for."""
+    return MAX_WINDOW_S * len(durations_s) if params.full_context else sum(durations_s)
 
 
 @dataclass(slots=True)
 class _Line:
-    """``ms = constant + slope * padded seconds``, corrected a step towards each observation."""
+    """``ms = constant + slope * seconds paid``, corrected a step towards each observation."""
 
     constant_ms: float = DEFAULT_BATCH_MS
     slope_ms: float = DEFAULT_MS_PER_AUDIO_S
@@ -52,11 +48,11 @@ class _Line:
         # A hiccup of the machine is no news about its speed; a real change shows again at once.
         expected_ms = self.predict_ms(seconds)
         bounded_ms = min(max(ms, expected_ms / _MAX_SURPRISE), expected_ms * _MAX_SURPRISE)
-        scaled = seconds / _TYPICAL_PADDED_S
+        scaled = seconds / _TYPICAL_S
         gain = _STEP * (bounded_ms - expected_ms) / (1.0 + scaled * scaled)
         # Neither term alone can cost more than the whole batch did.
         self.constant_ms = min(max(0.0, self.constant_ms + gain), bounded_ms)
-        self.slope_ms = min(max(0.0, self.slope_ms + gain * scaled / _TYPICAL_PADDED_S), bounded_ms / seconds)
+        self.slope_ms = min(max(0.0, self.slope_ms + gain * scaled / _TYPICAL_S), bounded_ms / seconds)
 
 
 class CostModel:
@@ -79,17 +75,7 @@ class CostModel:
     def predict_ms(self, params: DecodeParams, durations_s: Sequence[float]) -> float:
         """Return the milliseconds a batch of windows of these lengths should take."""
         line = self._lines.get(_fit_key(params)) or self._nearest()
-        return line.predict_ms(padded_s(params, durations_s))
-
-    def batch_constant_ms(self, params: DecodeParams) -> float:
-        """Return what one batch more costs, whatever is in it."""
-        return (self._lines.get(_fit_key(params)) or self._nearest()).constant_ms
-
-    def padding_ms(self, params: DecodeParams, wasted_s: float) -> float:
-        """Return what ``wasted_s`` seconds of padding cost; nothing when the full context is encoded anyway."""
-        if params.full_context:
-            return 0.0
-        return (self._lines.get(_fit_key(params)) or self._nearest()).slope_ms * wasted_s
+        return line.predict_ms(paid_s(params, durations_s))
 
     def observe(self, params: DecodeParams, durations_s: Sequence[float], ms: float) -> None:
         """Learn from a batch that took ``ms`` milliseconds of compute."""
@@ -98,7 +84,7 @@ class CostModel:
         if line is None:
             near = self._nearest()
             line = _Line(near.constant_ms, near.slope_ms)
-        line.observe(padded_s(params, durations_s), ms)
+        line.observe(paid_s(params, durations_s), ms)
         self._lines[key] = line
         while len(self._lines) > _MAX_FITS:
             self._lines.popitem(last=False)

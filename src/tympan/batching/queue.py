@@ -112,8 +112,8 @@ class QueueLimits:
 class BatchLimits:
     """How large a batch may be.
 
-    ``max_ms`` bounds the predicted time while others wait, ``idle_ms`` while nobody does: whoever comes next waits
-    for at most one batch, so that batch is never long.
+    Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait,
+    a request adds no second window, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
     """
 
     max_windows: int = 16
@@ -153,19 +153,17 @@ class _Draft:
         self._lane = lane
         self._limits = limits
         self._cost = cost
-        self._cap_ms = limits.idle_ms
+        self._contended = False
 
     def contend(self) -> None:
-        """Somebody else waits who is at least as urgent: keep the batch short."""
-        self._cap_ms = self._limits.max_ms
+        """Somebody else waits who is at least as urgent: no request may stretch the batch."""
+        self._contended = True
 
     @property
     def full(self) -> bool:
-        """Whether not even a short window would fit; a short one costs as much as the longest, through padding."""
-        if len(self.items) >= self._limits.max_windows:
-            return True
-        one_more_s = [*self.durations_s, max(self.durations_s)]
-        return self._cost.predict_ms(self._head.task.params, one_more_s) > self._cap_ms
+        """Whether nothing at all would fit."""
+        at_cap = self._cost.predict_ms(self._head.task.params, self.durations_s) > self._limits.idle_ms
+        return at_cap or len(self.items) >= self._limits.max_windows
 
     def add(self, item: Item) -> None:
         self.items.append(item)
@@ -177,18 +175,12 @@ class _Draft:
             return False
         if lane > self._lane and self._lane == Lane.LIVE:
             return False
-        cap_ms = self._limits.max_ms if lane > self._lane else self._cap_ms
-        params = self._head.task.params
-        if self._cost.predict_ms(params, [*self.durations_s, item.audio_s]) > cap_ms:
-            return False
-        return similar or self._worth_padding(item)
+        predicted_ms = self._cost.predict_ms(self._head.task.params, [*self.durations_s, item.audio_s])
+        return predicted_ms <= (self._limits.max_ms if self._must_be_short(item, lane) else self._limits.idle_ms)
 
-    def _worth_padding(self, item: Item) -> bool:
-        """Whether the padding costs less than a batch of its own would."""
-        longest_s = max(self.durations_s)
-        wasted_s = max(longest_s - item.audio_s, len(self.items) * (item.audio_s - longest_s))
-        params = self._head.task.params
-        return self._cost.padding_ms(params, wasted_s) <= self._cost.batch_constant_ms(params)
+    def _must_be_short(self, item: Item, lane: int) -> bool:
+        again = any(other.origin == item.origin for other in self.items)
+        return lane > self._lane or (self._contended and again)
 
 
 class WindowQueue:

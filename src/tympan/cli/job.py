@@ -112,7 +112,9 @@ def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcri
         started = time.monotonic()
         if todo:
             transcriber = stack.enter_context(open_transcriber(settings, quiet=job.quiet))
-            services.check_supported(job.options, transcriber.info)
+            from tympan.pipeline import check_options  # noqa: PLC0415 (heavy: not for --help)
+
+            check_options(job.options, transcriber.info)
             stop = Event()
             stack.enter_context(_stopping_on_signals(stop, signals))
             display = stack.enter_context(open_display(todo, quiet=job.quiet))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tympan.cli.console import say
 from tympan.cli.display import pull_bar, waiting
-from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Progress, Task, Transcript
+from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Progress, Transcript
 from tympan.engine.base import EngineInfo
-from tympan.errors import UnsupportedLanguage, UnsupportedOption
 
 if TYPE_CHECKING:
     from tympan.bootstrap import Services
@@ -118,24 +117,3 @@ def quieten_log(settings: "Settings") -> None:
 
     level = "warning" if settings.log_level == "info" else settings.log_level
     telemetry.configure_logging(level, settings.log_format)
-
-
-def check_supported(options: Options, info: EngineInfo | None) -> None:
-    """Refuse, before any file is read, what the loaded model cannot do.
-
-    Raises ``UnsupportedLanguage`` or ``UnsupportedOption``.
-    """
-    if info is None:
-        return
-    if options.language and options.language not in info.languages:
-        raise UnsupportedLanguage(
-            f"Model {info.model} does not know the language {options.language!r}.",
-            param="language",
-            remedy="Leave --language out to have it detected, or choose another --model.",
-        )
-    if options.task is Task.TRANSLATE and not info.multilingual:
-        raise UnsupportedOption(
-            f"Model {info.model} is English-only and cannot translate.",
-            param="task",
-            remedy="Choose a multilingual model, such as --model base.",
-        )

@@ -31,7 +31,7 @@ def word_times(
         start_s = _at(first, begin, duration_s)
         end_s = max(start_s, _at(first, end, duration_s))
         chance = probabilities[begin:end]
-        found.append(Word(word.text, start_s, end_s, float(np.mean(chance)) if len(chance) else 0.0))
+        found.append(Word(word.text, start_s, end_s, float(np.mean(chance)) if len(chance) else 0.0, word.tokens))
     return tuple(found)
 
 

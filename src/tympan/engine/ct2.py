@@ -21,6 +21,7 @@ from tympan.errors import EngineError, EngineOutOfMemory, UnsupportedLanguage
 MAX_TOKENS = 224
 """Half of the decoder's 448 positions: Whisper's own cap on a window's text."""
 
+_DECODER_POSITIONS = 448
 _MAX_REPLICAS = 4
 _TOKENS_PER_S = 20.0
 _TOKENS_ALWAYS = 12
@@ -53,6 +54,7 @@ class _Decoded:
     tokens: list[int]
     avg_logprob: float
     no_speech_prob: float
+    hit_cap: bool
 
 
 class CTranslate2Engine:
@@ -149,9 +151,7 @@ class CTranslate2Engine:
         if all(task.params.language for task in tasks):
             return [((self._known(task.params.language or ""), 1.0),) for task in tasks]
         found = self._model.detect_language(features)
-        return [
-            tuple((token.strip("<|>"), float(p)) for token, p in names[:_REPORTED_LANGUAGES]) for names in found
-        ]
+        return [tuple((token.strip("<|>"), float(p)) for token, p in names[:_REPORTED_LANGUAGES]) for names in found]
 
     def _known(self, language: str) -> str:
         if self._vocabulary.language_token(language) is None:
@@ -165,7 +165,9 @@ class CTranslate2Engine:
         prompts = [
             self._vocabulary.prompt(language, params.task, params.prompt, params.hotwords) for language in languages
         ]
-        cap = max(token_cap(task.window.duration_s) for task in tasks)
+        room = _DECODER_POSITIONS - len(prompts[0])
+        caps = [min(room, token_cap(task.window.duration_s)) for task in tasks]
+        cap = max(caps)
         outputs = self._model.generate(
             features,
             prompts,
@@ -174,7 +176,7 @@ class CTranslate2Engine:
             return_no_speech_prob=True,
             **_search(params),
         )
-        return [_best(output) for output in outputs]
+        return [_best(output, cap) for output, cap in zip(outputs, caps, strict=True)]
 
     def _align(
         self,
@@ -222,7 +224,7 @@ class CTranslate2Engine:
             temperature=task.params.temperature,
             full_context=self._splice.frames(task.window.samples, full_context=task.params.full_context)
             >= MAX_POSITIONS * 2,
-            hit_token_cap=len(best.tokens) >= token_cap(task.window.duration_s),
+            hit_token_cap=best.hit_cap,
             words=words,
         )
 
@@ -243,13 +245,14 @@ def _search(params: DecodeParams) -> dict[str, Any]:
     return {"beam_size": params.beam_size}
 
 
-def _best(output: Any) -> _Decoded:
+def _best(output: Any, cap: int) -> _Decoded:
+    """Return the likeliest text, cut at the window's own cap: the batch ran to the cap of its longest window."""
     scores = list(output.scores)
     pick = max(range(len(scores)), key=scores.__getitem__)
     tokens = list(output.sequences_ids[pick])
     # A score is the mean over the text's tokens; Whisper's average counts the end token too.
     average = scores[pick] * len(tokens) / (len(tokens) + 1)
-    return _Decoded(tokens, float(average), float(output.no_speech_prob))
+    return _Decoded(tokens[:cap], float(average), float(output.no_speech_prob), len(tokens) >= cap)
 
 
 def compression_ratio(text: str) -> float:
@@ -263,6 +266,8 @@ def _deal(batch: Sequence[WindowTask], hands: int) -> list[list[int]]:
 
     A group takes as many decoder steps as its longest text, so like lengths share a group.
     """
+    if not batch:
+        return []
     order = sorted(range(len(batch)), key=lambda i: len(batch[i].window.samples))
     size = -(-len(order) // min(hands, len(order)))
     return [order[i : i + size] for i in range(0, len(order), size)]
@@ -274,4 +279,3 @@ def _translated(error: RuntimeError) -> EngineError:
     if any(mark in text.lower() for mark in _OOM_TEXTS):
         kind = EngineOutOfMemory
     return kind(f"The engine failed: {text}")
-

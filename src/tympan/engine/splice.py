@@ -1,9 +1,9 @@
 """Silence-tail splice: encode only the speech, let the decoder still see its usual 30 s.
 
 A Whisper encoder always gets 30 s, so short windows pay for silence, and attention makes that cost grow faster than
-the length. Encoding a shorter input is cheap but leaves the decoder without the silence it learned to stop in: it loops.
-So the speech and a margin are encoded, and the frames that would follow are taken from a 30-s encoding of silence made
-once per model. Figures: ``docs/benchmarks/``; choice of margin: ``docs/decisions/``.
+the length. Encoding a shorter input is cheap but leaves the decoder without the silence it learned to stop in, and it
+loops. So the speech and a margin are encoded; the frames that would follow are taken from a 30-s encoding of silence,
+made once per model. Figures: ``docs/benchmarks/``; choice of margin: ``docs/decisions/``.
 """
 
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 import tokenizers
 
 from tympan.domain import Task
+from tympan.languages import LANGUAGES
 
 MAX_PREVIOUS_TOKENS = 223
 """Room for text before the window: half of the decoder's 448 positions, less the token that announces it."""
@@ -37,9 +38,7 @@ class Vocabulary:
         self._previous = self._special("<|startofprev|>")
         self._no_timestamps = self._special("<|notimestamps|>")
         self._end = self._special("<|endoftext|>")
-        self._tasks = {
-            task: self._tokenizer.token_to_id(f"<|{task}|>") for task in Task
-        }
+        self._tasks = {task: self._special(f"<|{task}|>") for task in Task} if multilingual else {}
 
     def _special(self, token: str) -> int:
         found: int | None = self._tokenizer.token_to_id(token)
@@ -49,7 +48,7 @@ class Vocabulary:
 
     def language_token(self, language: str) -> int | None:
         """Return the token of a language code, or ``None`` when the model does not know it."""
-        if not self._multilingual:
+        if not self._multilingual or language not in LANGUAGES:
             return None
         token: int | None = self._tokenizer.token_to_id(f"<|{language}|>")
         return token
@@ -95,15 +94,13 @@ class Vocabulary:
     def _characters(self, tokens: Sequence[int]) -> list[WordTokens]:
         """Group tokens into the shortest runs that decode to whole characters."""
         parts: list[WordTokens] = []
-        run: list[int] = []
-        for token in tokens:
-            run.append(token)
-            text = self.decode(run)
-            if _REPLACEMENT not in text:
-                parts.append(WordTokens(text, tuple(run)))
-                run = []
-        if run:
-            parts.append(WordTokens(self.decode(run), tuple(run)))
+        begin = 0
+        for end in range(1, len(tokens) + 1):
+            text = self.decode(tokens[begin:end])
+            # Bytes that never become a character end their run too: cutting there changes no text.
+            if _REPLACEMENT not in text or text + self.decode(tokens[end:]) == self.decode(tokens[begin:]):
+                parts.append(WordTokens(text, tuple(tokens[begin:end])))
+                begin = end
         return parts
 
 
