@@ -7,9 +7,9 @@ It blocks, so callers give it a thread. Memory is flat: a bounded number of wind
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -54,8 +54,10 @@ _POLL_S = 0.05
 class AudioSource(Protocol):
     """Where samples come from: the sandboxed decoder."""
 
-    def stream(self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...) -> Iterator[Samples]:
-        """Yield the file's samples in order. Raises ``MediaError`` and its kin, ``TooLong``."""
+    def stream(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
+    ) -> Generator[Samples, None, None]:
+        """Yield the file's samples in order; closing ends the work. Raises ``MediaError`` and its kin, ``TooLong``."""
         ...
 
 
@@ -143,9 +145,9 @@ class Transcriber:
         run = _Run(self._service, options, context, on_progress)
         speech = _Speech(self._detector, options, self._max_window_s)
         try:
-            chunks = self._source.stream(source, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
-            for window in speech.windows(chunks, context):
-                run.take(window)
+            with closing(self._samples(source, context)) as chunks:
+                for window in speech.windows(chunks, context):
+                    run.take(window)
             parts = run.finish(speech.audio_samples)
         except BaseException:
             run.abandon()
@@ -161,19 +163,23 @@ class Transcriber:
         Empty when there is no speech.
         """
         options = Options(beam_size=1, timestamps=Timestamps.NONE, temperature_fallback=False)
-        run = _Run(self._service, options, context, None)
+        run = _Run(self._service, options, context, None, only_language=True)
         speech = _Speech(self._detector, options, self._max_window_s)
-        chunks = self._source.stream(source, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
         try:
-            for window in speech.windows(chunks, context):
-                run.take(window)
-                if run.language_is_settled:
-                    break
+            with closing(self._samples(source, context)) as chunks:
+                for window in speech.windows(chunks, context):
+                    run.take(window)
+                    if run.language_is_settled:
+                        break
             run.finish(speech.audio_samples)
         except BaseException:
             run.abandon()
             raise
         return run.languages
+
+    def _samples(self, source: Path, context: RequestContext) -> Generator[Samples, None, None]:
+        """Return the source's blocks. Close it: an error's traceback would keep the decoder at work."""
+        return self._source.stream(source, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
 
 
 def check_options(options: Options, info: EngineInfo | None) -> None:
@@ -240,7 +246,10 @@ class _Run:
         options: Options,
         context: RequestContext,
         on_progress: Callable[[Progress], None] | None,
+        *,
+        only_language: bool = False,
     ) -> None:
+        self._only_language = only_language
         self._service = service
         self._options = options
         self._context = context
@@ -248,6 +257,8 @@ class _Run:
         self._origin = Origin(context.request_id, context.tenant, context.lane)
         self._under_way: deque[_Attempt] = deque()
         self._done: list[tuple[Window, WindowResult]] = []
+        self._done_samples = 0
+        self._has_begun = False
         self._votes: list[dict[str, float]] = []
         self._language = options.language
         self.languages: tuple[tuple[str, float], ...] = ((options.language, 1.0),) if options.language else ()
@@ -288,10 +299,13 @@ class _Run:
         """Hand a window over. A full queue refuses a new request, but makes one that has begun wait."""
         while True:
             try:
-                return self._service.submit(WindowTask(window, params), self._origin)
+                reply = self._service.submit(WindowTask(window, params), self._origin)
             except Overloaded:
-                if not self._done and not self._under_way:
+                if not self._has_begun:
                     raise
+            else:
+                self._has_begun = True
+                return reply
             self._context.check()
             time.sleep(_POLL_S)
 
@@ -312,24 +326,27 @@ class _Run:
     def _wait(self, reply: Future[WindowResult]) -> WindowResult:
         while True:
             self._context.check()
-            try:
-                return reply.result(timeout=_POLL_S)
-            except FutureTimeout:
-                continue
+            if wait((reply,), _POLL_S).done:
+                return reply.result()
 
     def _keep(self, attempt: _Attempt) -> None:
         result = fallback.best_of(attempt.earlier, self._options)
         rejected = fallback.is_silence(attempt.window, result, self._options)
-        self.stats = replace(
-            self.stats,
-            windows=self.stats.windows + 1,
-            fallbacks=self.stats.fallbacks + len(attempt.earlier) - 1,
-            full_context=self.stats.full_context + int(result.full_context),
-            rejected=self.stats.rejected + int(rejected),
-        )
+        self._count(attempt.window, result, +1, len(attempt.earlier) - 1)
         self._done.append((attempt.window, replace(result, text="", tokens=(), words=()) if rejected else result))
         last = attempt.window.pieces[-1]
-        self._report(last.source_sample + last.n_samples, None)
+        self._done_samples = max(self._done_samples, last.source_sample + last.n_samples)
+        self._report(self._done_samples, None)
+
+    def _count(self, window: Window, result: WindowResult, sign: int, fallbacks: int) -> None:
+        """Book a window's result, or with ``sign=-1`` take it back because it is decoded again."""
+        self.stats = replace(
+            self.stats,
+            windows=self.stats.windows + sign,
+            fallbacks=self.stats.fallbacks + fallbacks,
+            full_context=self.stats.full_context + sign * result.full_context,
+            rejected=self.stats.rejected + sign * fallback.is_silence(window, result, self._options),
+        )
 
     def _report(self, done_samples: int, total_samples: int | None) -> None:
         if self._on_progress is not None:
@@ -352,7 +369,8 @@ class _Run:
         ranked = sorted(means.items(), key=lambda pair: -pair[1])
         self.languages = tuple(ranked[:5])
         self._language = ranked[0][0]
-        self._redo_other_languages()
+        if not self._only_language:
+            self._redo_other_languages()
 
     def _redo_other_languages(self) -> None:
         done, self._done = self._done, []
@@ -360,5 +378,6 @@ class _Run:
             if result.language == self._language:
                 self._done.append((window, result))
             else:
+                self._count(window, result, -1, 1)
                 self._under_way.append(self._start(window, fallback.first_attempt(self._options, self._language)))
                 self._collect()

@@ -53,7 +53,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES.values(), trainer)
+    tokenizer.train_from_iterator([*SENTENCES.values(), ' "' * 20, " (" * 20, " --" * 20], trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.json"
     tokenizer.save(str(path))
@@ -79,7 +79,8 @@ def vocabulary(path: Path) -> Vocabulary:
 def ids(path: Path) -> dict[str, int]:
     """Return the numbers of the special tokens, read without the code under test."""
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    return {token.strip("<|>"): tokenizer.token_to_id(token) for token in SPECIAL if tokenizer.token_to_id(token)}
+    numbers = {token.strip("<|>"): tokenizer.token_to_id(token) for token in SPECIAL}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def spelled(vocabulary: Vocabulary, tokens: list[int], language: str) -> list[str]:
@@ -115,7 +116,9 @@ def test_any_tokens_a_model_may_emit_are_read(
 
 def test_a_broken_character_does_not_swallow_the_words_after_it(vocabulary: Vocabulary) -> None:
     """One stray byte is a character of its own, and the words that follow are still words."""
-    stray = vocabulary.encode("語")[:1]
+    character = vocabulary.encode("𒀀")
+    assert len(character) > 1
+    stray = character[:1]
     tokens = [*vocabulary.encode(" one two"), *stray, *vocabulary.encode(" three four")]
     assert spelled(vocabulary, tokens, "en") == [" one", " two\ufffd", " three", " four"]
 
@@ -131,7 +134,7 @@ def test_text_survives_the_round_trip(vocabulary: Vocabulary, language: str) -> 
     [
         (" One two.", [" One", " two."]),
         (' He said "no" (twice), ok?', [" He", " said", ' "no"', " (twice),", " ok?"]),
-        (" Don't stop -- go on...", [" Don't", " stop", " --", " go", " on..."]),
+        (" Don't stop -- go on...", [" Don't", " stop", " -- go", " on..."]),
         (" Größe und Übermut,", [" Größe", " und", " Übermut,"]),
         (" Съешь же ещё.", [" Съешь", " же", " ещё."]),
         (" نص حكيم له", [" نص", " حكيم", " له"]),

@@ -1,0 +1,202 @@
+"""What the CTranslate2 engine works out for itself, without a model."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tympan.domain import DecodeParams, Window, WindowTask
+from tympan.engine.base import EngineSpec
+from tympan.engine.ct2 import (
+    MAX_TOKENS,
+    _best,
+    _deal,
+    _replicas,
+    _search,
+    _translated,
+    compression_ratio,
+    create,
+    token_cap,
+)
+from tympan.errors import EngineError, EngineOutOfMemory
+
+# -------------------------------------------------------------------------------------------------------- token cap
+
+
+@pytest.mark.parametrize(("duration_s", "cap"), [(0.0, 12), (0.04, 12), (1.0, 32), (5.55, 123), (10.6, 224), (30, 224)])
+def test_the_token_cap_grows_with_the_audio_up_to_whispers_own(duration_s: float, cap: int) -> None:
+    """Twelve tokens always, twenty more a second, never more than half of the decoder's positions."""
+    assert token_cap(duration_s) == cap
+
+
+@given(first=st.floats(0, 40), second=st.floats(0, 40))
+def test_more_audio_never_means_a_lower_cap(first: float, second: float) -> None:
+    """The cap rises with the length and stays between its bounds."""
+    less, more = sorted((first, second))
+    assert 12 <= token_cap(less) <= token_cap(more) <= MAX_TOKENS == 224
+
+
+# ------------------------------------------------------------------------------------------------ compression ratio
+
+
+def test_repetition_raises_the_compression_ratio_above_whispers_threshold() -> None:
+    """A sentence stays well under 2.4, the same sentence over and over goes far beyond."""
+    sentence = "The quick brown fox jumps over the lazy dog and runs away."
+    assert compression_ratio(sentence) < 1.2
+    assert compression_ratio((sentence + " ") * 8) > 4.0
+
+
+def test_the_compression_ratio_counts_bytes_without_the_space_around() -> None:
+    """The ratio is that of the text's UTF-8 bytes; Whisper's leading space does not count."""
+    text = "今日は、" * 9
+    raw = text.encode()
+    assert compression_ratio(f"  {text}\n") == pytest.approx(len(raw) / len(zlib.compress(raw)))
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_no_text_has_no_compression_ratio(text: str) -> None:
+    """Silence is not a loop."""
+    assert compression_ratio(text) == 0.0
+
+
+# --------------------------------------------------------------------------------------------------------- dealing
+
+
+def tasks(lengths: Sequence[int]) -> list[WindowTask]:
+    """Return windows of these lengths in samples."""
+    return [WindowTask(Window(i, np.zeros(n, np.int16), ()), DecodeParams()) for i, n in enumerate(lengths)]
+
+
+@given(lengths=st.lists(st.integers(0, 400), max_size=40), hands=st.integers(1, 8))
+def test_every_window_is_dealt_once_to_groups_of_like_length(lengths: list[int], hands: int) -> None:
+    """No window is lost or doubled, no group is larger than its share, and lengths rise from group to group."""
+    groups = _deal(tasks(lengths), hands)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    assert len(groups) <= hands
+    assert all(0 < len(group) <= -(-len(lengths) // min(hands, len(lengths))) for group in groups)
+    dealt = [lengths[i] for group in groups for i in group]
+    assert dealt == sorted(lengths)
+
+
+def test_the_long_windows_share_a_group() -> None:
+    """Two long and two short windows for two hands: neither short one waits for a long one."""
+    assert _deal(tasks([400, 10, 300, 20]), 2) == [[1, 3], [2, 0]]
+
+
+def test_as_many_hands_as_windows_take_one_each() -> None:
+    """Hands without a window are left out."""
+    assert _deal(tasks([5, 6]), 4) == [[0], [1]]
+    assert _deal([], 4) == []
+
+
+def test_dealing_does_not_depend_on_the_order_of_arrival() -> None:
+    """The same windows make the same groups, whichever came first; that keeps batches alike."""
+    lengths = [331, 155, 402, 50, 74, 808, 97, 941, 592, 766, 12, 640]
+    turned = lengths[::-1]
+
+    def groups_of(some: list[int]) -> list[list[int]]:
+        return [[some[i] for i in group] for group in _deal(tasks(some), 3)]
+
+    assert groups_of(lengths) == groups_of(turned)
+
+
+# --------------------------------------------------------------------------------------------------------- replicas
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "replicas"), [("cpu", 0, 1), ("cpu", 1, 1), ("cpu", 3, 3), ("cpu", 64, 4), ("cuda", 64, 1)]
+)
+def test_a_cpu_gets_a_replica_per_thread_up_to_four(device: str, threads: int, replicas: int) -> None:
+    """A GPU runs one batch at a time."""
+    assert _replicas(EngineSpec("ct2", "any", device=device, threads=threads)) == replicas
+
+
+# ----------------------------------------------------------------------------------------------------------- search
+
+
+def test_temperature_zero_searches_with_beams() -> None:
+    """The beam size is the caller's, and nothing is sampled."""
+    assert _search(DecodeParams(beam_size=3, best_of=7)) == {"beam_size": 3}
+
+
+def test_a_temperature_draws_best_of_samples_from_the_whole_distribution() -> None:
+    """Above 0 the beam is off, ``best_of`` texts are drawn, and no word is excluded beforehand."""
+    assert _search(DecodeParams(beam_size=3, best_of=7, temperature=0.6)) == {
+        "beam_size": 1,
+        "num_hypotheses": 7,
+        "sampling_topk": 0,
+        "sampling_temperature": 0.6,
+    }
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the runtime answers for one window."""
+
+    sequences_ids: list[list[int]]
+    scores: list[float]
+    no_speech_prob: float = 0.25
+
+
+def test_the_likeliest_text_is_taken_wherever_it_stands() -> None:
+    """Samples come in any order; the highest score wins."""
+    best = _best(Generated([[1, 2], [3, 4, 5], [6]], [-0.9, -0.4, -2.0]), 20)
+    assert best.tokens == [3, 4, 5]
+    assert best.no_speech_prob == 0.25
+    assert not best.hit_cap
+
+
+def test_the_mean_log_probability_counts_the_end_token() -> None:
+    """A sum of -1.2 over three tokens and the end is -0.3 each, as in Whisper."""
+    assert _best(Generated([[3, 4, 5]], [-0.4]), 20).avg_logprob == pytest.approx(-0.3)
+
+
+def test_no_text_has_a_mean_of_zero() -> None:
+    """Nothing said: no division by zero."""
+    best = _best(Generated([[]], [-0.4]), 20)
+    assert (best.tokens, best.avg_logprob, best.hit_cap) == ([], 0.0, False)
+
+
+@given(length=st.integers(0, 40), cap=st.integers(1, 30))
+def test_a_text_is_cut_at_its_own_cap_and_says_so(length: int, cap: int) -> None:
+    """A window in a batch with longer ones keeps to what it would have been allowed alone."""
+    best = _best(Generated([list(range(length))], [-0.5]), cap)
+    assert best.tokens == list(range(min(length, cap)))
+    assert best.hit_cap == (length >= cap)
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA failed with error out of memory",
+        "cuBLAS failed: Out Of Memory",
+        "failed to allocate memory: bad allocation",
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_failures(text: str) -> None:
+    """The batcher halves a batch on this error, so it has a type of its own, and keeps the runtime's words."""
+    error = _translated(RuntimeError(text))
+    assert type(error) is EngineOutOfMemory
+    assert text in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "No position encodings are defined", "unspecified launch failure", "memory"])
+def test_other_failures_are_plain_engine_errors(text: str) -> None:
+    """Nothing else passes for a lack of memory."""
+    error = _translated(RuntimeError(text))
+    assert type(error) is EngineError
+    assert text in str(error)
+
+
+def test_a_folder_without_a_model_is_an_engine_error() -> None:
+    """What the runtime says about a model that it cannot load comes out typed, with the cause attached."""
+    with pytest.raises(EngineError, match="/nonexistent") as caught:
+        create(EngineSpec("ct2", "none", path="/nonexistent"))
+    assert isinstance(caught.value.__cause__, RuntimeError)

@@ -1,0 +1,395 @@
+"""A request's way through: windows in order, languages, retries, refusals, cancelling, deadlines and bounds."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.pipeline_support import (
+    INFO,
+    SOURCE,
+    ArraySource,
+    HearsAll,
+    Releasing,
+    WindowDesk,
+    answer,
+    blocks,
+    transcriber,
+)
+from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Progress, Samples, Task, WindowResult, WindowTask
+from tympan.errors import (
+    Cancelled,
+    EngineError,
+    Overloaded,
+    RequestTimeout,
+    TympanError,
+    Unavailable,
+    UnsupportedLanguage,
+    UnsupportedOption,
+)
+from tympan.pipeline import MAX_IN_FLIGHT, RequestContext
+
+KEEP_ALL = Options(vad=None, language="en")
+DETECT = Options(vad=None)
+WHOLE = 30.0
+"""Seconds of source that make six windows and a bit of a seventh at most."""
+
+
+def ctx(deadline: float | None = None) -> RequestContext:
+    """Return a context of its own."""
+    return RequestContext("request", tenant="tenant", lane=Lane.BATCH, deadline=deadline)
+
+
+def run_apart(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """Run ``call`` in a thread; the list receives what it raises."""
+    raised: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            call()
+        except TympanError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread, raised
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for a condition, five seconds at most."""
+    deadline = time.monotonic() + 5.0
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert true()
+
+
+def expected_text(desk: WindowDesk) -> str:
+    """Return the text of every window that was ever submitted, once each, in order."""
+    indices = sorted({task.window.index for task in desk.tasks})
+    assert indices == list(range(len(indices)))
+    return " ".join(f"w{index}." for index in indices)
+
+
+def test_every_window_is_in_the_text_once_and_in_order() -> None:
+    """All audio is kept, so the windows hold every sample, and all have the same origin."""
+    source, desk = ArraySource(blocks(WHOLE)), WindowDesk()
+    transcript = transcriber(source, desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert sum(len(task.window.samples) for task in desk.tasks) == WHOLE * SAMPLE_RATE_HZ
+    assert len(desk.tasks) >= 6
+    assert transcript.text == expected_text(desk)
+    assert transcript.stats.windows == len(desk.tasks)
+    assert (transcript.model, transcript.language, transcript.language_probability) == ("demo", "en", 1.0)
+    assert (transcript.accounting.audio_s, transcript.accounting.speech_s) == (WHOLE, WHOLE)
+    assert transcript.accounting.dropped_s == 0
+    assert transcript.processing_s > 0
+    assert {(o.request_id, o.tenant, o.lane) for o in desk.origins} == {("request", "tenant", Lane.BATCH)}
+    assert source.closed
+
+
+def test_no_speech_means_no_windows() -> None:
+    """With VAD, noise costs the engine nothing, and the account says where the audio went."""
+    desk = WindowDesk()
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, Options(), ctx())
+    assert desk.tasks == []
+    assert (transcript.text, transcript.language, transcript.languages) == ("", None, ())
+    assert transcript.accounting.dropped_s == transcript.accounting.audio_s == WHOLE
+
+
+def test_replies_out_of_order_give_the_text_in_order() -> None:
+    """Windows come back newest first; the text does not."""
+    desk = WindowDesk(hold=True)
+    with Releasing(desk):
+        transcript = transcriber(ArraySource(blocks(60)), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert desk.most_open > 1
+    assert transcript.text == expected_text(desk)
+
+
+def test_a_long_source_never_has_too_many_windows_under_way() -> None:
+    """The bound is reached and kept, and nothing is decoded far ahead of it."""
+    source, desk = ArraySource(blocks(300)), WindowDesk(hold=True)
+    service = transcriber(source, desk, max_window_s=2.0)
+    context = ctx()
+    thread, raised = run_apart(lambda: service.transcribe(SOURCE, KEEP_ALL, context))
+    wait_until(lambda: desk.open == MAX_IN_FLIGHT)
+    given = source.given
+    time.sleep(0.2)
+    assert (desk.most_open, source.given) == (MAX_IN_FLIGHT, given)
+    assert source.given < 60
+    with Releasing(desk):
+        thread.join(20.0)
+    assert not thread.is_alive()
+    assert not raised
+    assert desk.most_open == MAX_IN_FLIGHT
+
+
+def test_progress_only_grows_and_ends_with_the_whole() -> None:
+    """The total is unknown until the end of the source."""
+    seen: list[Progress] = []
+    transcriber(ArraySource(blocks(WHOLE)), WindowDesk()).transcribe(SOURCE, KEEP_ALL, ctx(), seen.append)
+    done = [progress.done_s for progress in seen]
+    assert done == sorted(done)
+    assert len(done) >= 6
+    assert {progress.total_s for progress in seen[:-1]} == {None}
+    assert seen[-1] == Progress(WHOLE, WHOLE)
+
+
+# ------------------------------------------------------------------------------------------------ refusals, failures
+
+
+@pytest.mark.parametrize("refusal", [Overloaded(), Unavailable()])
+@pytest.mark.parametrize("options", [KEEP_ALL, DETECT])
+def test_a_new_request_is_refused_at_once(refusal: TympanError, options: Options) -> None:
+    """The first window is not accepted, so the caller hears it while it can still go elsewhere."""
+    source, desk = ArraySource(blocks(WHOLE)), WindowDesk(refusals={1: refusal})
+    with pytest.raises(type(refusal)):
+        transcriber(source, desk).transcribe(SOURCE, options, ctx())
+    assert desk.submissions == 1
+
+
+def test_a_request_under_way_waits_for_room() -> None:
+    """A queue that fills up midway delays it, and no window is lost."""
+    desk = WindowDesk(refusals={n: Overloaded() for n in (3, 4, 6)})
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert transcript.text == expected_text(desk)
+    assert desk.submissions == len(desk.tasks) + 3
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_waiting_for_room_ends_with_the_deadline(hold: bool) -> None:  # noqa: FBT001
+    """A queue that stays full does not hold a request for ever, and what it has waiting is withdrawn."""
+    desk = WindowDesk(refusals={n: Overloaded() for n in range(2, 1000)}, hold=hold)
+    with pytest.raises(RequestTimeout):
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(time.monotonic() + 0.4))
+    assert desk.open == 0
+
+
+@pytest.mark.parametrize("bad", [0, 3, 5])
+def test_a_failed_window_fails_the_request_and_withdraws_the_rest(bad: int) -> None:
+    """The engine's error reaches the caller as it is; nothing of the request waits on."""
+
+    def reply(task: WindowTask) -> WindowResult | BaseException | None:
+        return EngineError("broken") if task.window.index == bad else answer(task) if task.window.index < bad else None
+
+    source, desk = ArraySource(blocks(60)), WindowDesk(reply)
+    with pytest.raises(EngineError, match="broken"):
+        transcriber(source, desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert len(desk.tasks) > bad
+    assert desk.open == 0
+
+
+@pytest.mark.parametrize("error", [EngineError("broken"), TimeoutError("of somebody else")])
+def test_an_error_of_any_kind_is_not_waited_on(error: Exception) -> None:
+    """Even one that looks like the wait's own time-out."""
+    desk = WindowDesk(lambda task: error)
+    with pytest.raises(type(error)):
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(time.monotonic() + 5.0))
+
+
+def test_a_failed_request_lets_go_of_its_decoder_at_once() -> None:
+    """The source is closed although the error, with all its frames, is still held by somebody."""
+    source, desk = ArraySource(blocks(120)), WindowDesk(lambda task: EngineError())
+    try:
+        transcriber(source, desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    except EngineError as error:
+        assert error.__traceback__ is not None
+        assert source.closed
+        assert source.given < 24
+    else:
+        pytest.fail("The engine's error was lost.")
+
+
+@pytest.mark.parametrize("options", [KEEP_ALL, DETECT])
+def test_cancelling_ends_a_request_that_nobody_answers(options: Options) -> None:
+    """Its windows vanish from the queue, soon."""
+    desk, context = WindowDesk(hold=True), ctx()
+    source = ArraySource(blocks(WHOLE))
+    thread, raised = run_apart(lambda: transcriber(source, desk).transcribe(SOURCE, options, context))
+    wait_until(lambda: desk.open > 0)
+    context.cancel.set()
+    thread.join(2.0)
+    assert [type(error) for error in raised] == [Cancelled]
+    assert all(future.cancelled() for future in desk.futures)
+    assert source.closed
+
+
+def test_a_cancelled_request_starts_nothing() -> None:
+    """Cancelled before it began, it submits no window."""
+    desk, context = WindowDesk(), ctx()
+    context.cancel.set()
+    with pytest.raises(Cancelled):
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, context)
+    assert desk.tasks == []
+
+
+def test_the_deadline_ends_a_request_that_nobody_answers() -> None:
+    """In time, with a remedy, and leaving nothing behind."""
+    desk, started = WindowDesk(hold=True), time.monotonic()
+    with pytest.raises(RequestTimeout) as caught:
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(started + 0.3))
+    assert time.monotonic() - started < 3.0
+    assert caught.value.remedy
+    assert desk.futures
+    assert all(future.cancelled() for future in desk.futures)
+
+
+def test_a_source_that_fails_midway_fails_the_request() -> None:
+    """The decoder's error reaches the caller, and the windows already sent are withdrawn."""
+
+    def broken() -> Iterator[Samples]:
+        yield from blocks(20)
+        raise Unavailable("no more")
+
+    desk = WindowDesk(hold=True)
+    with pytest.raises(Unavailable, match="no more"):
+        transcriber(ArraySource(broken()), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert desk.futures
+    assert all(future.cancelled() for future in desk.futures)
+
+
+# --------------------------------------------------------------------------------------------------------- fallback
+
+
+def test_a_bad_window_is_decoded_again_and_the_others_are_not() -> None:
+    """The retry's text is used, in its place, and the statistics tell."""
+
+    def reply(task: WindowTask) -> WindowResult:
+        good = answer(task)
+        bad = task.window.index == 1 and task.params.temperature < 0.3
+        return replace(good, compression_ratio=3.0, text=" bad", words=()) if bad else good
+
+    desk = WindowDesk(reply)
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    tries = [(t.params.full_context, t.params.temperature) for t in desk.tasks if t.window.index == 1]
+    assert tries == [(False, 0.0), (True, 0.0), (True, 0.2), (True, 0.4)]
+    assert transcript.text == expected_text(desk)
+    assert transcript.stats.fallbacks == 3
+    assert transcript.stats.full_context == 1
+    assert transcript.stats.windows == len({task.window.index for task in desk.tasks})
+
+
+def test_text_over_silence_is_rejected() -> None:
+    """Nobody speaks in faint noise: text that is not sure of itself is dropped and counted."""
+    desk = WindowDesk(lambda task: replace(answer(task), avg_logprob=-0.5 if task.window.index == 2 else -0.1))
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert transcript.text == expected_text(desk).replace("w2. ", "")
+    assert transcript.stats.rejected == 1
+
+
+# --------------------------------------------------------------------------------------------------------- language
+
+
+def votes(*heard: tuple[tuple[str, float], ...]) -> Callable[[WindowTask], WindowResult]:
+    """Return a service that hears these languages in its first windows, and in the rest what it is told."""
+
+    def reply(task: WindowTask) -> WindowResult:
+        good = answer(task)
+        if task.params.language is not None:
+            return good
+        probabilities = heard[task.window.index]
+        return replace(good, language=probabilities[0][0], language_probabilities=probabilities)
+
+    return reply
+
+
+def test_a_sure_first_window_settles_the_language() -> None:
+    """One detection; all later windows are told the language."""
+    desk = WindowDesk(votes((("de", 0.8), ("en", 0.1))))
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, DETECT, ctx())
+    assert [task.params.language for task in desk.tasks] == [None] + ["de"] * (len(desk.tasks) - 1)
+    assert transcript.languages == (("de", 0.8), ("en", 0.1))
+    assert (transcript.language, transcript.language_probability) == ("de", 0.8)
+
+
+UNSURE = ((("de", 0.4), ("en", 0.3)), (("en", 0.45), ("de", 0.2)), (("en", 0.4), ("de", 0.1)))
+
+
+def test_unsure_windows_vote_and_the_outvoted_is_decoded_again() -> None:
+    """Three windows, the mean decides, and the German one is told to be English."""
+    seen: list[Progress] = []
+    desk = WindowDesk(votes(*UNSURE))
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, DETECT, ctx(), seen.append)
+    order = [(task.window.index, task.params.language) for task in desk.tasks]
+    assert order[:4] == [(0, None), (1, None), (2, None), (0, "en")]
+    assert {language for _, language in order[4:]} == {"en"}
+    assert Counter(index for index, _ in order)[0] == 2
+    assert transcript.text == expected_text(desk)
+    assert transcript.language == "en"
+    assert transcript.language_probability == pytest.approx((0.3 + 0.45 + 0.4) / 3)
+    assert (transcript.stats.windows, transcript.stats.fallbacks) == (len({index for index, _ in order}), 1)
+    done = [progress.done_s for progress in seen]
+    assert done == sorted(done)
+
+
+def test_unsure_windows_vote_even_when_the_source_ends_early() -> None:
+    """Two windows are all there is: their mean decides."""
+    desk = WindowDesk(votes((("de", 0.4), ("en", 0.1)), (("en", 0.45), ("de", 0.3))))
+    transcript = transcriber(ArraySource(blocks(6.0)), desk).transcribe(SOURCE, DETECT, ctx())
+    assert [(task.window.index, task.params.language) for task in desk.tasks] == [(0, None), (1, None), (1, "de")]
+    assert transcript.language == "de"
+    assert transcript.text == "w0. w1."
+
+
+def test_a_full_queue_does_not_refuse_the_second_decoding() -> None:
+    """The request has begun, so decoding its first window again waits like everything else."""
+    desk = WindowDesk(votes(*UNSURE), refusals={4: Overloaded()})
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, DETECT, ctx())
+    assert transcript.text == expected_text(desk)
+
+
+def test_options_that_the_model_cannot_honour_are_refused_before_any_work() -> None:
+    """Unknown languages, and translation by an English model; the source is not even opened."""
+    source = ArraySource(blocks(5.0))
+    with pytest.raises(UnsupportedLanguage):
+        transcriber(source, WindowDesk()).transcribe(SOURCE, Options(language="xx"), ctx())
+    english = WindowDesk(info=replace(INFO, languages=("en",), multilingual=False))
+    with pytest.raises(UnsupportedOption):
+        transcriber(source, english).transcribe(SOURCE, Options(task=Task.TRANSLATE), ctx())
+    assert source.given == 0
+
+
+# ---------------------------------------------------------------------------------------------- language detection
+
+
+def test_detecting_asks_one_sure_window_and_stops() -> None:
+    """The rest of the source is never decoded, the decoder is let go, and no window waits."""
+    source, desk = ArraySource(blocks(300)), WindowDesk(votes((("de", 0.8), ("en", 0.1))))
+    service = transcriber(source, desk, detector=HearsAll())
+    assert service.detect_language(SOURCE, ctx()) == (("de", 0.8), ("en", 0.1))
+    assert len(desk.tasks) == 1
+    assert source.given <= 3
+    assert source.closed
+    (params,) = (task.params for task in desk.tasks)
+    assert (params.beam_size, params.align, params.temperature) == (1, False, 0.0)
+
+
+def test_detecting_takes_the_mean_of_three_unsure_windows_and_decodes_none_again() -> None:
+    """Nobody reads the text, so it may be in the wrong language."""
+    source, desk = ArraySource(blocks(300)), WindowDesk(votes(*UNSURE))
+    languages = transcriber(source, desk, detector=HearsAll()).detect_language(SOURCE, ctx())
+    assert [name for name, _ in languages] == ["en", "de"]
+    assert languages[0][1] == pytest.approx((0.3 + 0.45 + 0.4) / 3)
+    assert len(desk.tasks) == 3
+    assert source.given < 10
+
+
+def test_detecting_in_noise_names_no_language() -> None:
+    """Nobody speaks, so no window is asked."""
+    desk = WindowDesk()
+    assert transcriber(ArraySource(blocks(WHOLE)), desk).detect_language(SOURCE, ctx()) == ()
+    assert desk.tasks == []
+
+
+def test_detecting_ends_when_cancelled() -> None:
+    """Its window vanishes from the queue, and the decoder is let go."""
+    source, desk, context = ArraySource(blocks(WHOLE)), WindowDesk(hold=True), ctx()
+    service = transcriber(source, desk, detector=HearsAll())
+    thread, raised = run_apart(lambda: service.detect_language(SOURCE, context))
+    wait_until(lambda: desk.open > 0)
+    context.cancel.set()
+    thread.join(2.0)
+    assert [type(error) for error in raised] == [Cancelled]
+    assert desk.open == 0
+    assert source.closed
