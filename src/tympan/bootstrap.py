@@ -28,6 +28,7 @@ from tympan.config import Settings
 from tympan.engine import hardware, models
 from tympan.engine.base import EngineSpec
 from tympan.engine.machine import probe_machine
+from tympan.engine.store import PullProgress
 from tympan.errors import Cancelled, ConfigError, TympanError
 from tympan.pipeline import Transcriber
 
@@ -173,8 +174,7 @@ def _model(settings: Settings) -> tuple[EngineSpec, ModelCard]:
             "fake", created=now
         )
     choice = chosen_hardware(settings)
-    access = models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
-    found = models.resolve(choice.model, settings.data_dir, access)
+    found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
     spec = EngineSpec(
         kind=settings.engine,
@@ -193,17 +193,30 @@ def _model(settings: Settings) -> tuple[EngineSpec, ModelCard]:
 
 def chosen_hardware(settings: Settings) -> hardware.Choice:
     """Choose what was left open: model, device, number format, threads."""
-    usable = [
-        line.entry.name
-        for line in models.listing(settings.data_dir)
-        if settings.trust_first_use or line.status is not models.Status.UNPINNED
-    ]
+    usable = models.usable(settings.data_dir, _access(settings))
     machine = probe_machine()
     choice = hardware.choose_hardware(
         settings.model, settings.device, settings.compute_type, settings.threads or 0, machine, usable
     )
     _LOG.info("hardware", device=choice.device, compute_type=choice.compute_type, reasons=list(choice.reasons))
     return choice
+
+
+def _access(settings: Settings) -> models.Access:
+    return models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
+
+
+class _StepLog:
+    """Logs each new step of fetching a model once, so that a first start is not silent for minutes."""
+
+    def __init__(self, model: str) -> None:
+        self._model, self._step = model, ""
+
+    def __call__(self, progress: PullProgress) -> None:
+        """Take note of ``progress``."""
+        if progress.step != self._step:
+            self._step = progress.step
+            _LOG.info("fetching_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
 
 
 def _engine_environment() -> dict[str, str]:

@@ -76,7 +76,7 @@ def bag(text: str) -> Counter[str]:
     return Counter(re.findall(r"[a-z']+", text.lower()))
 
 
-@pytest.mark.parametrize(("max_window_s", "at_least_windows"), [(28.0, 2), (9.0, 4)])
+@pytest.mark.parametrize(("max_window_s", "at_least_windows"), [(28.0, 2), (6.0, 4)])
 @pytest.mark.parametrize("keep_all", [False, True])
 def test_Q3_every_word_comes_out_once(
     engine: Engine, stitched: Stitched, max_window_s: float, at_least_windows: int, *, keep_all: bool

@@ -101,8 +101,11 @@ class House:
 
     @property
     def disk_free_bytes(self) -> int:
-        """Room left on the staging disk."""
-        return shutil.disk_usage(self.staging).free
+        """Room left on the staging disk; none when the folder has gone or cannot be read."""
+        try:
+            return shutil.disk_usage(self.staging).free
+        except OSError:
+            return 0
 
     def _check_open(self) -> None:
         if self.draining:

@@ -4,7 +4,7 @@ import fcntl
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _LOCK = "lock"
@@ -18,15 +18,16 @@ def open_staging(root: Path) -> Iterator[Path]:
     ``root`` cannot be used.
     """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sweep(root)
-    folder = root / uuid.uuid4().hex
-    folder.mkdir(mode=0o700)
-    with (folder / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as held:
+        # One process at a time between the sweep and its own lock, or two that start together sweep one another.
+        with (root / _LOCK).open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            sweep(root)
+            folder = root / uuid.uuid4().hex
+            folder.mkdir(mode=0o700)
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            fcntl.flock(held.enter_context((folder / _LOCK).open("w")), fcntl.LOCK_EX)
+        yield folder
 
 
 def sweep(root: Path) -> int:
