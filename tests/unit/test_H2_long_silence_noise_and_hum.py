@@ -1,4 +1,4 @@
-"""Hours in which nobody speaks: they end, cost the engine nothing, give no text, and need no more memory than minutes."""
+"""Hours in which nobody speaks: they end, cost the engine nothing, give no text, and need flat memory."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator

@@ -30,9 +30,10 @@ def _run(*arguments: str) -> int:
 
 
 def test_a_bare_file_is_the_default_job(jobs: list[Job]) -> None:
-    """Without flags: text on stdout, four files in flight, the product's options."""
+    """Without flags: text on stdout, four files in flight, the product's options but for times, which text lacks."""
     assert _run("transcribe", "a.wav") == 0
-    assert jobs == [Job(("a.wav",), recursive=False, formats=(Format.TXT,), options=Options(), overrides={})]
+    plain = Options(timestamps=Timestamps.NONE)
+    assert jobs == [Job(("a.wav",), recursive=False, formats=(Format.TXT,), options=plain, overrides={})]
 
 
 def test_every_flag_of_the_run_arrives(jobs: list[Job]) -> None:
@@ -47,7 +48,7 @@ def test_every_flag_of_the_run_arrives(jobs: list[Job]) -> None:
 
 def test_decoding_and_engine_flags_arrive(jobs: list[Job]) -> None:
     """Options and overrides end up in the job."""
-    words = "transcribe a -l French --translate --word-timestamps --no-vad -m tiny --threads 3"
+    words = "transcribe a -l French --translate --word-timestamps --no-vad -f verbose_json -m tiny --threads 3"
     assert _run(*words.split()) == 0
     wanted = Options(language="fr", task=Task.TRANSLATE, timestamps=Timestamps.WORD, vad=None)
     assert jobs[0].options == wanted

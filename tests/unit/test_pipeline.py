@@ -183,22 +183,19 @@ def test_a_failed_window_fails_the_request_and_withdraws_the_rest(bad: int) -> N
 @pytest.mark.parametrize("error", [EngineError("broken"), TimeoutError("of somebody else")])
 def test_an_error_of_any_kind_is_not_waited_on(error: Exception) -> None:
     """Even one that looks like the wait's own time-out."""
-    desk = WindowDesk(lambda task: error)
+    desk = WindowDesk(lambda _: error)
     with pytest.raises(type(error)):
         transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(time.monotonic() + 5.0))
 
 
 def test_a_failed_request_lets_go_of_its_decoder_at_once() -> None:
     """The source is closed although the error, with all its frames, is still held by somebody."""
-    source, desk = ArraySource(blocks(120)), WindowDesk(lambda task: EngineError())
-    try:
+    source, desk = ArraySource(blocks(120)), WindowDesk(lambda _: EngineError())
+    with pytest.raises(EngineError) as caught:
         transcriber(source, desk).transcribe(SOURCE, KEEP_ALL, ctx())
-    except EngineError as error:
-        assert error.__traceback__ is not None
-        assert source.closed
-        assert source.given < 24
-    else:
-        pytest.fail("The engine's error was lost.")
+    assert caught.value.__traceback__ is not None
+    assert source.closed
+    assert source.given < 24
 
 
 @pytest.mark.parametrize("options", [KEEP_ALL, DETECT])

@@ -62,7 +62,7 @@ def test_spans_do_not_depend_on_chunks_and_never_reach_behind_what_is_settled(
     stretches: list[tuple[float, int]], options: VadOptions | None, seed: int
 ) -> None:
     """Any chunking gives the same spans, and audio before ``settled_sample`` may be forgotten at once."""
-    scores, chance = scores_of(stretches), random.Random(seed)
+    scores, chance = scores_of(stretches), random.Random(seed)  # noqa: S311 - repeatable, not secret
     finder, spans, at, settled = SpanFinder(options, MAX_SPAN_S), list[Span](), 0, 0
     while at < len(scores):
         n_frames = chance.randint(1, 200)
@@ -200,3 +200,10 @@ def test_a_span_knows_its_highest_score() -> None:
     spans = find(scores, BARE, max_span_s=90 * FRAME_MS / 1000)
     assert [round(span.peak, 2) for span in spans] == [0.6, 0.95, 0.7]
     assert [round(span.peak, 2) for span in find([0.1] * 50, None)] == [0.1]
+
+
+def test_padding_never_reaches_back_over_a_cut() -> None:
+    """Only silence followed the cut, and the next word begins nearer to it than its padding is long."""
+    options = VadOptions(min_speech_ms=0, min_silence_ms=4 * FRAME_MS, speech_pad_ms=5 * FRAME_MS)
+    scores = [0.9] * 88 + [0.0] * 4 + [0.9] * 10 + [0.0] * 20
+    assert frames(find(scores, options, max_span_s=100 * FRAME_MS / 1000)) == [(0, 88), (88, 107)]

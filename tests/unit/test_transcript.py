@@ -115,7 +115,7 @@ def texts(transcript: Transcript) -> list[str]:
     return [segment.text for segment in transcript.segments]
 
 
-@pytest.mark.parametrize("mark", [".", "?", "!", "。", "？", "…", "।", "؟"])  # noqa: RUF001
+@pytest.mark.parametrize("mark", [".", "?", "!", "。", "？", "…", "।", "؟"])
 def test_a_sentence_is_a_segment(mark: str) -> None:
     """Marks of many scripts end one."""
     transcript = join((window((0, 10)), result(*spoken([" So", f" it{mark}", " And", " on"]))))

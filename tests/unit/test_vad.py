@@ -69,7 +69,7 @@ def find(
 
 def chunked(samples: Samples, seed: int, longest: int) -> Iterator[Samples]:
     """Cut samples into chunks of random lengths, some of them empty."""
-    chance, at = random.Random(seed), 0
+    chance, at = random.Random(seed), 0  # noqa: S311 - repeatable, not secret
     while at < len(samples):
         n = chance.randint(0, longest)
         yield samples[at : at + n]
@@ -172,9 +172,9 @@ def test_streams_do_not_share_state(detector: SpeechDetector, conversation: Samp
     found: tuple[list[Span], list[Span]] = ([], [])
     for at in range(0, len(conversation), 10_000):
         for stream, samples, spans in zip(streams, (conversation, other), found, strict=True):
-            spans += stream.push(samples[at : at + 10_000])
+            spans.extend(stream.push(samples[at : at + 10_000]))
     for stream, spans in zip(streams, found, strict=True):
-        spans += stream.finish()
+        spans.extend(stream.finish())
     assert tuple(map(positions, found)) == tuple(map(positions, alone))
 
 

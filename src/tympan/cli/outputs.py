@@ -30,6 +30,11 @@ class Format(StrEnum):
         return _RESPONSE_FORMATS[self]
 
     @property
+    def needs_times(self) -> bool:
+        """Whether it shows when things were said; the others spare the engine the alignment."""
+        return self not in {Format.TXT, Format.JSON}
+
+    @property
     def suffix(self) -> str:
         """How a file in this format ends."""
         return ".verbose.json" if self is Format.VERBOSE_JSON else f".{self.value}"

@@ -11,6 +11,7 @@ from tympan.cli.console import printable, turn_debugging_on
 from tympan.cli.job import Job, execute
 from tympan.cli.options import DecodeArgs, EngineArgs, to_options, to_overrides
 from tympan.cli.outputs import Format
+from tympan.domain import Timestamps
 from tympan.errors import InvalidRequest
 
 _FORMAT_HELP = f"{', '.join(Format)}; repeat it for several; txt unless given."
@@ -103,11 +104,15 @@ def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArg
     """Return the job that the flags describe, without its paths."""
     if run.debug:
         turn_debugging_on()
+    formats = tuple(dict.fromkeys(output.formats or [Format.TXT]))
+    options = to_options(decode)
+    if not any(fmt.needs_times for fmt in formats):
+        options = replace(options, timestamps=Timestamps.NONE)
     return Job(
         paths=(),
         recursive=False,
-        formats=tuple(dict.fromkeys(output.formats or [Format.TXT])),
-        options=to_options(decode),
+        formats=formats,
+        options=options,
         overrides=to_overrides(engine),
         output_dir=output.output_dir,
         workers=run.workers,
