@@ -20,7 +20,7 @@ def open_staging(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as held:
         # One process at a time between the sweep and its own lock, or two that start together sweep one another.
-        with (root / _LOCK).open("w") as gate:
+        with root.with_name(f"{root.name}.lock").open("w") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             sweep(root)
             folder = root / uuid.uuid4().hex
