@@ -3,7 +3,7 @@
 Positions in audio are sample counts at 16 kHz (``*_sample``) until a reader sees them; then they are seconds (``*_s``).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Literal, TypeAlias
 
@@ -108,6 +108,10 @@ class Window:
     def duration_s(self) -> float:
         """Length of the window in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    def without_samples(self) -> "Window":
+        """Return the window with its place in the source, but no audio."""
+        return replace(self, samples=np.zeros(0, dtype=np.int16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,9 @@ class _Run:
         result = fallback.best_of(attempt.earlier, self._options)
         rejected = fallback.is_silence(attempt.window, result, self._options)
         self._count(attempt.window, result, +1, len(attempt.earlier) - 1)
-        self._done.append((attempt.window, replace(result, text="", tokens=(), words=()) if rejected else result))
+        # Once nothing can be decoded again, the samples are dropped: they would add up to the whole file.
+        window = attempt.window.without_samples() if self.language_is_settled else attempt.window
+        self._done.append((window, replace(result, text="", tokens=(), words=()) if rejected else result))
         last = attempt.window.pieces[-1]
         self._done_samples = max(self._done_samples, last.source_sample + last.n_samples)
         self._report(self._done_samples, None)

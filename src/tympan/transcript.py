@@ -47,7 +47,7 @@ def assemble(
     for window, result in parts:
         segments += _segments(window, result, keep_words=options.timestamps == "word")
     numbered = tuple(replace(segment, id=i) for i, segment in enumerate(segments))
-    used = sum(len(window.samples) for window, _ in parts)
+    used = sum(piece.n_samples for window, _ in parts for piece in window.pieces)
     return Transcript(
         text="".join(segment.text for segment in numbered).strip(),
         segments=numbered,

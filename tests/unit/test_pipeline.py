@@ -390,3 +390,11 @@ def test_detecting_ends_when_cancelled() -> None:
     assert [type(error) for error in raised] == [Cancelled]
     assert desk.open == 0
     assert source.closed
+
+
+def test_a_finished_window_keeps_its_place_but_not_its_audio() -> None:
+    """What is left of a decoded window does not grow with the file."""
+    window = Window(0, np.ones(16_000, dtype=np.int16), (Piece(0, 32_000, 16_000),))
+    lean = window.without_samples()
+    assert len(lean.samples) == 0
+    assert (lean.index, lean.pieces) == (window.index, window.pieces)
