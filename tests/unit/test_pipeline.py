@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.pipeline_support import (
@@ -19,7 +20,18 @@ from tests.pipeline_support import (
     blocks,
     transcriber,
 )
-from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Progress, Samples, Task, WindowResult, WindowTask
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    Lane,
+    Options,
+    Piece,
+    Progress,
+    Samples,
+    Task,
+    Window,
+    WindowResult,
+    WindowTask,
+)
 from tympan.errors import (
     Cancelled,
     EngineError,
