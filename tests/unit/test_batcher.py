@@ -41,7 +41,9 @@ from tympan.errors import (
 )
 
 QUICK = RecoveryPolicy(backoff_s=0.01, max_backoff_s=0.02)
-OPTIONS = BatcherOptions(batch=BatchLimits(max_ms=1e9, idle_ms=1e9), recovery=QUICK, prefetch_lead_s=NO_PREFETCH_S)
+OPTIONS = BatcherOptions(
+    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9), recovery=QUICK, prefetch_lead_s=NO_PREFETCH_S
+)
 OOM = EngineOutOfMemory("CUDA failed with error out of memory")
 LOST = EngineDeviceLost("unspecified launch failure")
 TASKS = [make_task(n) for n in range(8)]

@@ -29,7 +29,7 @@ from tympan.errors import ConfigError, EngineError, EngineHang, TympanError
 
 WATCHDOG_S = 0.6
 OPTIONS = BatcherOptions(
-    batch=BatchLimits(max_ms=1e9, idle_ms=1e9),
+    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9),
     recovery=RecoveryPolicy(backoff_s=0.05),
     host=HostOptions(load_timeout_s=20.0, hang_floor_s=WATCHDOG_S, hang_factor=1.0, close_grace_s=0.5),
     prefetch_lead_s=NO_PREFETCH_S,
