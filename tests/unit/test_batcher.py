@@ -189,9 +189,10 @@ def test_a_prefetched_batch_goes_again_unchanged_before_the_suspects() -> None:
 
 def test_the_next_batch_is_handed_over_shortly_before_the_running_one_ends() -> None:
     """A newcomer finds one batch ahead of it, not two, until the lead time before the end."""
+    one_each = replace(OPTIONS.batch, max_windows=1)
     script = Script()
     script.gate.clear()
-    with running(replace(OPTIONS, prefetch_lead_s=0.0), script=script) as batcher:
+    with running(replace(OPTIONS, batch=one_each, prefetch_lead_s=0.0), script=script) as batcher:
         began_s = time.monotonic()
         replies = [batcher.submit(make_task(n, 10.0), origin(f"r{n}")) for n in range(2)]
         eventually(lambda: len(script.seen) == 2)
