@@ -262,15 +262,12 @@ def compression_ratio(text: str) -> float:
 
 
 def _deal(batch: Sequence[WindowTask], hands: int) -> list[list[int]]:
-    """Deal task numbers to at most ``hands`` groups of equal size, long windows together.
+    """Deal task numbers to at most ``hands`` groups, longest first and in turn, so that all end at about one time.
 
-    A group takes as many decoder steps as its longest text, so like lengths share a group.
+    The batch is done when the last group is: a group of long windows would keep the other cores waiting.
     """
-    if not batch:
-        return []
-    order = sorted(range(len(batch)), key=lambda i: len(batch[i].window.samples))
-    size = -(-len(order) // min(hands, len(order)))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    order = sorted(range(len(batch)), key=lambda i: -len(batch[i].window.samples))
+    return [group for group in (order[hand::hands] for hand in range(hands)) if group]
 
 
 def _translated(error: RuntimeError) -> EngineError:
