@@ -107,7 +107,9 @@ def _read(pid: int) -> Process | None:
     try:
         memory = (_PROC / str(pid) / "smaps_rollup").read_text()
         command = (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        command = command.replace(f"{REPOSITORY}/", "")
+        # Where this machine keeps its interpreter is nobody's business: a published table names the program only.
+        program, _, rest = command.replace(f"{REPOSITORY}/", "").partition(" ")
+        command = f"{Path(program).name} {rest}".strip()
     except OSError:
         return None  # it ended between listing and reading
     return Process(pid, command[:120], _kib(memory, "Rss") / 1024, _kib(memory, "Pss") / 1024)

@@ -38,7 +38,7 @@ from tympan.errors import Cancelled, Overloaded, RequestTimeout, UnsupportedLang
 from tympan.transcript import Totals, assemble
 
 MAX_IN_FLIGHT = 32
-"""Windows of one request that may wait or run at once; bounds its memory to about 20 MB."""
+"""Windows of one request that may wait or run at once; bounds its audio to about 29 MB."""
 
 MAX_GAP_S = 4.0
 """A silence beyond this starts a new window: what lies behind it is another thought."""

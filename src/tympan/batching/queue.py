@@ -114,7 +114,7 @@ class BatchLimits:
 
     Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait,
     a request adds no second window, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
-    ``max_windows`` bounds memory: a window of base takes 37 MB of cross-attention keys and values while it is decoded.
+    ``max_windows`` bounds memory: cross-attention keys and values of base come to 37 MB a window by calculation.
     """
 
     max_windows: int = 8

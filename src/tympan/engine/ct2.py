@@ -42,7 +42,7 @@ def _replicas(spec: EngineSpec) -> int:
 def token_cap(duration_s: float) -> int:
     """Return how many tokens ``duration_s`` of speech can plausibly need; more is a loop.
 
-    The densest speech and spelling met in the languages tested stays under 20 tokens a second.
+    Fast English needs about five tokens a second; 20 leaves room for scripts spelled in several tokens a character.
     """
     return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
 
