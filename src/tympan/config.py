@@ -60,8 +60,12 @@ class Settings(BaseSettings):
         max_length=512,
         description="Model to serve: a catalogue name or alias, a local folder, or `auto` to choose one by hardware.",
     )
-    engine: Literal["ct2", "fake"] = Field(
-        "ct2", description="Model runtime. `fake` gives made-up text at once, without a model, for trying things out."
+    engine: Literal["auto", "onnx", "ct2", "fake"] = Field(
+        "auto",
+        description=(
+            "Model runtime: `onnx` (CPU, int8), `ct2` (CTranslate2: GPU and other number formats), or `auto` for the "
+            "faster of those that can. `fake` gives made-up text at once, without a model, for trying things out."
+        ),
     )
     engine_options: dict[str, str] = Field(
         default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"replicas": "2"}`.'

@@ -14,7 +14,7 @@ from tympan.domain import DecodeParams, Options, Window, WindowResult
 TEMPERATURE_STEP = 0.2
 MAX_TEMPERATURE = 1.0
 
-SURE_WHEN_SPLICED = -0.5
+SURE_WHEN_SPLICED = -0.3
 """Mean log-probability under which other languages than English are decoded again at full context.
 
 Tried on eight languages with the base model, see ``docs/decisions/``; English is held to Whisper's own limit alone.
@@ -29,6 +29,7 @@ SURE_WHEN_QUIET = -0.4
 _LONGEST_PHRASE_TOKENS = 24
 _MIN_REPEATED_TOKENS = 12
 _MIN_REPEATS = 4
+_MIN_DOUBLED_TOKENS = 6
 
 
 def first_attempt(options: Options, language: str | None) -> DecodeParams:
@@ -60,7 +61,8 @@ def next_attempt(window: Window, last: DecodeParams, result: WindowResult, optio
 
 
 def _unsure_when_spliced(result: WindowResult) -> bool:
-    return result.language != "en" and bool(result.tokens) and result.avg_logprob < SURE_WHEN_SPLICED
+    unsure = result.language != "en" and bool(result.tokens) and result.avg_logprob < SURE_WHEN_SPLICED
+    return unsure or is_said_twice(result.tokens)
 
 
 def is_doubtful(result: WindowResult, options: Options) -> bool:
@@ -84,8 +86,19 @@ def is_silence(window: Window, result: WindowResult, options: Options) -> bool:
 
 def best_of(results: Sequence[WindowResult], options: Options) -> WindowResult:
     """Return the result to keep after all attempts: the likeliest that is no loop, else the likeliest."""
-    sound = [result for result in results if not is_loop(result, options)]
+    sound = [result for result in results if not is_loop(result, options) and not _may_be_doubled(result)]
     return max(sound or results, key=lambda result: result.avg_logprob)
+
+
+def _may_be_doubled(result: WindowResult) -> bool:
+    """Tell whether a text said twice may be the work of a shortened context: with all of it, it counts as spoken."""
+    return not result.full_context and is_said_twice(result.tokens)
+
+
+def is_said_twice(tokens: Sequence[int]) -> bool:
+    """Tell whether the whole text is one phrase of at least six tokens, said twice."""
+    half, odd = divmod(len(tokens), 2)
+    return half >= _MIN_DOUBLED_TOKENS and not odd and tokens[:half] == tokens[half:]
 
 
 def repeats(tokens: Sequence[int]) -> bool:

@@ -14,8 +14,9 @@ import soundfile
 
 from tests.conftest import SpokenClip
 from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Samples, Task, Window, WindowResult, WindowTask
+from tympan.engine.asking import token_cap
 from tympan.engine.base import EngineSpec
-from tympan.engine.ct2 import CTranslate2Engine, create, token_cap
+from tympan.engine.ct2 import CTranslate2Engine, create
 from tympan.engine.models import ResolvedModel
 from tympan.errors import EngineError, EngineOutOfMemory, UnsupportedLanguage
 

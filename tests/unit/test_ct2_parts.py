@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tympan.domain import DecodeParams, Window, WindowTask
+from tympan.engine.asking import MAX_TOKENS, compression_ratio, token_cap
 from tympan.engine.base import EngineSpec
-from tympan.engine.ct2 import (
-    MAX_TOKENS,
-    _best,
-    _deal,
-    _replicas,
-    _search,
-    _translated,
-    compression_ratio,
-    create,
-    token_cap,
-)
+from tympan.engine.ct2 import _best, _deal, _replicas, _search, _translated, create
 from tympan.errors import EngineError, EngineOutOfMemory
 
 # -------------------------------------------------------------------------------------------------------- token cap

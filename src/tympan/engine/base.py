@@ -25,7 +25,8 @@ class EngineInfo:
 class EngineSpec:
     """Everything a host needs to build its engine in the child process. Plain values: it is pickled.
 
-    ``kind`` is ``ct2`` or ``fake``; ``path`` is the verified model directory; ``options`` are engine-specific knobs.
+    ``kind`` is ``onnx``, ``ct2`` or ``fake``; ``path`` is the verified model directory; ``options`` are knobs of that
+    kind.
     """
 
     kind: str

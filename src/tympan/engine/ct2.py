@@ -1,9 +1,7 @@
 """Whisper on CTranslate2, with silence-tail splice. The only importer of ``ctranslate2``."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,22 @@ import numpy as np
 
 from tympan.domain import DecodeParams, Samples, WindowResult, WindowTask, Word
 from tympan.engine.alignment import word_times
+from tympan.engine.asking import (
+    REPORTED_LANGUAGES,
+    Answer,
+    Decoded,
+    Languages,
+    given_languages,
+    prompts_and_caps,
+    window_result,
+)
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.features import log_mel
-from tympan.engine.splice import MARGIN_S, MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice, with_tail
+from tympan.engine.splice import MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice, with_tail
 from tympan.engine.tokens import Vocabulary
-from tympan.errors import EngineError, EngineOutOfMemory, UnsupportedLanguage
+from tympan.errors import EngineError, EngineOutOfMemory
 
-MAX_TOKENS = 224
-"""Half of the decoder's 448 positions: Whisper's own cap on a window's text."""
-
-_DECODER_POSITIONS = 448
 _MAX_REPLICAS = 4
-_TOKENS_PER_S = 20.0
-_TOKENS_ALWAYS = 12
-_REPORTED_LANGUAGES = 5
 _OOM_TEXTS = ("out of memory", "cudaerrorinvaliddevice", "bad allocation")
 
 
@@ -37,24 +37,6 @@ def create(spec: EngineSpec) -> "CTranslate2Engine":
 def _replicas(spec: EngineSpec) -> int:
     """Return how many copies of the decoder loop share the weights; a GPU runs one batch at a time."""
     return min(spec.threads or 1, _MAX_REPLICAS) if spec.device == "cpu" else 1
-
-
-def token_cap(duration_s: float) -> int:
-    """Return how many tokens ``duration_s`` of speech can plausibly need; more is a loop.
-
-    Fast English needs about five tokens a second; 20 leaves room for scripts spelled in several tokens a character.
-    """
-    return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """The best hypothesis for one window, before it becomes a result."""
-
-    tokens: list[int]
-    avg_logprob: float
-    no_speech_prob: float
-    hit_cap: bool
 
 
 class CTranslate2Engine:
@@ -81,9 +63,7 @@ class CTranslate2Engine:
             raise _translated(error) from error
         multilingual = bool(self._model.is_multilingual)
         self._vocabulary = Vocabulary(Path(spec.path) / "tokenizer.json", multilingual=multilingual)
-        self._splice = Splice(
-            margin_s=float(options.get("margin_s", MARGIN_S)), enabled=options.get("splice", "on") == "on"
-        )
+        self._splice = Splice.of(options)
         self._pool = ThreadPoolExecutor(self._replicas, thread_name_prefix="replica")
         self._silence = self._encode_one(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
         self.info = EngineInfo(
@@ -123,8 +103,8 @@ class CTranslate2Engine:
     def _run(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
         encoded = np.stack([self._encode(task) for task in tasks])
         features = _storage(encoded)
-        languages = self._choose_languages(features, tasks)
-        decoded = self._generate(features, tasks, [names[0][0] for names in languages])
+        languages = given_languages(self._vocabulary, tasks) or self._detect(features)
+        decoded = self._generate(features, tasks, languages)
         words = self._align(features, tasks, languages, decoded)
         return [
             self._result(task, names, best, found)
@@ -142,31 +122,14 @@ class CTranslate2Engine:
         encoded: Encoded = np.array(output)[0]
         return encoded
 
-    def _choose_languages(
-        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask]
-    ) -> list[tuple[tuple[str, float], ...]]:
-        """Return, per task, the language used first and then the runner-ups, with probabilities."""
-        if not self._model.is_multilingual:
-            return [(("en", 1.0),)] * len(tasks)
-        if all(task.params.language for task in tasks):
-            return [((self._known(task.params.language or ""), 1.0),) for task in tasks]
+    def _detect(self, features: ctranslate2.StorageView) -> list[Languages]:
         found = self._model.detect_language(features)
-        return [tuple((token.strip("<|>"), float(p)) for token, p in names[:_REPORTED_LANGUAGES]) for names in found]
-
-    def _known(self, language: str) -> str:
-        if self._vocabulary.language_token(language) is None:
-            raise UnsupportedLanguage(f"The model does not know the language {language!r}.", param="language")
-        return language
+        return [tuple((token.strip("<|>"), float(p)) for token, p in names[:REPORTED_LANGUAGES]) for names in found]
 
     def _generate(
-        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[str]
-    ) -> list[_Decoded]:
-        params = tasks[0].params
-        prompts = [
-            self._vocabulary.prompt(language, params.task, params.prompt, params.hotwords) for language in languages
-        ]
-        room = _DECODER_POSITIONS - len(prompts[0])
-        caps = [min(room, token_cap(task.window.duration_s)) for task in tasks]
+        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[Languages]
+    ) -> list[Decoded]:
+        prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         cap = max(caps)
         outputs = self._model.generate(
             features,
@@ -174,7 +137,7 @@ class CTranslate2Engine:
             max_length=max(2 * cap, cap + len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
-            **_search(params),
+            **_search(tasks[0].params),
         )
         return [_best(output, cap) for output, cap in zip(outputs, caps, strict=True)]
 
@@ -182,8 +145,8 @@ class CTranslate2Engine:
         self,
         features: ctranslate2.StorageView,
         tasks: Sequence[WindowTask],
-        languages: Sequence[Sequence[tuple[str, float]]],
-        decoded: Sequence[_Decoded],
+        languages: Sequence[Languages],
+        decoded: Sequence[Decoded],
     ) -> list[tuple[Word, ...]]:
         """Return word times per task, relative to the window; empty when not asked for or nothing was said."""
         found: list[tuple[Word, ...]] = [()] * len(tasks)
@@ -205,28 +168,9 @@ class CTranslate2Engine:
         words = self._vocabulary.words(tokens, language)
         return word_times(words, answer.alignments, answer.text_token_probs, duration_s)
 
-    def _result(
-        self,
-        task: WindowTask,
-        languages: tuple[tuple[str, float], ...],
-        best: _Decoded,
-        words: tuple[Word, ...],
-    ) -> WindowResult:
-        text = self._vocabulary.decode(best.tokens)
-        return WindowResult(
-            text=text,
-            tokens=tuple(self._vocabulary.text_tokens(best.tokens)),
-            language=languages[0][0],
-            language_probabilities=languages,
-            avg_logprob=best.avg_logprob,
-            no_speech_prob=best.no_speech_prob,
-            compression_ratio=compression_ratio(text),
-            temperature=task.params.temperature,
-            full_context=self._splice.frames(task.window.samples, full_context=task.params.full_context)
-            >= MAX_POSITIONS * 2,
-            hit_token_cap=best.hit_cap,
-            words=words,
-        )
+    def _result(self, task: WindowTask, languages: Languages, best: Decoded, words: tuple[Word, ...]) -> WindowResult:
+        whole = self._splice.frames(task.window.samples, full_context=task.params.full_context) >= MAX_POSITIONS * 2
+        return window_result(self._vocabulary, task, Answer(languages, best, whole, words))
 
 
 def _storage(array: "np.ndarray[Any, Any]") -> ctranslate2.StorageView:
@@ -245,20 +189,14 @@ def _search(params: DecodeParams) -> dict[str, Any]:
     return {"beam_size": params.beam_size}
 
 
-def _best(output: Any, cap: int) -> _Decoded:
+def _best(output: Any, cap: int) -> Decoded:
     """Return the likeliest text, cut at the window's own cap: the batch ran to the cap of its longest window."""
     scores = list(output.scores)
     pick = max(range(len(scores)), key=scores.__getitem__)
     tokens = list(output.sequences_ids[pick])
     # A score is the mean over the text's tokens; Whisper's average counts the end token too.
     average = scores[pick] * len(tokens) / (len(tokens) + 1)
-    return _Decoded(tokens[:cap], float(average), float(output.no_speech_prob), len(tokens) >= cap)
-
-
-def compression_ratio(text: str) -> float:
-    """Return bytes of ``text`` per byte after zlib; repetition pushes it up. 0 for no text."""
-    raw = text.strip().encode()
-    return len(raw) / len(zlib.compress(raw)) if raw else 0.0
+    return Decoded(tokens[:cap], float(average), float(output.no_speech_prob), len(tokens) >= cap)
 
 
 def _deal(batch: Sequence[WindowTask], hands: int) -> list[list[int]]:

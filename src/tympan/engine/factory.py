@@ -1,16 +1,28 @@
-"""The one place that turns an engine's kind into an engine. Called in the engine process only."""
+"""The one place that knows the kinds of engines: which one suits, and how to make it."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 from tympan.engine.base import Engine, EngineSpec
+from tympan.engine.onnx.dimensions import supported
+from tympan.engine.onnx.weights import Weights
 from tympan.errors import ConfigError
 
-_MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake"}
+_MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake", "onnx": "tympan.engine.onnx.engine"}
+
+
+def kind_for(device: str, compute_type: str, path: Path) -> str:
+    """Return the faster kind of engine for the model in ``path`` on a device: ``onnx`` where it applies, or ``ct2``.
+
+    Raises ``ModelError`` when the model cannot be read.
+    """
+    applies = device == "cpu" and compute_type == "int8" and supported(Weights(path / "model.bin"))
+    return "onnx" if applies else "ct2"
 
 
 def create(spec: EngineSpec) -> Engine:
-    """Return the loaded engine that ``spec`` asks for.
+    """Return the loaded engine that ``spec`` asks for. Called in the engine process only.
 
     Each kind's module has a ``create(spec)`` and is imported only when asked for, since that loads its runtime.
     Raises ``ConfigError`` for an unknown kind, and whatever loading raises.

@@ -6,6 +6,7 @@ loops. So the speech and a margin are encoded; the frames that would follow are 
 made once per model. Figures: ``docs/benchmarks/``; choice of margin: ``docs/decisions/``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,11 @@ class Splice:
     margin_s: float = MARGIN_S
     bucket_s: float = 0.5
     enabled: bool = True
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> "Splice":
+        """Read ``margin_s`` and ``splice`` (``on`` or ``off``) from an engine's options."""
+        return cls(margin_s=float(options.get("margin_s", MARGIN_S)), enabled=options.get("splice", "on") == "on")
 
     def frames(self, samples: Samples, *, full_context: bool) -> int:
         """Return how many mel frames to encode: speech and margin, rounded up to a bucket; all 30 s if asked."""

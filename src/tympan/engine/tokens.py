@@ -33,30 +33,35 @@ class Vocabulary:
     def __init__(self, path: Path, *, multilingual: bool) -> None:
         """Read ``tokenizer.json`` at ``path``."""
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self._multilingual = multilingual
-        self._start = self._special("<|startoftranscript|>")
+        self.multilingual = multilingual
+        self.start = self._special("<|startoftranscript|>")
+        self.end = self._special("<|endoftext|>")
+        self.no_speech = self._special("<|nospeech|>", "<|nocaptions|>")
+        self.languages = self._languages() if multilingual else {}
         self._previous = self._special("<|startofprev|>")
         self._no_timestamps = self._special("<|notimestamps|>")
-        self._end = self._special("<|endoftext|>")
         self._tasks = {task: self._special(f"<|{task}|>") for task in Task} if multilingual else {}
 
-    def _special(self, token: str) -> int:
-        found: int | None = self._tokenizer.token_to_id(token)
-        if found is None:
-            raise ValueError(f"tokenizer has no {token}")
-        return found
+    def _special(self, *spellings: str) -> int:
+        found = [self._tokenizer.token_to_id(token) for token in spellings]
+        for number in found:
+            if number is not None:
+                return int(number)
+        raise ValueError(f"tokenizer has no {spellings[0]}")
+
+    def _languages(self) -> dict[str, int]:
+        """Return the token of every language that the model knows, by its code."""
+        found = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
+        return {code: token for code, token in found.items() if token is not None}
 
     def language_token(self, language: str) -> int | None:
         """Return the token of a language code, or ``None`` when the model does not know it."""
-        if not self._multilingual or language not in LANGUAGES:
-            return None
-        token: int | None = self._tokenizer.token_to_id(f"<|{language}|>")
-        return token
+        return self.languages.get(language)
 
     def start_sequence(self, language: str, task: Task) -> list[int]:
         """Return the tokens that tell the decoder language and task, without the timestamp choice."""
         token = self.language_token(language)
-        return [self._start] if token is None else [self._start, token, self._tasks[task]]
+        return [self.start] if token is None else [self.start, token, self._tasks[task]]
 
     def prompt(self, language: str, task: Task, prompt: str | None, hotwords: str | None) -> list[int]:
         """Return the decoder's whole prompt: earlier text, then language, task and "no timestamps"."""
@@ -77,7 +82,7 @@ class Vocabulary:
 
     def text_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Return ``tokens`` without special and timestamp tokens."""
-        return [token for token in tokens if token < self._end]
+        return [token for token in tokens if token < self.end]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``; special tokens are left out."""

@@ -1,0 +1,103 @@
+"""What an engine asks of a model for one window, and what it makes of the answer: shared by engines. Pure."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tympan.domain import WindowResult, WindowTask, Word
+from tympan.engine.tokens import Vocabulary
+from tympan.errors import UnsupportedLanguage
+
+DECODER_POSITIONS = 448
+"""Tokens that a Whisper decoder can see: prompt and text."""
+
+MAX_TOKENS = 224
+"""Half of the decoder's positions: Whisper's own cap on a window's text."""
+
+REPORTED_LANGUAGES = 5
+"""How many candidates are kept when a window's language is detected."""
+
+_TOKENS_PER_S = 20.0
+_TOKENS_ALWAYS = 12
+
+Languages = tuple[tuple[str, float], ...]
+"""The language used first, then the runner-ups, with their probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A window's text: tokens, mean log-probability with the end token, and whether it filled its cap."""
+
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+    hit_cap: bool
+
+
+def token_cap(duration_s: float) -> int:
+    """Return how many tokens ``duration_s`` of speech can plausibly need; more is a loop.
+
+    Fast English needs about five tokens a second; 20 leaves room for scripts spelled in several tokens a character.
+    """
+    return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
+
+
+def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list[Languages] | None:
+    """Return the tasks' languages, or ``None`` when one of them has to be detected.
+
+    Raises ``UnsupportedLanguage`` for one that the model does not know.
+    """
+    if not vocabulary.multilingual:
+        return [(("en", 1.0),)] * len(tasks)
+    given = [task.params.language for task in tasks]
+    if not all(given):
+        return None
+    for language in given:
+        if language not in vocabulary.languages:
+            raise UnsupportedLanguage(f"The model does not know the language {language!r}.", param="language")
+    return [((language or "", 1.0),) for language in given]
+
+
+def prompts_and_caps(
+    vocabulary: Vocabulary, tasks: Sequence[WindowTask], languages: Sequence[Languages]
+) -> tuple[list[list[int]], list[int]]:
+    """Return, per task, the decoder's prompt and the greatest number of tokens that may follow it."""
+    params = tasks[0].params
+    prompts = [vocabulary.prompt(names[0][0], params.task, params.prompt, params.hotwords) for names in languages]
+    room = DECODER_POSITIONS - len(prompts[0])
+    return prompts, [min(room, token_cap(task.window.duration_s)) for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model made of one window."""
+
+    languages: Languages
+    decoded: Decoded
+    full_context: bool
+    words: tuple[Word, ...] = ()
+
+
+def window_result(vocabulary: Vocabulary, task: WindowTask, answer: Answer) -> WindowResult:
+    """Return the result of ``task``."""
+    decoded = answer.decoded
+    text = vocabulary.decode(decoded.tokens)
+    return WindowResult(
+        text=text,
+        tokens=tuple(vocabulary.text_tokens(decoded.tokens)),
+        language=answer.languages[0][0],
+        language_probabilities=answer.languages,
+        avg_logprob=decoded.avg_logprob,
+        no_speech_prob=decoded.no_speech_prob,
+        compression_ratio=compression_ratio(text),
+        temperature=task.params.temperature,
+        full_context=answer.full_context,
+        hit_token_cap=decoded.hit_cap,
+        words=answer.words,
+    )
+
+
+def compression_ratio(text: str) -> float:
+    """Return bytes of ``text`` per byte after zlib; repetition pushes it up. 0 for no text."""
+    raw = text.strip().encode()
+    return len(raw) / len(zlib.compress(raw)) if raw else 0.0

@@ -1,0 +1,180 @@
+"""The engine: encoded windows, grouped by memory, through languages, prompts and search to results."""
+
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tympan.domain import Samples, WindowResult, WindowTask, Word
+from tympan.engine.alignment import word_times
+from tympan.engine.asking import (
+    REPORTED_LANGUAGES,
+    Answer,
+    Decoded,
+    Languages,
+    given_languages,
+    prompts_and_caps,
+    window_result,
+)
+from tympan.engine.base import EngineInfo, EngineSpec
+from tympan.engine.features import log_mel
+from tympan.engine.machine import probe_machine
+from tympan.engine.onnx.decoder import Int8Decoder, Marks
+from tympan.engine.onnx.dimensions import Dimensions, supported
+from tympan.engine.onnx.encoder_graph import encoder_graph, mel_bands
+from tympan.engine.onnx.memory import Heard
+from tympan.engine.onnx.runtime import Session
+from tympan.engine.onnx.search import BeamSearch, Sampling, Search
+from tympan.engine.onnx.weights import Weights
+from tympan.engine.splice import MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice
+from tympan.engine.tokens import Vocabulary
+from tympan.errors import ModelError
+
+GROUP_BYTES = 256 << 20
+"""Memory for what one group of windows attends to; a single window may take more."""
+
+_MAX_THREADS = 8
+_EXACT_INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
+_TYPICAL_TOKENS_PER_S = 6.0
+
+
+def create(spec: EngineSpec) -> "OnnxEngine":
+    """Return a loaded engine for the model directory in ``spec``."""
+    return OnnxEngine(spec)
+
+
+class OnnxEngine:
+    """A Whisper model in int8 on processors.
+
+    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``, see ``Splice``.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load the converted model in ``spec.path``. Raises ``ModelError`` for one that the graphs do not describe."""
+        folder = Path(spec.path)
+        weights = Weights(folder / "model.bin")
+        if not supported(weights):
+            raise ModelError(
+                f"The model {spec.model!r} is not built like Whisper.", remedy="Serve it with TYMPAN_ENGINE=ct2."
+            )
+        self._threads = max(1, min(spec.threads, _MAX_THREADS))
+        self._splice = Splice.of(dict(spec.options))
+        self._n_mels = mel_bands(weights)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self._vocabulary = Vocabulary(folder / "tokenizer.json", multilingual="lang_ids" in config)
+        signed = not _saturates()
+        self._encoder = Session(encoder_graph(weights, signed=signed), self._threads)
+        silence = self._encoded(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
+        marks = _marks(config, self._vocabulary, Dimensions.of(weights, "decoder"))
+        self._decoder = Int8Decoder(weights, marks, silence, threads=self._threads, signed=signed)
+        self.info = EngineInfo(
+            engine="onnx",
+            model=spec.model,
+            revision=spec.revision,
+            device="cpu",
+            compute_type="int8",
+            threads=self._threads,
+            languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
+            multilingual=self._vocabulary.multilingual,
+        )
+
+    def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
+        """Return one result per task, in order. See ``Engine``."""
+        encoded = [self._encoded(task.window.samples, self._frames(task)) for task in batch]
+        results: dict[int, WindowResult] = {}
+        for group in self._groups(encoded, batch):
+            part = self._read([encoded[i] for i in group], [batch[i] for i in group])
+            results.update(zip(group, part, strict=True))
+        return [results[i] for i in range(len(batch))]
+
+    def close(self) -> None:
+        """Nothing to do: the process ends soon after."""
+
+    def _frames(self, task: WindowTask) -> int:
+        return self._splice.frames(task.window.samples, full_context=task.params.full_context)
+
+    def _encoded(self, samples: Samples, n_frames: int) -> Encoded:
+        mel = log_mel(samples, self._n_mels, n_frames)
+        encoded: Encoded = self._encoder.outputs(mel=mel[None])[0][0]
+        return encoded
+
+    def _groups(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> Iterator[list[int]]:
+        """Yield task numbers in groups that fit in memory, long windows with long ones: padding costs time."""
+        group: list[int] = []
+        used = 0
+        for i in sorted(range(len(tasks)), key=lambda i: -len(encoded[i])):
+            tokens = int(tasks[i].window.duration_s * _TYPICAL_TOKENS_PER_S)
+            size = self._decoder.window_bytes(len(encoded[i]), _width(tasks[i]), tokens)
+            if group and used + size > GROUP_BYTES:
+                yield group
+                group, used = [], 0
+            group.append(i)
+            used += size
+        yield group
+
+    def _read(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> list[WindowResult]:
+        heard = self._decoder.room([len(one) for one in encoded])
+        for i, one in enumerate(encoded):
+            self._decoder.listen(heard, i, one)
+        languages = given_languages(self._vocabulary, tasks) or self._detect(heard)
+        prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
+        searches = [self._search(task, cap) for task, cap in zip(tasks, caps, strict=True)]
+        decoded = self._decoder.generate(heard, prompts, searches)
+        return [
+            window_result(self._vocabulary, task, self._answer(one, task, names, text))
+            for one, task, names, text in zip(encoded, tasks, languages, decoded, strict=True)
+        ]
+
+    def _answer(self, encoded: Encoded, task: WindowTask, languages: Languages, decoded: Decoded) -> Answer:
+        words = self._words(encoded, task, languages[0][0], decoded.tokens)
+        return Answer(languages, decoded, len(encoded) >= MAX_POSITIONS, words)
+
+    def _detect(self, heard: Heard) -> list[Languages]:
+        names = {token: name for name, token in self._vocabulary.languages.items()}
+        found = self._decoder.languages(heard)
+        return [tuple((names[token], chance) for token, chance in row[:REPORTED_LANGUAGES]) for row in found]
+
+    def _search(self, task: WindowTask, cap: int) -> Search:
+        width, temperature = _width(task), task.params.temperature
+        end = self._vocabulary.end
+        return Sampling(width, cap, end, temperature) if temperature else BeamSearch(width, cap, end)
+
+    def _words(self, encoded: Encoded, task: WindowTask, language: str, said: Sequence[int]) -> tuple[Word, ...]:
+        """Return word times relative to the window; empty when not asked for or nothing was said.
+
+        Only the speech is aligned: the silence after it attracts the last words.
+        """
+        tokens = self._vocabulary.text_tokens(said)
+        if not task.params.align or not tokens:
+            return ()
+        duration_s = task.window.duration_s
+        positions = max(1, min(MAX_POSITIONS, round(duration_s * POSITIONS_PER_S)))
+        lead = self._vocabulary.prompt(language, task.params.task, None, None)
+        path, chances = self._decoder.align(encoded[:positions], lead, tokens)
+        return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
+
+
+def _width(task: WindowTask) -> int:
+    return task.params.best_of if task.params.temperature else task.params.beam_size
+
+
+def _marks(config: dict[str, Any], vocabulary: Vocabulary, size: Dimensions) -> Marks:
+    later_half = [(layer, head) for layer in range(size.layers // 2, size.layers) for head in range(size.heads)]
+    return Marks(
+        start=vocabulary.start,
+        end=vocabulary.end,
+        no_speech=vocabulary.no_speech,
+        languages=tuple(vocabulary.languages.values()),
+        suppressed=frozenset(config.get("suppress_ids", ())),
+        suppressed_first=frozenset(config.get("suppress_ids_begin", ())),
+        alignment_heads=tuple((layer, head) for layer, head in config.get("alignment_heads") or later_half),
+    )
+
+
+def _saturates() -> bool:
+    """Tell whether products of int8 numbers may overflow here: on x86 without the instructions made for them."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64", "i686"}
+    return x86 and not _EXACT_INT8 & set(probe_machine().cpu_flags)

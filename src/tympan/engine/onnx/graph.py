@@ -1,0 +1,126 @@
+"""Builds ONNX graphs with int8 weights: the pieces that encoder and decoder share. Pure.
+
+Every linear layer is quantised the way CTranslate2 does it: weights per output channel when the graph is made,
+activations per row while it runs. A row's result is therefore the same whoever shares its batch: integer products are
+exact, and everything else works on one row, or on the rows of one window, at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tympan.engine.onnx.weights import Weight, Weights
+
+CONTRIB = "com.microsoft"
+"""Operators that ONNX Runtime adds to the standard ones."""
+
+INT32, INT64 = int(TensorProto.INT32), int(TensorProto.INT64)
+"""Types of inputs and outputs that are not float32."""
+
+_OPSET = 21
+_IR_VERSION = 10
+_EPSILON = 1e-5
+_STEPS = np.float32(127)
+_ZERO = 128
+
+Quantised = tuple[str, str]
+"""Names of a quantised activation and of its scale per row."""
+
+Shape = Sequence[str | int]
+
+
+@dataclass
+class Graph:
+    """Collects nodes and constants. Methods take and return names of values."""
+
+    weights: Weights
+    signed: bool
+    """Whether weights are int8. Processors whose int8 products saturate need uint8, which is exact and slower."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def input(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
+        """Declare an input."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
+        """Declare an output; some node must have it as its ``out``."""
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def constant(self, value: "NDArray[Any] | np.generic") -> str:
+        """Store a value in the graph."""
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
+        return name
+
+    def node(self, kind: str, *inputs: str, out: Sequence[str] = (), **attributes: Any) -> str:
+        """Add an operator; return its first output."""
+        outputs = list(out) or [f"n{len(self.nodes)}"]
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
+        return outputs[0]
+
+    def real(self, name: str) -> str:
+        """Store a weight as float32."""
+        return self.constant(self.weights.real(name))
+
+    def quantise(self, x: str) -> Quantised:
+        """Scale every row to its largest number and round it to 8 bits."""
+        largest = self.node("ReduceMax", self.node("Abs", x), self.constant(np.array([-1])), keepdims=1)
+        scale = self.node("Mul", largest, self.constant(1 / _STEPS))
+        ones = self.node("Div", x, scale)
+        zero = self.constant(np.uint8(_ZERO))
+        return self.node("QuantizeLinear", ones, self.constant(np.float32(1)), zero), scale
+
+    def product(self, x: Quantised, weight: Weight) -> str:
+        """Return ``x`` times the transpose of ``weight``, without bias."""
+        scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / _STEPS
+        rounded = np.rint(weight / scale[:, None])
+        stored = rounded.astype(np.int8) if self.signed else (rounded + _ZERO).astype(np.uint8)
+        zeros = [] if self.signed else [self.constant(np.uint8(_ZERO))]
+        whole = self.node(
+            "MatMulIntegerToFloat",
+            x[0],
+            self.constant(np.ascontiguousarray(stored.T)),
+            self.constant(np.float32(1)),
+            self.constant(scale),
+            self.constant(np.uint8(_ZERO)),
+            *zeros,
+            domain=CONTRIB,
+        )
+        return self.node("Mul", whole, x[1])
+
+    def linear(self, x: Quantised, weight: Weight, bias: Weight) -> str:
+        """Return ``x`` times the transpose of ``weight``, plus ``bias``."""
+        return self.node("Add", self.product(x, weight), self.constant(bias))
+
+    def layer(self, x: str, name: str) -> str:
+        """Return the linear layer ``name`` of ``x``."""
+        return self.linear(self.quantise(x), self.weights.real(f"{name}/weight"), self.weights.real(f"{name}/bias"))
+
+    def norm(self, x: str, name: str) -> str:
+        """Normalise every row of ``x``."""
+        gamma, beta = self.real(f"{name}/gamma"), self.real(f"{name}/beta")
+        return self.node("LayerNormalization", x, gamma, beta, axis=-1, epsilon=_EPSILON)
+
+    def feed_forward(self, y: str, name: str) -> str:
+        """Return the two layers with the Gaussian error linear unit in between."""
+        hidden = self.product(self.quantise(y), self.weights.real(f"{name}/linear_0/weight"))
+        active = self.node("BiasGelu", hidden, self.real(f"{name}/linear_0/bias"), domain=CONTRIB)
+        return self.layer(active, f"{name}/linear_1")
+
+    def serialised(self) -> bytes:
+        """Return the model as ONNX Runtime takes it."""
+        graph = helper.make_graph(self.nodes, "whisper", self.inputs, self.outputs, self.constants)
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
+        data: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString()
+        return data

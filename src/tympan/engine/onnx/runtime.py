@@ -1,0 +1,159 @@
+"""Runs graphs. The engine's only importer of ``onnxruntime``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from tympan.engine.onnx.memory import Heard, Past
+from tympan.engine.onnx.search import Ids, Values
+from tympan.errors import EngineError
+
+_ERRORS_ONLY = 3
+
+
+class Session:
+    """A graph that is ready to run, from any thread."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        """Load ``graph`` to run on ``threads`` threads per call, the caller's among them."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _ERRORS_ONLY
+        # Idle threads spin while a step runs, which saves a wake-up per layer, and sleep between calls.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(
+            graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            # The fused operator takes several times as long as its parts (measured with 1.31 on AVX-512).
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+
+    def outputs(self, **inputs: NDArray[Any]) -> list[Values]:
+        """Return all outputs, in the graph's order."""
+        try:
+            found: list[Values] = self._session.run(None, inputs)
+        except RuntimeError as error:
+            raise EngineError(f"ONNX Runtime failed: {error}") from error
+        return found
+
+    def binding(self) -> Any:
+        """Return an empty binding of arrays to names."""
+        return self._session.io_binding()
+
+    def run(self, binding: Any) -> None:
+        """Run on bound arrays."""
+        try:
+            self._session.run_with_iobinding(binding)
+        except RuntimeError as error:
+            raise EngineError(f"ONNX Runtime failed: {error}") from error
+
+
+class Rows:
+    """Rows of tokens on their way through the step graph, their past, and what they hear.
+
+    Arrays are bound once and then written in place, since a step takes only a few milliseconds.
+    """
+
+    def __init__(
+        self, session: Session, heard: Heard, past: Past, vocabulary: int, watched: Sequence[int] = ()
+    ) -> None:
+        """Start with the rows of ``past``, the same number for every window of ``heard``.
+
+        The attention of ``watched`` layers is kept; see ``attention``.
+        """
+        self._session = session
+        self._heard = heard
+        self._vocabulary = vocabulary
+        self._watched = tuple(watched)
+        self._bound: _Bound | None = None
+        self.past = past
+
+    def spread(self, times: int, capacity: int) -> None:
+        """Let every row become ``times`` rows with room for ``capacity`` tokens."""
+        self.past = self.past.spread(times, capacity)
+        self._bound = None
+
+    def keep(self, windows: Sequence[int], width: int) -> None:
+        """Drop all other windows and their ``width`` rows each."""
+        self._heard.keep(windows)
+        self.past.keep([window * width + row for window in windows for row in range(width)])
+        self._bound = None
+
+    def feed(self, x: Values, pick: Sequence[int], mask: Values, top: int) -> tuple[Values, Ids]:
+        """Take embedded tokens ``[rows, new, width]``; return the ``top`` likeliest tokens that may follow.
+
+        Answers are given after each token in ``pick``, as log-probabilities and token numbers ``[rows, picked, top]``;
+        ``mask`` ``[picked or 1, tokens]`` is added to the logits. ``top`` 0 asks for all tokens, by number.
+        """
+        kind = (x.shape, tuple(pick), top, id(mask))
+        if self._bound is None or self._bound.kind != kind:
+            self._bound = self._bind(kind, mask)
+        bound = self._bound
+        bound.arrays["x"][:] = x
+        bound.arrays["last"].fill(self.past.length + x.shape[1] - 1)
+        bound.arrays["total"].fill(self.past.length + x.shape[1])
+        self._session.run(bound.binding)
+        self.past.length += x.shape[1]
+        if top:
+            return bound.arrays["best"], bound.arrays["ids"]
+        logprobs: Values = bound.arrays["logprobs"]
+        return logprobs, np.broadcast_to(np.arange(self._vocabulary), logprobs.shape)
+
+    def attention(self, layer: int) -> Values:
+        """Return what the last tokens fed heard in a watched layer, ``[windows, heads, queries, positions]``."""
+        if self._bound is None:
+            raise RuntimeError("Nothing has been fed yet.")
+        heard: Values = self._bound.arrays[f"attention{layer}"]
+        return heard
+
+    def _bind(self, kind: "_Kind", mask: Values) -> "_Bound":
+        (rows, new, width), pick, top, _ = kind
+        windows, heads = len(self._heard), self.past.store.shape[2]
+        inputs: dict[str, NDArray[Any]] = {
+            "x": np.empty((rows, new, width), np.float32),
+            "bias": self._heard.bias,
+            "mask": mask,
+            "last": np.empty(rows, np.int32),
+            "total": np.empty(1, np.int32),
+            "split": np.array([windows, rows // windows * new, heads, width // heads]),
+            "joined": np.array([rows, new, width]),
+            "pick": np.array(pick),
+            "top": np.array([max(1, top)]),
+        }
+        answers = self._answers((rows, len(pick)), top)
+        queries, positions = rows // windows * new, self._heard.bias.shape[-1]
+        for layer in self._watched:
+            answers[f"attention{layer}"] = np.empty((windows, heads, queries, positions), np.float32)
+        for layer, (key, value) in enumerate(zip(self._heard.keys, self._heard.values, strict=True)):
+            inputs |= {f"key{layer}": key, f"value{layer}": value}
+            for offset, name in enumerate(("key", "value")):
+                store = self.past.layer(2 * layer + offset)
+                inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = store
+        return _Bound(kind, self._session.binding(), inputs, answers)
+
+    def _answers(self, shape: tuple[int, int], top: int) -> dict[str, NDArray[Any]]:
+        if top:
+            return {"best": np.empty((*shape, top), np.float32), "ids": np.empty((*shape, top), np.int64)}
+        return {"logprobs": np.empty((*shape, self._vocabulary), np.float32)}
+
+
+_Kind = tuple[tuple[int, ...], tuple[int, ...], int, int]
+
+
+class _Bound:
+    """Arrays bound to a graph's names; it keeps them alive."""
+
+    def __init__(
+        self, kind: _Kind, binding: Any, inputs: dict[str, NDArray[Any]], answers: dict[str, NDArray[Any]]
+    ) -> None:
+        self.kind = kind
+        self.binding = binding
+        self.arrays = inputs | answers
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in answers.items():
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -1,0 +1,93 @@
+"""The weights of a converted Whisper model, read from CTranslate2's ``model.bin``.
+
+The layout is that of CTranslate2's own converter (``ctranslate2/specs/model_spec.py``, binary version 6): a header,
+then per variable its name, shape, type and bytes, then aliases, all little-endian.
+"""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tympan.errors import ModelError
+
+_VERSIONS = range(5, 7)
+_TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+
+Weight = NDArray[np.float32]
+
+
+class Weights:
+    """Variables of a model by name; nothing is read from disk before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Map the file at ``path``. Raises ``ModelError`` when it is not such a file or has been cut short."""
+        with path.open("rb") as file:
+            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        try:
+            self._variables = dict(self._walk())
+        except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"{path.name} cannot be read as a converted model: {error}",
+                remedy="Fetch the model again: tympan models pull NAME --force.",
+            ) from error
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether the model has a variable ``name``."""
+        return name in self._variables
+
+    def raw(self, name: str) -> NDArray[Any]:
+        """Return a variable as it is stored, without a copy."""
+        return self._variables[name]
+
+    def number(self, name: str) -> int:
+        """Return a whole number of the model's description, such as the number of heads."""
+        return int(self._variables[name])
+
+    def real(self, name: str) -> Weight:
+        """Return a variable as float32; what is stored as int8 is multiplied out by its scale."""
+        stored = self._variables[name]
+        values: Weight = stored.astype(np.float32)
+        if stored.dtype == np.int8:
+            scale = self._variables[f"{name}_scale"].astype(np.float32)
+            values /= scale.reshape(-1, *[1] * (values.ndim - 1)) if scale.ndim else scale
+        return values
+
+    def _walk(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        cursor = _Cursor(self._bytes)
+        if (version := cursor.number("I")) not in _VERSIONS:
+            raise ValueError(f"its format has version {version}")
+        cursor.text()
+        cursor.number("I")
+        for _ in range(cursor.number("I")):
+            name = cursor.text()
+            shape = [cursor.number("I") for _ in range(cursor.number("B"))]
+            yield name, cursor.array(_TYPES[cursor.number("B")], shape)
+
+
+class _Cursor:
+    """Reads one value after the other."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def number(self, code: str) -> int:
+        value: int = struct.unpack_from(f"<{code}", self._data, self._at)[0]
+        self._at += struct.calcsize(code)
+        return value
+
+    def text(self) -> str:
+        length = self.number("H")
+        self._at += length
+        return bytes(self._data[self._at - length : self._at]).rstrip(b"\0").decode()
+
+    def array(self, dtype: type[Any], shape: list[int]) -> NDArray[Any]:
+        size = self.number("I")
+        flat = np.frombuffer(self._data, dtype, size // np.dtype(dtype).itemsize, self._at)
+        self._at += size
+        return flat.reshape(shape)
