@@ -117,7 +117,7 @@ class BatchLimits:
     ``max_windows`` bounds memory: cross-attention keys and values of base come to 37 MB a window by calculation.
     """
 
-    max_windows: int = 8
+    max_windows: int = 16
     max_ms: float = 300.0
     idle_ms: float = 2000.0
 

@@ -13,9 +13,9 @@ import numpy as np
 from tympan.engine.asking import Decoded
 from tympan.engine.onnx.decoder_graph import cross_graph, step_graph, vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions
-from tympan.engine.onnx.memory import Heard, Past, Scratch, Tail, stay_or_fill
+from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
 from tympan.engine.onnx.runtime import Rows, Session
-from tympan.engine.onnx.search import Move, Search, Values
+from tympan.engine.onnx.search import Ids, Move, Search, Values
 from tympan.engine.onnx.warping import cheapest_path, follow
 from tympan.engine.onnx.weights import Weights
 from tympan.engine.splice import Encoded
@@ -53,31 +53,27 @@ class Int8Decoder:
         self._size = Dimensions.of(weights, "decoder")
         self._tokens = vocabulary_size(weights)
         self._marks = marks
-        self._scratch = Scratch()
         self._embeddings = weights.raw("decoder/embeddings/weight")
         self._positions = weights.real("decoder/position_encodings/encodings")
-        self._cross = Session(cross_graph(weights, signed=signed), threads=1)
-        self._step = Session(step_graph(weights, signed=signed), threads=threads)
-        self._tail = Tail(*self._keys_and_values(silence), group=TAIL_GROUP)
+        self._cross = Session(cross_graph(weights, signed=signed), threads)
+        self._step = Session(step_graph(weights, signed=signed), threads)
+        self._tail = Tail(self._stored(silence), TAIL_GROUP)
         self._mask = self._forbid(marks.suppressed)[None]
         self._text_mask = self._forbid(range(marks.end, self._tokens))[None]
         self._first_mask = np.stack([self._forbid(()), self._forbid(marks.suppressed | marks.suppressed_first)])
 
     def window_bytes(self, positions: int, rows: int, tokens: int) -> int:
         """Return the memory that one window takes while ``rows`` texts of ``tokens`` are decoded for it."""
-        per_place = 2 * self._size.layers * self._size.width * _FLOAT_BYTES
-        return per_place * (positions + self._tail.length + rows * tokens)
+        per_place = 2 * self._size.layers * self._size.width
+        return per_place * (positions + self._tail.length + rows * tokens * _FLOAT_BYTES)
 
     def room(self, positions: Sequence[int]) -> Heard:
-        """Return the place for windows of ``positions`` encoder positions that are decoded together.
-
-        There is one such place at a time: asking for the next ends the use of the last.
-        """
-        return Heard(positions, self._tail, self._scratch)
+        """Return the place for windows of ``positions`` encoder positions that are decoded together."""
+        return Heard(positions, self._tail)
 
     def listen(self, heard: Heard, window: int, encoded: Encoded) -> None:
         """Prepare one window of the group; several threads may do so at once."""
-        heard.fill(window, *self._keys_and_values(encoded))
+        heard.fill(window, self._stored(encoded))
 
     def languages(self, heard: Heard) -> list[list[tuple[int, float]]]:
         """Return, per window, all language tokens with their probabilities, likeliest first."""
@@ -85,7 +81,7 @@ class Int8Decoder:
         mask = np.full((1, self._tokens), -np.inf, np.float32)
         mask[0, list(known)] = 0.0
         starts = [[self._marks.start]] * len(heard)
-        best, ids = self._rows(heard, 1).feed(self._embed(starts, 0), [0], mask, len(known))
+        best, ids = self._feed(self._rows(heard, 1), starts, ([0], mask), len(known))
         chances = np.exp(best[:, 0])
         return [
             list(zip(tokens, values, strict=True))
@@ -97,7 +93,7 @@ class Int8Decoder:
         told = len(prompts[0])
         rows = self._rows(heard, told)
         asked = [prompts[0].index(self._marks.start), told - 1]
-        answers, _ = rows.feed(self._embed(prompts, 0), asked, self._first_mask, 0)
+        answers, _ = self._feed(rows, prompts, (asked, self._first_mask), 0)
         silent = np.exp(answers[:, 0, self._marks.no_speech]).tolist()
         moves = [search.start(answers[i, -1]) for i, search in enumerate(searches)]
         rows.spread(searches[0].width, told + max(search.cap for search in searches))
@@ -107,8 +103,7 @@ class Int8Decoder:
     def align(self, encoded: Encoded, lead: Sequence[int], tokens: Sequence[int]) -> tuple[Path, list[float]]:
         """Return where ``tokens`` are spoken, as (token, position) pairs of one monotone path, and their probabilities.
 
-        ``encoded`` holds the speech alone; ``lead`` is the prompt up to the first of ``tokens``. Ends the use of the
-        last ``room``.
+        ``encoded`` holds the speech alone; ``lead`` is the prompt up to the first of ``tokens``.
         """
         heard = self.room([len(encoded)])
         self.listen(heard, 0, encoded)
@@ -117,7 +112,7 @@ class Int8Decoder:
         rows = self._rows(heard, len(fed[0]), watched=sorted({layer for layer, _ in self._marks.alignment_heads}))
         first = len(lead) - 1
         asked = range(first, first + len(tokens))
-        answers, _ = rows.feed(self._embed(fed, 0), asked, self._text_mask, 0)
+        answers, _ = self._feed(rows, fed, (asked, self._text_mask), 0)
         heads = [rows.attention(layer)[0, head, :, : len(encoded)] for layer, head in self._marks.alignment_heads]
         path = cheapest_path(-follow(np.stack(heads))[first:-1])
         return path, np.exp(answers[0, np.arange(len(tokens)), list(tokens)]).tolist()
@@ -133,26 +128,32 @@ class Int8Decoder:
                 searches, moves = [searches[i] for i in kept], [moves[i] for i in kept]
             rows.past.reorder(_parents(moves, width))
             tokens = _tokens(moves, width, self._marks.end)
-            best, ids = rows.feed(self._embed(tokens, rows.past.length), [0], self._mask, top)
+            best, ids = self._feed(rows, tokens, ([0], self._mask), top)
             groups = [slice(i * width, (i + 1) * width) for i in range(len(moves))]
             moves = [
                 search.advance(best[group, 0], ids[group, 0]) if move is not None else None
                 for search, move, group in zip(searches, moves, groups, strict=True)
             ]
 
-    def _keys_and_values(self, encoded: Encoded) -> tuple[list[Values], list[Values]]:
-        both = self._cross.outputs(encoded=np.ascontiguousarray(encoded, np.float32))
-        return both[0::2], both[1::2]
+    def _stored(self, encoded: Encoded) -> list[Stored]:
+        """Return keys and values in turn, layer by layer."""
+        arrays = self._cross.outputs(encoded=np.ascontiguousarray(encoded, np.float32))
+        return [Stored(numbers, scales) for numbers, scales in zip(arrays[0::2], arrays[1::2], strict=True)]
 
     def _rows(self, heard: Heard, capacity: int, watched: Sequence[int] = ()) -> Rows:
         size = self._size
         past = Past((2 * size.layers, len(heard), size.heads, capacity, size.head_width))
         return Rows(self._step, heard, past, self._tokens, watched)
 
-    def _embed(self, tokens: Sequence[Sequence[int]], first: int) -> Values:
-        """Return the decoder's input for rows of tokens of which the first is number ``first``."""
+    def _feed(
+        self, rows: Rows, tokens: Sequence[Sequence[int]], asked: tuple[Sequence[int], Values], top: int
+    ) -> tuple[Values, Ids]:
+        """Feed rows of tokens; ``asked`` says after which of them to answer, and what must not be answered."""
+        first = rows.past.length
         x: Values = self._embeddings[np.array(tokens)] + self._positions[first : first + len(tokens[0])]
-        return x
+        answers = rows.feed(x, *asked, top)
+        rows.past.add(tokens)
+        return answers
 
     def _forbid(self, tokens: Iterable[int]) -> Values:
         mask = np.zeros(self._tokens, np.float32)

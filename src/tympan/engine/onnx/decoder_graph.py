@@ -7,45 +7,60 @@ window. ``step_graph`` takes rows of new tokens to log-probabilities.
 import numpy as np
 
 from tympan.engine.onnx.dimensions import Dimensions
-from tympan.engine.onnx.graph import CONTRIB, INT32, INT64, Graph, Shape
+from tympan.engine.onnx.graph import CONTRIB, INT8, INT32, INT64, UINT8, ZERO, Graph, Shape
 from tympan.engine.onnx.weights import Weights
+
+KINDS = ("key", "value")
 
 
 def cross_graph(weights: Weights, *, signed: bool) -> bytes:
-    """Return the model from an encoder output to cross-attention keys and values.
+    """Return the model from an encoder output to cross-attention keys and values in 8 bits.
 
-    Input ``encoded`` ``[positions, width]``; outputs per layer ``key{i}`` ``[heads, head_width, positions]`` and
-    ``value{i}`` ``[heads, positions, head_width]``, the layouts in which a step reads them in order.
+    Input ``encoded`` ``[positions, width]``. Outputs per layer: ``key{i}`` and ``value{i}``
+    ``[heads, positions, head_width]``, and ``key_scale{i}`` and ``value_scale{i}`` ``[heads, 1, positions]``.
     """
     size = Dimensions.of(weights, "decoder")
     graph = Graph(weights, signed)
     encoded = graph.quantise(graph.input("encoded", ["n", size.width]))
-    heads = graph.constant(np.array([-1, size.heads, size.head_width]))
+    split = graph.constant(np.array([-1, size.heads, size.head_width]))
     for layer in range(size.layers):
         name = f"decoder/layer_{layer}/attention/linear_1"
-        key, value = np.split(weights.real(f"{name}/weight"), 2)
-        key_bias, value_bias = np.split(weights.real(f"{name}/bias"), 2)
-        keys = graph.node("Reshape", graph.linear(encoded, key, key_bias), heads)
-        values = graph.node("Reshape", graph.linear(encoded, value, value_bias), heads)
-        out = graph.output(f"key{layer}", [size.heads, size.head_width, "n"])
-        graph.node("Transpose", keys, perm=[1, 2, 0], out=[out])
-        out = graph.output(f"value{layer}", [size.heads, "n", size.head_width])
-        graph.node("Transpose", values, perm=[1, 0, 2], out=[out])
+        parts = zip(
+            KINDS, np.split(weights.real(f"{name}/weight"), 2), np.split(weights.real(f"{name}/bias"), 2), strict=True
+        )
+        for kind, weight, bias in parts:
+            heads = graph.node("Reshape", graph.linear(encoded, weight, bias), split)
+            whole, scale = graph.quantise(heads, signed=_signed(kind, graph))
+            shape: Shape = [size.heads, "n", size.head_width]
+            out = graph.output(f"{kind}{layer}", shape, _type(kind, graph))
+            graph.node("Transpose", whole, perm=[1, 0, 2], out=[out])
+            out = graph.output(f"{kind}_scale{layer}", [size.heads, 1, "n"])
+            graph.node("Transpose", scale, perm=[1, 2, 0], out=[out])
     return graph.serialised()
+
+
+def _signed(kind: str, graph: Graph) -> bool:
+    """Tell whether keys or values are signed: of the factors of a product, only the second may be."""
+    return kind == "value" and graph.signed
+
+
+def _type(kind: str, graph: Graph) -> int:
+    return INT8 if _signed(kind, graph) else UINT8
 
 
 def step_graph(weights: Weights, *, signed: bool) -> bytes:
     """Return the model that reads new tokens and says what may come next.
 
     Rows are hypotheses; ``rows / windows`` of them share a window. Inputs: ``x`` ``[rows, new, width]`` (embedded
-    tokens), per layer the cross-attention ``key{i}`` ``[windows, heads, head_width, positions]`` and ``value{i}``
-    ``[windows, heads, positions, head_width]``, ``bias`` ``[windows, 1, 1, positions]`` added to attention scores, the
-    rows' own ``past_key{i}`` and ``past_value{i}`` ``[rows, heads, capacity, head_width]``, which are extended in place
-    when bound as ``present_*`` too, ``last`` (index of each row's newest token), ``total`` (tokens with the new ones),
-    ``split`` and ``joined`` (shapes ``[windows, rows / windows * new, heads, head_width]`` and ``[rows, new, width]``),
-    ``pick`` (which of the new tokens to answer for), ``mask`` ``[picked or 1, tokens]`` added to their logits, and
-    ``top`` (how many answers). Outputs: ``logprobs`` ``[rows, picked, tokens]``, ``best`` and ``ids``
-    ``[rows, picked, top]``, and per layer ``attention{i}`` ``[windows, heads, rows / windows * new, positions]``.
+    tokens), per layer what ``cross_graph`` gives for each window (``[windows, ...]``, positions padded), ``bias``
+    ``[windows, 1, 1, positions]`` added to attention scores, the rows' own ``past_key{i}`` and ``past_value{i}``
+    ``[rows, heads, capacity, head_width]``, which are extended in place when bound as ``present_*`` too, ``last``
+    (index of each row's newest token), ``total`` (tokens with the new ones), ``split``, ``joined`` and ``scored``
+    (shapes ``[windows, rows / windows * new, heads, head_width]``, ``[rows, new, width]`` and
+    ``[windows, heads, rows / windows * new, positions]``), ``pick`` (which of the new tokens to answer for), ``mask``
+    ``[picked or 1, tokens]`` added to their logits, and ``top`` (how many answers). Outputs: ``logprobs``
+    ``[rows, picked, tokens]``, ``best`` and ``ids`` ``[rows, picked, top]``, and per layer ``attention{i}`` in the
+    shape ``scored``.
     """
     size = Dimensions.of(weights, "decoder")
     graph = Graph(weights, signed)
@@ -84,7 +99,7 @@ def _declare(graph: Graph, size: Dimensions) -> None:
     graph.input("mask", ["masks", tokens])
     graph.input("last", ["rows"], INT32)
     graph.input("total", [1], INT32)
-    shapes: dict[str, Shape] = {"split": [4], "joined": [3], "pick": ["picked"], "top": [1]}
+    shapes: dict[str, Shape] = {"split": [4], "joined": [3], "scored": [4], "pick": ["picked"], "top": [1]}
     for name, shape in shapes.items():
         graph.input(name, shape, INT64)
     graph.output("logprobs", ["rows", "picked", tokens])
@@ -92,10 +107,10 @@ def _declare(graph: Graph, size: Dimensions) -> None:
     graph.output("ids", ["rows", "picked", "answers"], INT64)
     own: Shape = ["rows", size.heads, "capacity", size.head_width]
     for layer in range(size.layers):
-        graph.input(f"key{layer}", ["windows", size.heads, size.head_width, "positions"])
-        graph.input(f"value{layer}", ["windows", size.heads, "positions", size.head_width])
         graph.output(f"attention{layer}", ["windows", size.heads, "queries", "positions"])
-        for kind in ("key", "value"):
+        for kind in KINDS:
+            graph.input(f"{kind}{layer}", ["windows", size.heads, "positions", size.head_width], _type(kind, graph))
+            graph.input(f"{kind}_scale{layer}", ["windows", size.heads, 1, "positions"])
             graph.input(f"past_{kind}{layer}", own)
             graph.output(f"present_{kind}{layer}", own)
 
@@ -113,9 +128,29 @@ def _cross_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
     # The usual division by the root of the head's width is done here, once, instead of at every step.
     scale = np.float32(size.head_width**-0.5)
     weight, bias = graph.weights.real(f"{name}/linear_0/weight"), graph.weights.real(f"{name}/linear_0/bias")
-    query = graph.linear(graph.quantise(y), weight * scale, bias * scale)
-    query = graph.node("Transpose", graph.node("Reshape", query, "split"), perm=[0, 2, 1, 3])
-    scores = graph.node("Add", graph.node("MatMul", query, f"key{layer}"), "bias")
-    shares = graph.node("Softmax", scores, axis=-1, out=[f"attention{layer}"])
-    heard = graph.node("Transpose", graph.node("MatMul", shares, f"value{layer}"), perm=[0, 2, 1, 3])
+    query = graph.node("Reshape", graph.linear(graph.quantise(y), weight * scale, bias * scale), "split")
+    shares = graph.node("Softmax", _scores(graph, query, layer), axis=-1, out=[f"attention{layer}"])
+    heard = graph.node("Transpose", _blend(graph, shares, layer), perm=[0, 2, 1, 3])
     return graph.layer(graph.node("Reshape", heard, "joined"), f"{name}/linear_2")
+
+
+def _scores(graph: Graph, query: str, layer: int) -> str:
+    """Return how well each query ``[windows, queries, heads, head_width]`` fits each position's key."""
+    columns = graph.node("Transpose", query, perm=[0, 2, 3, 1])
+    whole, scale = graph.quantise(columns, axis=-2, signed=graph.signed)
+    fits = graph.whole_product(f"key{layer}", whole, [ZERO] if graph.signed else [ZERO, ZERO])
+    # Positions become the last axis before anything is multiplied: along short axes that takes several times as long.
+    # The shape is an input so that ONNX Runtime does not move the transposition to the end again.
+    fits, scale = (graph.node("Transpose", name, perm=[0, 1, 3, 2]) for name in (fits, scale))
+    fits = graph.node("Reshape", fits, "scored")
+    return graph.node("Add", graph.node("Mul", graph.node("Mul", fits, scale), f"key_scale{layer}"), "bias")
+
+
+def _blend(graph: Graph, shares: str, layer: int) -> str:
+    """Return the mean of the values, weighted by ``shares``; their scales are put into the weights first."""
+    weights = graph.node("Mul", shares, f"value_scale{layer}")
+    scale = graph.scale(weights, -1, 255)
+    shade = graph.node("Div", weights, scale)
+    whole = graph.node("QuantizeLinear", shade, graph.constant(np.float32(1)), graph.constant(np.uint8(0)))
+    total = graph.whole_product(whole, f"value{layer}", [] if graph.signed else [0, ZERO])
+    return graph.node("Mul", total, scale)

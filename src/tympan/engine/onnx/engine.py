@@ -102,18 +102,15 @@ class OnnxEngine:
         return encoded
 
     def _groups(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> Iterator[list[int]]:
-        """Yield task numbers in groups that fit in memory, long windows with long ones: padding costs time."""
-        group: list[int] = []
-        used = 0
-        for i in sorted(range(len(tasks)), key=lambda i: -len(encoded[i])):
-            tokens = int(tasks[i].window.duration_s * _TYPICAL_TOKENS_PER_S)
-            size = self._decoder.window_bytes(len(encoded[i]), _width(tasks[i]), tokens)
-            if group and used + size > GROUP_BYTES:
-                yield group
-                group, used = [], 0
-            group.append(i)
-            used += size
-        yield group
+        """Yield task numbers in groups that fit in memory, alike in length and even: padding costs time, a rest too."""
+        order = sorted(range(len(tasks)), key=lambda i: -len(encoded[i]))
+        sizes = [self._size(len(encoded[i]), tasks[i]) for i in order]
+        count = max(1, -(-sum(sizes) // GROUP_BYTES))
+        each = -(-len(order) // count)
+        yield from (order[start : start + each] for start in range(0, len(order), each))
+
+    def _size(self, positions: int, task: WindowTask) -> int:
+        return self._decoder.window_bytes(positions, _width(task), int(task.window.duration_s * _TYPICAL_TOKENS_PER_S))
 
     def _read(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> list[WindowResult]:
         heard = self._decoder.room([len(one) for one in encoded])

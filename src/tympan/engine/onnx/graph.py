@@ -19,6 +19,7 @@ from tympan.engine.onnx.weights import Weight, Weights
 CONTRIB = "com.microsoft"
 """Operators that ONNX Runtime adds to the standard ones."""
 
+INT8, UINT8 = int(TensorProto.INT8), int(TensorProto.UINT8)
 INT32, INT64 = int(TensorProto.INT32), int(TensorProto.INT64)
 """Types of inputs and outputs that are not float32."""
 
@@ -26,7 +27,8 @@ _OPSET = 21
 _IR_VERSION = 10
 _EPSILON = 1e-5
 _STEPS = np.float32(127)
-_ZERO = 128
+ZERO = 128
+"""What stands for zero in unsigned 8-bit numbers."""
 
 Quantised = tuple[str, str]
 """Names of a quantised activation and of its scale per row."""
@@ -73,27 +75,35 @@ class Graph:
         """Store a weight as float32."""
         return self.constant(self.weights.real(name))
 
-    def quantise(self, x: str) -> Quantised:
-        """Scale every row to its largest number and round it to 8 bits."""
-        largest = self.node("ReduceMax", self.node("Abs", x), self.constant(np.array([-1])), keepdims=1)
-        scale = self.node("Mul", largest, self.constant(1 / _STEPS))
-        ones = self.node("Div", x, scale)
-        zero = self.constant(np.uint8(_ZERO))
-        return self.node("QuantizeLinear", ones, self.constant(np.float32(1)), zero), scale
+    def quantise(self, x: str, axis: int = -1, *, signed: bool = False) -> Quantised:
+        """Scale the numbers along ``axis`` to their largest and round them to 8 bits, around 128 or around 0."""
+        scale = self.scale(self.node("Abs", x), axis, int(_STEPS))
+        zero = self.constant(np.int8(0) if signed else np.uint8(ZERO))
+        return self.node("QuantizeLinear", self.node("Div", x, scale), self.constant(np.float32(1)), zero), scale
+
+    def scale(self, x: str, axis: int, steps: int) -> str:
+        """Return the largest number along ``axis``, divided by ``steps``."""
+        largest = self.node("ReduceMax", x, self.constant(np.array([axis])), keepdims=1)
+        return self.node("Mul", largest, self.constant(np.float32(1 / steps)))
+
+    def whole_product(self, first: str, second: str, zeros: Sequence[int]) -> str:
+        """Return the exact product of two 8-bit matrices as float32; ``zeros`` are what stands for zero in them."""
+        points = [self.constant(np.uint8(zero)) for zero in zeros]
+        return self.node("Cast", self.node("MatMulInteger", first, second, *points), to=int(TensorProto.FLOAT))
 
     def product(self, x: Quantised, weight: Weight) -> str:
         """Return ``x`` times the transpose of ``weight``, without bias."""
         scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / _STEPS
         rounded = np.rint(weight / scale[:, None])
-        stored = rounded.astype(np.int8) if self.signed else (rounded + _ZERO).astype(np.uint8)
-        zeros = [] if self.signed else [self.constant(np.uint8(_ZERO))]
+        stored = rounded.astype(np.int8) if self.signed else (rounded + ZERO).astype(np.uint8)
+        zeros = [] if self.signed else [self.constant(np.uint8(ZERO))]
         whole = self.node(
             "MatMulIntegerToFloat",
             x[0],
             self.constant(np.ascontiguousarray(stored.T)),
             self.constant(np.float32(1)),
             self.constant(scale),
-            self.constant(np.uint8(_ZERO)),
+            self.constant(np.uint8(ZERO)),
             *zeros,
             domain=CONTRIB,
         )

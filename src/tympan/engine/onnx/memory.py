@@ -1,11 +1,17 @@
 """What a decoder's steps attend to: each window's encoded speech, and each row's own past. Arrays and their upkeep."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Reals = NDArray[np.float32]
+Reals: TypeAlias = NDArray[np.float32]
+Bytes: TypeAlias = NDArray[np.integer[Any]]
+"""8-bit numbers, signed or not."""
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 _BLOCK = 64
 """Positions are padded to a multiple of this. Sums over them then run in the same order in every batch."""
@@ -13,89 +19,100 @@ _BLOCK = 64
 _IGNORED = -1e9
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Keys or values of one layer: 8-bit ``numbers`` ``[heads, positions, head_width]`` and their scales.
+
+    ``scales`` are ``[heads, 1, positions]``. Numbers are around 128 when unsigned, around 0 when signed.
+    """
+
+    numbers: Bytes
+    scales: Reals
+
+    def real(self) -> Reals:
+        """Return the numbers as they are meant."""
+        values: Reals = (self.numbers.astype(np.float32) - _zero(self.numbers)) * self.scales.swapaxes(1, 2)
+        return values
+
+    @classmethod
+    def of(cls, values: Reals, like: Bytes) -> "Stored":
+        """Return ``values`` in the 8-bit type of ``like``."""
+        scales = np.abs(values).max(axis=2, keepdims=True) / np.float32(127)
+        return cls(
+            (np.rint(values / scales) + _zero(like)).astype(like.dtype), np.ascontiguousarray(scales.swapaxes(1, 2))
+        )
+
+
+def _zero(numbers: Bytes) -> int:
+    return 0 if numbers.dtype == np.int8 else 128
+
+
 class Tail:
     """Cross-attention keys and values of the silence after the speech, in groups of neighbours.
 
     The encoding of silence changes slowly along the 30 s, so ``group`` neighbours share one key and one value, their
     means; a group weighs as much in the attention as its members together when the logarithm of their number is added
-    to its score. 30 s of silence thus cost 60 positions instead of 1500.
+    to its score. 30 s of silence thus cost 150 positions instead of 1500 in groups of ten.
     """
 
-    def __init__(self, keys: Sequence[Reals], values: Sequence[Reals], group: int) -> None:
-        """Take keys ``[heads, head_width, positions]`` and values ``[heads, positions, head_width]`` per layer."""
+    def __init__(self, stored: Sequence[Stored], group: int) -> None:
+        """Take keys and values in turn, layer by layer."""
         self.group = group
         self.weight = float(np.log(group))
-        self.keys = [_means(key, group, axis=2) for key in keys]
-        self.values = [_means(value, group, axis=1) for value in values]
-        self.length: int = self.keys[0].shape[2]
+        self.parts = [Stored.of(_means(one.real(), group), one.numbers) for one in stored]
+        self.length: int = self.parts[0].numbers.shape[1]
 
     def first(self, positions: int) -> int:
         """Return the first group that lies wholly after ``positions`` of speech."""
         return min(self.length, -(-positions // self.group))
 
 
-def _means(array: Reals, group: int, axis: int) -> Reals:
-    shape = list(array.shape)
-    whole = shape[axis] // group
-    shape[axis : axis + 1] = [whole, group]
-    means: Reals = array.take(range(whole * group), axis=axis).reshape(shape).mean(axis=axis + 1)
-    return np.ascontiguousarray(means)
-
-
-class Scratch:
-    """Memory that is used again for every group of windows: fresh pages cost more time than the copies into them."""
-
-    def __init__(self) -> None:
-        """Start with nothing; the memory grows to what the largest group needed."""
-        self._floats = np.empty(0, np.float32)
-
-    def arrays(self, *shapes: Sequence[int]) -> list[Reals]:
-        """Return arrays of these shapes with any content; those of the last call must no longer be used."""
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        if sum(sizes) > len(self._floats):
-            self._floats = np.empty(0, np.float32)  # Given back before more is taken.
-            self._floats = np.empty(sum(sizes), np.float32)
-        ends = np.cumsum(sizes)
-        return [
-            self._floats[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
-        ]
+def _means(values: Reals, group: int) -> Reals:
+    heads, positions, width = values.shape
+    whole = positions // group
+    means: Reals = values[:, : whole * group].reshape(heads, whole, group, width).mean(axis=2)
+    return means
 
 
 class Heard:
-    """Cross-attention keys, values and score biases of a group of windows: speech, tail, padding."""
+    """Cross-attention keys, values and score biases of a group of windows: speech, tail, padding.
 
-    def __init__(self, positions: Sequence[int], tail: Tail, scratch: Scratch) -> None:
+    ``numbers`` and ``scales`` hold keys and values in turn, layer by layer, as ``Stored`` does, with a first axis more.
+    """
+
+    def __init__(self, positions: Sequence[int], tail: Tail) -> None:
         """Make room for windows whose speech has ``positions`` encoder positions."""
         self._tail = tail
         self._speech = list(positions)
-        heads, width, _ = tail.keys[0].shape
-        windows, layers = len(positions), len(tail.keys)
         ends = [count + tail.length - tail.first(count) for count in positions]
         length = -(-max(ends) // _BLOCK) * _BLOCK
-        keys, values = (windows, heads, width, length), (windows, heads, length, width)
-        arrays = scratch.arrays(*[keys] * layers, *[values] * layers)
-        self.keys, self.values = arrays[:layers], arrays[layers:]
+        windows = len(positions)
+        self.numbers: list[Bytes] = []
+        self.scales: list[Reals] = []
+        for part in tail.parts:
+            heads, _, width = part.numbers.shape
+            self.numbers.append(np.empty((windows, heads, length, width), part.numbers.dtype))
+            self.scales.append(np.empty((windows, heads, 1, length), np.float32))
         self.bias = np.full((windows, 1, 1, length), _IGNORED, np.float32)
 
     def __len__(self) -> int:
         """Return how many windows there are."""
         return len(self._speech)
 
-    def fill(self, window: int, keys: Sequence[Reals], values: Sequence[Reals]) -> None:
-        """Store the speech of one window, layer by layer; the tail follows it."""
-        tail, speech = self._tail, self._speech[window]
-        first = tail.first(speech)
-        end = speech + tail.length - first
-        for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
-            own_key, own_value = self.keys[layer][window], self.values[layer][window]
-            own_key[:, :, :speech], own_value[:, :speech] = key, value
-            own_key[:, :, speech:end], own_value[:, speech:end] = (
-                tail.keys[layer][..., first:],
-                tail.values[layer][:, first:],
+    def fill(self, window: int, stored: Sequence[Stored]) -> None:
+        """Store the speech of one window; the tail follows it."""
+        speech = self._speech[window]
+        first = self._tail.first(speech)
+        end = speech + self._tail.length - first
+        for numbers, scales, own, tail in zip(self.numbers, self.scales, stored, self._tail.parts, strict=True):
+            numbers[window, :, :speech], scales[window, ..., :speech] = own.numbers, own.scales
+            numbers[window, :, speech:end], scales[window, ..., speech:end] = (
+                tail.numbers[:, first:],
+                tail.scales[..., first:],
             )
-            own_key[:, :, end:], own_value[:, end:] = 0.0, 0.0
+            numbers[window, :, end:], scales[window, ..., end:] = _zero(numbers), 0.0
         self.bias[window, ..., :speech] = 0.0
-        self.bias[window, ..., speech:end] = tail.weight
+        self.bias[window, ..., speech:end] = self._tail.weight
 
     def without_tail(self) -> None:
         """Let nothing but speech be heard from now on."""
@@ -105,13 +122,13 @@ class Heard:
     def keep(self, windows: Sequence[int]) -> None:
         """Forget all windows but these, which take the first places in this order."""
         self._speech = [self._speech[window] for window in windows]
-        self.keys = [_gathered(array, windows) for array in self.keys]
-        self.values = [_gathered(array, windows) for array in self.values]
+        self.numbers = [_gathered(array, windows) for array in self.numbers]
+        self.scales = [_gathered(array, windows) for array in self.scales]
         self.bias = _gathered(self.bias, windows)
 
 
 class Past:
-    """Self-attention keys and values of every row, for all layers.
+    """Self-attention keys and values of every row, for all layers, and the tokens they stand for.
 
     ``store`` is ``[2 * layers, rows, heads, capacity, head_width]``; only the first ``rows`` of it are in use.
     """
@@ -121,6 +138,13 @@ class Past:
         self.store = np.empty(shape, np.float32)
         self.rows = shape[1]
         self.length = 0
+        self._tokens = np.zeros((shape[1], shape[3]), np.int64)
+
+    def add(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Take note of the tokens ``[rows, new]`` that have just been stored."""
+        end = self.length + len(tokens[0])
+        self._tokens[: self.rows, self.length : end] = tokens
+        self.length = end
 
     def spread(self, times: int, capacity: int) -> "Past":
         """Return a past with every row ``times`` times and room for ``capacity`` tokens."""
@@ -128,6 +152,7 @@ class Past:
         wide = Past((layers, rows * times, heads, capacity, width))
         wide.length = self.length
         wide.store[:, :, :, : self.length] = np.repeat(self.store[:, :, :, : self.length], times, axis=1)
+        wide._tokens[:, : self.length] = np.repeat(self._tokens[:, : self.length], times, axis=0)
         return wide
 
     def layer(self, number: int) -> Reals:
@@ -135,11 +160,19 @@ class Past:
         return self.store[number, : self.rows]
 
     def reorder(self, parents: Sequence[int]) -> None:
-        """Let row ``i`` go on from the past of row ``parents[i]``."""
+        """Let row ``i`` go on from the past of row ``parents[i]``.
+
+        Rows of one window differ in their last few tokens only, so the beginning that all have in common stays.
+        """
         moved = [row for row, parent in enumerate(parents) if row != parent]
-        if moved:
-            sources = [parents[row] for row in moved]
-            self.store[:, moved, :, : self.length] = self.store[:, sources, :, : self.length]
+        if not moved:
+            return
+        sources = [parents[row] for row in moved]
+        differs = (self._tokens[moved, : self.length] != self._tokens[sources, : self.length]).any(axis=0)
+        if differs.any():
+            recent = slice(int(differs.argmax()), self.length)
+            self.store[:, moved, :, recent] = self.store[:, sources, :, recent]
+            self._tokens[moved, recent] = self._tokens[sources, recent]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these, which take the first places in this order."""
@@ -147,7 +180,7 @@ class Past:
         self.rows = len(rows)
 
 
-def _gathered(array: Reals, picked: Sequence[int]) -> Reals:
+def _gathered(array: NDArray[_Number], picked: Sequence[int]) -> NDArray[_Number]:
     """Return the picked entries of the first axis, moved to its beginning; those already there are not copied."""
     for place, source in enumerate(picked):
         if place != source:

@@ -12,6 +12,7 @@ from tympan.engine.onnx.search import Ids, Values
 from tympan.errors import EngineError
 
 _ERRORS_ONLY = 3
+_KINDS = ("key", "value")
 
 
 class Session:
@@ -32,10 +33,10 @@ class Session:
             disabled_optimizers=["SkipLayerNormFusion"],
         )
 
-    def outputs(self, **inputs: NDArray[Any]) -> list[Values]:
+    def outputs(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Return all outputs, in the graph's order."""
         try:
-            found: list[Values] = self._session.run(None, inputs)
+            found: list[NDArray[Any]] = self._session.run(None, inputs)
         except RuntimeError as error:
             raise EngineError(f"ONNX Runtime failed: {error}") from error
         return found
@@ -86,6 +87,8 @@ class Rows:
     def feed(self, x: Values, pick: Sequence[int], mask: Values, top: int) -> tuple[Values, Ids]:
         """Take embedded tokens ``[rows, new, width]``; return the ``top`` likeliest tokens that may follow.
 
+        The caller adds the tokens to ``past`` afterwards.
+
         Answers are given after each token in ``pick``, as log-probabilities and token numbers ``[rows, picked, top]``;
         ``mask`` ``[picked or 1, tokens]`` is added to the logits. ``top`` 0 asks for all tokens, by number.
         """
@@ -97,7 +100,6 @@ class Rows:
         bound.arrays["last"].fill(self.past.length + x.shape[1] - 1)
         bound.arrays["total"].fill(self.past.length + x.shape[1])
         self._session.run(bound.binding)
-        self.past.length += x.shape[1]
         if top:
             return bound.arrays["best"], bound.arrays["ids"]
         logprobs: Values = bound.arrays["logprobs"]
@@ -121,18 +123,17 @@ class Rows:
             "total": np.empty(1, np.int32),
             "split": np.array([windows, rows // windows * new, heads, width // heads]),
             "joined": np.array([rows, new, width]),
+            "scored": np.array([windows, heads, rows // windows * new, self._heard.bias.shape[-1]]),
             "pick": np.array(pick),
             "top": np.array([max(1, top)]),
         }
         answers = self._answers((rows, len(pick)), top)
-        queries, positions = rows // windows * new, self._heard.bias.shape[-1]
         for layer in self._watched:
-            answers[f"attention{layer}"] = np.empty((windows, heads, queries, positions), np.float32)
-        for layer, (key, value) in enumerate(zip(self._heard.keys, self._heard.values, strict=True)):
-            inputs |= {f"key{layer}": key, f"value{layer}": value}
-            for offset, name in enumerate(("key", "value")):
-                store = self.past.layer(2 * layer + offset)
-                inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = store
+            answers[f"attention{layer}"] = np.empty(inputs["scored"], np.float32)
+        for place, (numbers, scales) in enumerate(zip(self._heard.numbers, self._heard.scales, strict=True)):
+            layer, name = place // 2, _KINDS[place % 2]
+            inputs |= {f"{name}{layer}": numbers, f"{name}_scale{layer}": scales}
+            inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = self.past.layer(place)
         return _Bound(kind, self._session.binding(), inputs, answers)
 
     def _answers(self, shape: tuple[int, int], top: int) -> dict[str, NDArray[Any]]:
