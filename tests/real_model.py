@@ -9,23 +9,33 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.conftest import SpokenClip
 from tympan.config import default_data_dir
-from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Samples, Window, WindowTask
+from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Samples, Window, WindowResult, WindowTask
 from tympan.engine import models
-from tympan.engine.base import EngineSpec
+from tympan.engine.base import Engine, EngineSpec
 
 CLIPS = ("hello_world", "quick_brown_fox", "counting")
 
 
+KINDS = ("ct2", "onnx")
+"""The engines that run real models."""
+
+
 @cache
-def ct2_spec(name: str = "base") -> EngineSpec:
-    """Return the spec of a real engine; the first run fetches the model.
+def spec(kind: str, name: str = "base") -> EngineSpec:
+    """Return the spec of a real engine of a kind; the first run fetches the model.
 
     The environment variable ``TYMPAN_TEST_MODEL`` may name a model folder to take instead.
     """
     folder = os.environ.get("TYMPAN_TEST_MODEL")
     path = Path(folder) if folder else models.resolve(name, default_data_dir()).path
-    return EngineSpec("ct2", name, path=str(path), threads=2)
+    return EngineSpec(kind, name, path=str(path), threads=2)
+
+
+def ct2_spec(name: str = "base") -> EngineSpec:
+    """Return the spec of a CTranslate2 engine; see ``spec``."""
+    return spec("ct2", name)
 
 
 def clip(name: str) -> Samples:
@@ -45,3 +55,33 @@ def clip(name: str) -> Samples:
 def spoken(index: int, params: DecodeParams) -> WindowTask:
     """Return one of the clips as a window."""
     return WindowTask(Window(index, clip(CLIPS[index % len(CLIPS)]), ()), params)
+
+
+GREEDY = DecodeParams(language="en", beam_size=1)
+
+
+@cache
+def pcm(path: Path) -> Samples:
+    """Return a clip that is at 16 kHz."""
+    samples, rate_hz = soundfile.read(path, dtype="float64")
+    assert rate_hz == SAMPLE_RATE_HZ
+    assert samples.ndim == 1
+    found: Samples = (samples * 32767).astype(np.int16)
+    assert np.abs(found).max() > 1000
+    return found
+
+
+def task(samples: Samples, params: DecodeParams = GREEDY, index: int = 0) -> WindowTask:
+    """Return one window."""
+    return WindowTask(Window(index, samples, ()), params)
+
+
+def hear(engine: Engine, clip: SpokenClip, params: DecodeParams = GREEDY) -> WindowResult:
+    """Return what the engine makes of one clip, alone."""
+    (result,) = engine.transcribe([task(pcm(clip.path), params)])
+    return result
+
+
+def plain(text: str) -> str:
+    """Return the text in lower case without punctuation, so that only words count."""
+    return " ".join("".join(c if c.isalnum() or c.isspace() else " " for c in text.lower()).split())

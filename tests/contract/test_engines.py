@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from tests import real_model
 from tests.batching_support import make_task
-from tests.real_model import ct2_spec, spoken
 from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Window, WindowResult, WindowTask
 from tympan.engine import factory
 from tympan.engine.base import Engine, EngineSpec
@@ -30,12 +30,14 @@ def noise(index: int, params: DecodeParams) -> WindowTask:
     return make_task(index, 1.0 + index, params)
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("ct2", marks=pytest.mark.model)])
+@pytest.fixture(
+    scope="module", params=["fake", *(pytest.param(kind, marks=pytest.mark.model) for kind in real_model.KINDS)]
+)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     """Give each engine, loaded once."""
-    real = request.param == "ct2"
-    engine = factory.create(ct2_spec() if real else EngineSpec("fake", "demo"))
-    yield Case(engine, spoken if real else noise)
+    real = request.param in real_model.KINDS
+    engine = factory.create(real_model.spec(request.param) if real else EngineSpec("fake", "demo"))
+    yield Case(engine, real_model.spoken if real else noise)
     engine.close()
 
 
@@ -66,6 +68,11 @@ def test_one_result_per_window_in_order(case: Case) -> None:
     assert forth == back[::-1]
     assert len({str(row) for row in forth}) == 3
     assert all(row[0] for row in forth)
+
+
+def test_no_windows_give_no_results(case: Case) -> None:
+    """An empty batch is answered with an empty list."""
+    assert case.engine.transcribe([]) == []
 
 
 def test_the_same_audio_gives_the_same_text_alone_and_in_company(case: Case) -> None:

@@ -1,6 +1,5 @@
 """What the CTranslate2 engine works out for itself, without a model."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,49 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tympan.domain import DecodeParams, Window, WindowTask
-from tympan.engine.asking import MAX_TOKENS, compression_ratio, token_cap
 from tympan.engine.base import EngineSpec
 from tympan.engine.ct2 import _best, _deal, _replicas, _search, _translated, create
 from tympan.errors import EngineError, EngineOutOfMemory
-
-# -------------------------------------------------------------------------------------------------------- token cap
-
-
-@pytest.mark.parametrize(("duration_s", "cap"), [(0.0, 12), (0.04, 12), (1.0, 32), (5.55, 123), (10.6, 224), (30, 224)])
-def test_the_token_cap_grows_with_the_audio_up_to_whispers_own(duration_s: float, cap: int) -> None:
-    """Twelve tokens always, twenty more a second, never more than half of the decoder's positions."""
-    assert token_cap(duration_s) == cap
-
-
-@given(first=st.floats(0, 40), second=st.floats(0, 40))
-def test_more_audio_never_means_a_lower_cap(first: float, second: float) -> None:
-    """The cap rises with the length and stays between its bounds."""
-    less, more = sorted((first, second))
-    assert 12 <= token_cap(less) <= token_cap(more) <= MAX_TOKENS == 224
-
-
-# ------------------------------------------------------------------------------------------------ compression ratio
-
-
-def test_repetition_raises_the_compression_ratio_above_whispers_threshold() -> None:
-    """A sentence stays well under 2.4, the same sentence over and over goes far beyond."""
-    sentence = "The quick brown fox jumps over the lazy dog and runs away."
-    assert compression_ratio(sentence) < 1.2
-    assert compression_ratio((sentence + " ") * 8) > 4.0
-
-
-def test_the_compression_ratio_counts_bytes_without_the_space_around() -> None:
-    """The ratio is that of the text's UTF-8 bytes; Whisper's leading space does not count."""
-    text = "今日は、" * 9
-    raw = text.encode()
-    assert compression_ratio(f"  {text}\n") == pytest.approx(len(raw) / len(zlib.compress(raw)))
-
-
-@pytest.mark.parametrize("text", ["", " ", "\n"])
-def test_no_text_has_no_compression_ratio(text: str) -> None:
-    """Silence is not a loop."""
-    assert compression_ratio(text) == 0.0
-
 
 # --------------------------------------------------------------------------------------------------------- dealing
 

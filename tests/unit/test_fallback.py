@@ -218,3 +218,59 @@ def test_among_loops_the_likeliest_is_kept() -> None:
     """Something is returned even when nothing is good."""
     worse = replace(LOOP, avg_logprob=-0.9)
     assert fallback.best_of([worse, LOOP], Options()) is LOOP
+
+
+# -------------------------------------------------------------------------------------------------- text said twice
+
+TWICE = replace(GOOD, tokens=(1, 2, 3, 4, 5, 6) * 2, avg_logprob=-0.05)
+"""Sure of itself, and the same sentence two times."""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ((), False),
+        ((1, 2, 3, 4, 5, 6) * 2, True),
+        (tuple(range(40)) * 2, True),
+        ((1, 2, 3, 4, 5) * 2, False),
+        ((1, 2, 3, 4, 5, 6), False),
+        ((1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 7), False),
+        ((1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 7), False),
+        ((7, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6), False),
+        ((1, 2, 3, 4, 5, 6) * 3, False),
+        ((1, 2, 3, 4, 5, 6) * 4, True),
+    ],
+)
+def test_a_text_is_said_twice_when_its_halves_are_equal(tokens: tuple[int, ...], expected: bool) -> None:  # noqa: FBT001
+    """The whole text, and at least six tokens of it: short exclamations are said twice by people."""
+    assert fallback.is_said_twice(tokens) is expected
+
+
+def test_a_text_said_twice_at_a_shortened_context_is_decoded_again_at_full_context() -> None:
+    """In English too, however sure, and without dice."""
+    first = fallback.first_attempt(Options(), None)
+    following = fallback.next_attempt(window(), first, TWICE, Options(temperature_fallback=False))
+    assert following == replace(first, full_context=True, language="en")
+
+
+def test_a_text_said_twice_at_full_context_stands() -> None:
+    """Somebody did say it twice: it is not tried again."""
+    full = replace(TWICE, full_context=True)
+    attempt = replace(fallback.first_attempt(Options(), "en"), full_context=True)
+    assert fallback.next_attempt(window(), attempt, full, Options()) is None
+    assert rungs(TWICE) == [(False, 0.0), (True, 0.0)]
+
+
+def test_a_spliced_text_said_twice_loses_to_a_sound_one() -> None:
+    """Its certainty does not count; at full context it does."""
+    once = replace(GOOD, full_context=True, avg_logprob=-0.6)
+    assert fallback.best_of([TWICE, once], Options()) is once
+    full = replace(TWICE, full_context=True)
+    assert fallback.best_of([full, once], Options()) is full
+    assert fallback.best_of([TWICE, full], Options()) is full
+
+
+def test_a_spliced_text_said_twice_is_better_than_nothing() -> None:
+    """Alone, or against a loop, by likelihood."""
+    assert fallback.best_of([TWICE], Options()) is TWICE
+    assert fallback.best_of([TWICE, LOOP], Options()) is TWICE

@@ -7,18 +7,19 @@ from typing import Final
 from tympan.engine.base import Engine, EngineSpec
 from tympan.engine.onnx.dimensions import supported
 from tympan.engine.onnx.weights import Weights
-from tympan.errors import ConfigError
+from tympan.errors import ConfigError, ModelError
 
 _MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake", "onnx": "tympan.engine.onnx.engine"}
 
 
 def kind_for(device: str, compute_type: str, path: Path) -> str:
-    """Return the faster kind of engine for the model in ``path`` on a device: ``onnx`` where it applies, or ``ct2``.
-
-    Raises ``ModelError`` when the model cannot be read.
-    """
-    applies = device == "cpu" and compute_type == "int8" and supported(Weights(path / "model.bin"))
-    return "onnx" if applies else "ct2"
+    """Return the faster kind of engine for the model in ``path`` on a device: ``onnx`` where it applies, or ``ct2``."""
+    if device != "cpu" or compute_type != "int8":
+        return "ct2"
+    try:
+        return "onnx" if supported(Weights(path / "model.bin")) else "ct2"
+    except ModelError:
+        return "ct2"  # It may know other formats; if not, it says what is wrong.
 
 
 def create(spec: EngineSpec) -> Engine:

@@ -53,7 +53,7 @@ class Int8Decoder:
         self._size = Dimensions.of(weights, "decoder")
         self._tokens = vocabulary_size(weights)
         self._marks = marks
-        self._embeddings = weights.raw("decoder/embeddings/weight")
+        self._embeddings = weights.floats("decoder/embeddings/weight")
         self._positions = weights.real("decoder/position_encodings/encodings")
         self._cross = Session(cross_graph(weights, signed=signed), threads)
         self._step = Session(step_graph(weights, signed=signed), threads)
@@ -64,8 +64,9 @@ class Int8Decoder:
 
     def window_bytes(self, positions: int, rows: int, tokens: int) -> int:
         """Return the memory that one window takes while ``rows`` texts of ``tokens`` are decoded for it."""
-        per_place = 2 * self._size.layers * self._size.width
-        return per_place * (positions + self._tail.length + rows * tokens * _FLOAT_BYTES)
+        size = self._size
+        heard = (positions + self._tail.length) * (size.width + size.heads * _FLOAT_BYTES)
+        return 2 * size.layers * (heard + rows * tokens * size.width * _FLOAT_BYTES)
 
     def room(self, positions: Sequence[int]) -> Heard:
         """Return the place for windows of ``positions`` encoder positions that are decoded together."""

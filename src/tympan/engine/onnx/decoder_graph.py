@@ -75,7 +75,7 @@ def step_graph(weights: Weights, *, signed: bool) -> bytes:
         y = graph.norm(x, f"{name}/ffn/layer_norm")
         x = graph.node("Add", x, graph.feed_forward(y, f"{name}/ffn"))
     picked = graph.norm(graph.node("Gather", x, "pick", axis=1), "decoder/layer_norm")
-    logits = graph.product(graph.quantise(picked), weights.real(_projection(weights)))
+    logits = graph.product(graph.quantise(picked), weights.floats(_projection(weights)))
     graph.node("LogSoftmax", graph.node("Add", logits, "mask"), axis=-1, out=["logprobs"])
     graph.node("TopK", "logprobs", "top", axis=-1, out=["best", "ids"])
     return graph.serialised()

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,24 @@ from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.features import log_mel
 from tympan.engine.machine import probe_machine
 from tympan.engine.onnx.decoder import Int8Decoder, Marks
+from tympan.engine.onnx.decoder_graph import vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions, supported
 from tympan.engine.onnx.encoder_graph import encoder_graph, mel_bands
 from tympan.engine.onnx.memory import Heard
-from tympan.engine.onnx.runtime import Session
+from tympan.engine.onnx.runtime import Session, trim
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
 from tympan.engine.splice import MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import ModelError
 
-GROUP_BYTES = 256 << 20
+GROUP_BYTES = 160 << 20
 """Memory for what one group of windows attends to; a single window may take more."""
 
 _MAX_THREADS = 8
+_MULTILINGUAL_TOKENS = 51865
+"""English-only models have one token less (CTranslate2 tells them apart in the same way)."""
+
 _EXACT_INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 _TYPICAL_TOKENS_PER_S = 6.0
 
@@ -60,16 +64,20 @@ class OnnxEngine:
             raise ModelError(
                 f"The model {spec.model!r} is not built like Whisper.", remedy="Serve it with TYMPAN_ENGINE=ct2."
             )
-        self._threads = max(1, min(spec.threads, _MAX_THREADS))
+        self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
         self._splice = Splice.of(dict(spec.options))
         self._n_mels = mel_bands(weights)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self._vocabulary = Vocabulary(folder / "tokenizer.json", multilingual="lang_ids" in config)
+        self._vocabulary = Vocabulary(
+            folder / "tokenizer.json", multilingual=vocabulary_size(weights) >= _MULTILINGUAL_TOKENS
+        )
         signed = not _saturates()
         self._encoder = Session(encoder_graph(weights, signed=signed), self._threads)
         silence = self._encoded(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
         marks = _marks(config, self._vocabulary, Dimensions.of(weights, "decoder"))
         self._decoder = Int8Decoder(weights, marks, silence, threads=self._threads, signed=signed)
+        weights.let_go()
+        trim()
         self.info = EngineInfo(
             engine="onnx",
             model=spec.model,
@@ -101,13 +109,16 @@ class OnnxEngine:
         encoded: Encoded = self._encoder.outputs(mel=mel[None])[0][0]
         return encoded
 
-    def _groups(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> Iterator[list[int]]:
-        """Yield task numbers in groups that fit in memory, alike in length and even: padding costs time, a rest too."""
+    def _groups(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> list[list[int]]:
+        """Return task numbers in groups that fit in memory, alike in length and even: both save time."""
         order = sorted(range(len(tasks)), key=lambda i: -len(encoded[i]))
-        sizes = [self._size(len(encoded[i]), tasks[i]) for i in order]
-        count = max(1, -(-sum(sizes) // GROUP_BYTES))
-        each = -(-len(order) // count)
-        yield from (order[start : start + each] for start in range(0, len(order), each))
+        sizes = {i: self._size(len(encoded[i]), tasks[i]) for i in order}
+        count = max(1, -(-sum(sizes.values()) // GROUP_BYTES))
+        while True:
+            groups = _even(order, sizes, count)
+            if count >= len(order) or all(sum(sizes[i] for i in group) <= GROUP_BYTES for group in groups):
+                return groups
+            count += 1
 
     def _size(self, positions: int, task: WindowTask) -> int:
         return self._decoder.window_bytes(positions, _width(task), int(task.window.duration_s * _TYPICAL_TOKENS_PER_S))
@@ -152,6 +163,17 @@ class OnnxEngine:
         lead = self._vocabulary.prompt(language, task.params.task, None, None)
         path, chances = self._decoder.align(encoded[:positions], lead, tokens)
         return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
+
+
+def _even(order: Sequence[int], sizes: Mapping[int, int], count: int) -> list[list[int]]:
+    """Return ``order`` cut into at most ``count`` groups of about the same size."""
+    groups: list[list[int]] = [[] for _ in range(count)]
+    target = sum(sizes.values()) / count
+    used = 0
+    for i in order:
+        groups[min(count - 1, int(used / target))].append(i)
+        used += sizes[i]
+    return [group for group in groups if group]
 
 
 def _width(task: WindowTask) -> int:

@@ -27,6 +27,7 @@ _OPSET = 21
 _IR_VERSION = 10
 _EPSILON = 1e-5
 _STEPS = np.float32(127)
+_BLOCK = 4096
 ZERO = 128
 """What stands for zero in unsigned 8-bit numbers."""
 
@@ -91,31 +92,34 @@ class Graph:
         points = [self.constant(np.uint8(zero)) for zero in zeros]
         return self.node("Cast", self.node("MatMulInteger", first, second, *points), to=int(TensorProto.FLOAT))
 
-    def product(self, x: Quantised, weight: Weight) -> str:
+    def product(self, x: Quantised, weight: "NDArray[np.floating[Any]]") -> str:
         """Return ``x`` times the transpose of ``weight``, without bias."""
-        scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / _STEPS
-        rounded = np.rint(weight / scale[:, None])
-        stored = rounded.astype(np.int8) if self.signed else (rounded + ZERO).astype(np.uint8)
-        zeros = [] if self.signed else [self.constant(np.uint8(ZERO))]
-        whole = self.node(
-            "MatMulIntegerToFloat",
-            x[0],
-            self.constant(np.ascontiguousarray(stored.T)),
-            self.constant(np.float32(1)),
-            self.constant(scale),
-            self.constant(np.uint8(ZERO)),
-            *zeros,
-            domain=CONTRIB,
-        )
-        return self.node("Mul", whole, x[1])
+        stored, scale = self._stored(weight)
+        points = [self.constant(np.uint8(ZERO))] * (1 if self.signed else 2)
+        one = self.constant(np.float32(1))
+        inputs = [x[0], self.constant(stored), one, self.constant(scale), *points]
+        return self.node("Mul", self.node("MatMulIntegerToFloat", *inputs, domain=CONTRIB), x[1])
 
-    def linear(self, x: Quantised, weight: Weight, bias: Weight) -> str:
+    def _stored(self, weight: "NDArray[np.floating[Any]]") -> tuple[NDArray[Any], Weight]:
+        """Return the transpose of ``weight`` in 8 bits and the scale of each of its columns."""
+        rows, columns = weight.shape
+        stored = np.empty((columns, rows), np.int8 if self.signed else np.uint8)
+        scale = np.empty(rows, np.float32)
+        for start in range(0, rows, _BLOCK):  # In blocks: the embedding alone would take several hundred megabytes.
+            block = slice(start, start + _BLOCK)
+            reals = weight[block].astype(np.float32)
+            scale[block] = np.maximum(np.abs(reals).max(axis=1), np.float32(1e-12)) / _STEPS
+            rounded = np.rint(reals / scale[block, None]) + (0 if self.signed else ZERO)
+            stored[:, block] = rounded.T.astype(stored.dtype)
+        return stored, scale
+
+    def linear(self, x: Quantised, weight: "NDArray[np.floating[Any]]", bias: Weight) -> str:
         """Return ``x`` times the transpose of ``weight``, plus ``bias``."""
         return self.node("Add", self.product(x, weight), self.constant(bias))
 
     def layer(self, x: str, name: str) -> str:
         """Return the linear layer ``name`` of ``x``."""
-        return self.linear(self.quantise(x), self.weights.real(f"{name}/weight"), self.weights.real(f"{name}/bias"))
+        return self.linear(self.quantise(x), self.weights.floats(f"{name}/weight"), self.weights.real(f"{name}/bias"))
 
     def norm(self, x: str, name: str) -> str:
         """Normalise every row of ``x``."""
@@ -124,7 +128,7 @@ class Graph:
 
     def feed_forward(self, y: str, name: str) -> str:
         """Return the two layers with the Gaussian error linear unit in between."""
-        hidden = self.product(self.quantise(y), self.weights.real(f"{name}/linear_0/weight"))
+        hidden = self.product(self.quantise(y), self.weights.floats(f"{name}/linear_0/weight"))
         active = self.node("BiasGelu", hidden, self.real(f"{name}/linear_0/bias"), domain=CONTRIB)
         return self.layer(active, f"{name}/linear_1")
 

@@ -17,6 +17,7 @@ _BLOCK = 64
 """Positions are padded to a multiple of this. Sums over them then run in the same order in every batch."""
 
 _IGNORED = -1e9
+_TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Stored:
     @classmethod
     def of(cls, values: Reals, like: Bytes) -> "Stored":
         """Return ``values`` in the 8-bit type of ``like``."""
-        scales = np.abs(values).max(axis=2, keepdims=True) / np.float32(127)
+        scales = np.maximum(np.abs(values).max(axis=2, keepdims=True), _TINY) / np.float32(127)
         return cls(
             (np.rint(values / scales) + _zero(like)).astype(like.dtype), np.ascontiguousarray(scales.swapaxes(1, 2))
         )
@@ -120,7 +121,7 @@ class Heard:
             self.bias[window, ..., speech:] = _IGNORED
 
     def keep(self, windows: Sequence[int]) -> None:
-        """Forget all windows but these, which take the first places in this order."""
+        """Forget all windows but these, which take the first places in this order (one of ``stay_or_fill``)."""
         self._speech = [self._speech[window] for window in windows]
         self.numbers = [_gathered(array, windows) for array in self.numbers]
         self.scales = [_gathered(array, windows) for array in self.scales]
@@ -175,13 +176,22 @@ class Past:
             self._tokens[moved, recent] = self._tokens[sources, recent]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these, which take the first places in this order."""
-        self.reorder(rows)
+        """Forget all rows but these, which take the first places in this order.
+
+        Rows of different windows have nothing in common, whatever their tokens: they move whole.
+        """
+        moved = [place for place, row in enumerate(rows) if place != row]
+        sources = [rows[place] for place in moved]
+        self.store[:, moved, :, : self.length] = self.store[:, sources, :, : self.length]
+        self._tokens[moved] = self._tokens[sources]
         self.rows = len(rows)
 
 
 def _gathered(array: NDArray[_Number], picked: Sequence[int]) -> NDArray[_Number]:
-    """Return the picked entries of the first axis, moved to its beginning; those already there are not copied."""
+    """Return the picked entries of the first axis, moved to its beginning; those already there are not copied.
+
+    The order must be one of ``stay_or_fill``, so that nothing is overwritten before it is moved.
+    """
     for place, source in enumerate(picked):
         if place != source:
             array[place] = array[source]

@@ -1,18 +1,44 @@
 """Runs graphs. The engine's only importer of ``onnxruntime``."""
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 
 from tympan.engine.onnx.memory import Heard, Past
 from tympan.engine.onnx.search import Ids, Values
-from tympan.errors import EngineError
+from tympan.errors import EngineError, EngineOutOfMemory
 
 _ERRORS_ONLY = 3
 _KINDS = ("key", "value")
+_OOM_TEXTS = ("bad_alloc", "bad allocation", "failed to allocate", "out of memory")
+_RUNTIME_ERRORS = (
+    RuntimeError, vendor.Fail, vendor.RuntimeException, vendor.InvalidArgument, vendor.InvalidGraph,
+    vendor.InvalidProtobuf, vendor.NotImplemented, vendor.NoSuchFile, vendor.NoModel, vendor.EPFail,
+)  # fmt: skip
+
+
+def trim() -> None:
+    """Give freed memory back to the system where the C library can: making graphs takes a lot for a moment."""
+    with suppress(OSError, AttributeError):  # Only glibc has it.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise the runtime's errors, which have no common base of their own, as ours."""
+    try:
+        yield
+    except (*_RUNTIME_ERRORS, MemoryError) as error:
+        text = str(error)
+        scarce = isinstance(error, MemoryError) or any(mark in text.lower() for mark in _OOM_TEXTS)
+        kind = EngineOutOfMemory if scarce else EngineError
+        raise kind(f"ONNX Runtime failed: {text}") from error
 
 
 class Session:
@@ -25,20 +51,19 @@ class Session:
         options.log_severity_level = _ERRORS_ONLY
         # Idle threads spin while a step runs, which saves a wake-up per layer, and sleep between calls.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._session = onnxruntime.InferenceSession(
-            graph,
-            options,
-            providers=["CPUExecutionProvider"],
-            # The fused operator takes several times as long as its parts (measured with 1.31 on AVX-512).
-            disabled_optimizers=["SkipLayerNormFusion"],
-        )
+        with _translated():
+            self._session = onnxruntime.InferenceSession(
+                graph,
+                options,
+                providers=["CPUExecutionProvider"],
+                # The fused operator takes several times as long as its parts (measured with 1.31 on AVX-512).
+                disabled_optimizers=["SkipLayerNormFusion"],
+            )
 
     def outputs(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Return all outputs, in the graph's order."""
-        try:
+        with _translated():
             found: list[NDArray[Any]] = self._session.run(None, inputs)
-        except RuntimeError as error:
-            raise EngineError(f"ONNX Runtime failed: {error}") from error
         return found
 
     def binding(self) -> Any:
@@ -47,10 +72,8 @@ class Session:
 
     def run(self, binding: Any) -> None:
         """Run on bound arrays."""
-        try:
+        with _translated():
             self._session.run_with_iobinding(binding)
-        except RuntimeError as error:
-            raise EngineError(f"ONNX Runtime failed: {error}") from error
 
 
 class Rows:

@@ -1,8 +1,8 @@
 """Which tokens to keep: beam search and sampling over whatever says what may come next. Pure.
 
-Beam search follows Whisper's reference decoder (Radford et al. 2022; ``whisper/decoding.py``, patience 1): the search
-ends when as many texts have ended as there are beams, and the text with the best mean log-probability wins. A beam of
-one is greedy search.
+Beam search follows Whisper's (Radford et al. 2022, patience 1) with CTranslate2's rule for ends: the best ``2 * width``
+continuations are looked at, an end counts if it is among the first ``width``, the search is over when ``width`` texts
+have ended, and the text with the best mean log-probability wins. A beam of one is greedy search.
 """
 
 from collections.abc import Sequence

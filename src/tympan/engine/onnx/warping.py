@@ -46,9 +46,9 @@ def cheapest_path(cost: Attention) -> list[tuple[int, int]]:
     while i > 0 and j > 0:
         path.append((i - 1, j - 1))
         both, up, left = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
-        if both < up and both < left:
+        if both <= up and both <= left:
             i, j = i - 1, j - 1
-        elif up < both and up < left:
+        elif up <= left:
             i -= 1
         else:
             j -= 1

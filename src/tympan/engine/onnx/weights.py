@@ -26,13 +26,14 @@ class Weights:
 
     def __init__(self, path: Path) -> None:
         """Map the file at ``path``. Raises ``ModelError`` when it is not such a file or has been cut short."""
-        with path.open("rb") as file:
-            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._bytes = memoryview(self._map)
             self._variables = dict(self._walk())
-        except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+        except (OSError, struct.error, ValueError, KeyError) as error:
             raise ModelError(
-                f"{path.name} cannot be read as a converted model: {error}",
+                f"{path.name} cannot be read as a converted model: {error}.",
                 remedy="Fetch the model again: tympan models pull NAME --force.",
             ) from error
 
@@ -49,13 +50,23 @@ class Weights:
         return int(self._variables[name])
 
     def real(self, name: str) -> Weight:
-        """Return a variable as float32; what is stored as int8 is multiplied out by its scale."""
+        """Return a variable as float32; whole numbers are multiplied out by their scale."""
         stored = self._variables[name]
         values: Weight = stored.astype(np.float32)
-        if stored.dtype == np.int8:
+        if stored.dtype.kind == "i":
             scale = self._variables[f"{name}_scale"].astype(np.float32)
             values /= scale.reshape(-1, *[1] * (values.ndim - 1)) if scale.ndim else scale
         return values
+
+    def floats(self, name: str) -> NDArray[np.floating[Any]]:
+        """Return a variable as float16 or float32, without a copy where it is stored so."""
+        stored = self._variables[name]
+        return self.real(name) if stored.dtype.kind == "i" else stored
+
+    def let_go(self) -> None:
+        """Give the file's pages back to the system; what is asked for again is read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def _walk(self) -> Iterator[tuple[str, NDArray[Any]]]:
         cursor = _Cursor(self._bytes)
