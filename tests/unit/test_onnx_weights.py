@@ -172,4 +172,4 @@ def test_other_devices_and_number_formats_are_ctranslate2s(tmp_path: Path, devic
 def test_a_model_in_another_format_is_left_to_ctranslate2(tmp_path: Path) -> None:
     """It may know formats that the graphs do not; if it does not either, it says what is wrong."""
     (tmp_path / "model.bin").write_bytes(tiny_whisper.packed(tiny_whisper.variables())[:-2000])
-    assert kind_for("cpu", "int8", tmp_path) == "ct2"
+    assert factory.kind_for("cpu", "int8", tmp_path) == "ct2"
