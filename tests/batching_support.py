@@ -166,9 +166,9 @@ def running(
 
 
 def submit_together(
-    batcher: Batcher, tasks: Sequence[WindowTask], script: Script | None = None
+    batcher: Batcher, tasks: Sequence[WindowTask], script: Script | None = None, *, of: Origin | None = None
 ) -> list[Future[WindowResult]]:
-    """Submit windows of different requests so that they wait together behind one window that runs.
+    """Submit windows of different requests, or all ``of`` one, so that they wait together behind one that runs.
 
     A scripted host is held at its gate; a real one needs a fake engine that takes its time per batch.
     """
@@ -178,7 +178,7 @@ def submit_together(
     deadline_s = time.monotonic() + 5.0
     while not first.running() and not first.done() and time.monotonic() < deadline_s:
         time.sleep(0.001)
-    replies = [batcher.submit(task, origin(f"r{n}")) for n, task in enumerate(tasks)]
+    replies = [batcher.submit(task, of or origin(f"r{n}")) for n, task in enumerate(tasks)]
     if script:
         script.gate.set()
     first.result(10.0)

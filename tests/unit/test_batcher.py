@@ -42,7 +42,9 @@ from tympan.errors import (
 
 QUICK = RecoveryPolicy(backoff_s=0.01, max_backoff_s=0.02)
 OPTIONS = BatcherOptions(
-    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9), recovery=QUICK, prefetch_lead_s=NO_PREFETCH_S
+    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9, take_turns=False),
+    recovery=QUICK,
+    prefetch_lead_s=NO_PREFETCH_S,
 )
 OOM = EngineOutOfMemory("CUDA failed with error out of memory")
 LOST = EngineDeviceLost("unspecified launch failure")
@@ -89,6 +91,22 @@ def test_windows_of_different_requests_share_a_batch_and_get_their_own_results()
     assert script.seen[1] == list(range(8))
     assert texts == alone
     assert len(set(texts)) == 8
+
+
+def test_requests_take_turns_in_halves_and_a_request_alone_has_the_engine() -> None:
+    """One half of the callers is decoded while the other prepares; one caller's windows go together."""
+    turns = replace(OPTIONS, batch=replace(OPTIONS.batch, take_turns=True))
+    script = Script()
+    with running(turns, script=script) as batcher:
+        for reply in submit_together(batcher, TASKS, script):
+            reply.result(5.0)
+    assert [len(batch) for batch in script.seen[1:]] == [4, 2, 2]
+    script = Script()
+    with running(turns, script=script) as batcher:
+        same = origin()
+        for reply in submit_together(batcher, TASKS, script, of=same):
+            reply.result(5.0)
+    assert [len(batch) for batch in script.seen[1:]] == [8]
 
 
 def test_a_batch_that_fails_is_halved_until_only_the_culprit_fails() -> None:

@@ -29,7 +29,7 @@ from tympan.errors import ConfigError, EngineError, EngineHang, TympanError
 
 WATCHDOG_S = 0.6
 OPTIONS = BatcherOptions(
-    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9),
+    batch=BatchLimits(max_windows=16, max_ms=1e9, idle_ms=1e9, take_turns=False),
     recovery=RecoveryPolicy(backoff_s=0.05),
     host=HostOptions(load_timeout_s=20.0, hang_floor_s=WATCHDOG_S, hang_factor=1.0, close_grace_s=0.5),
     prefetch_lead_s=NO_PREFETCH_S,
@@ -326,7 +326,7 @@ def test_K6_nothing_bleeds_from_one_request_into_another() -> None:
     """In 200 random interleavings of requests, every window gets exactly what it gets alone."""
     dice = random.Random(20)  # noqa: S311 - repeatable, not secret
     tasks = [way for n in range(3) for way in variants(make_task(n, 0.5 + n))]
-    with running(replace(OPTIONS, batch=BatchLimits(max_windows=8), prefetch_lead_s=0.1)) as batcher:
+    with running(replace(OPTIONS, batch=BatchLimits(max_windows=8, take_turns=False), prefetch_lead_s=0.1)) as batcher:
         alone = [batcher.submit(task, origin("solo")).result(5.0) for task in tasks]
         for _ in range(200):
             picks = dice.choices(range(len(tasks)), k=6)

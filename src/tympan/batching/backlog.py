@@ -29,6 +29,9 @@ class Running:
         return self.began_s + self.predicted_s - time.monotonic()
 
 
+_LEAST_SHARE = 2
+
+
 class Backlog:
     """The accepted work and the prediction of what it costs."""
 
@@ -137,11 +140,18 @@ class Backlog:
                 self._retries.appendleft(batch[max_windows:])
             if wanted := tuple(filter(begin, batch[:max_windows])):
                 return wanted
-        limits = replace(self._batch, max_windows=min(max_windows, self._batch.max_windows))
+        limits = replace(self._batch, max_windows=min(max_windows, self._batch.max_windows, self._share()))
         while taken := self._queue.take(time.monotonic(), limits, self._cost):
             if wanted := tuple(filter(begin, taken)):
                 return wanted
         return ()
+
+    def _share(self) -> int:
+        """Return how many windows the next batch may have where requests take turns."""
+        if not self._batch.take_turns or self._queue.requests < 2:
+            return self._batch.max_windows
+        present = len(self._queue) + sum(len(running.items) for running in self._inside)
+        return max(_LEAST_SHARE, -(-present // 2))
 
     def _drain_s(self) -> float:
         audio_s = sum(self._queue.audio_s_by_lane.values()) + sum(map(total_audio_s, self._retries))

@@ -114,12 +114,15 @@ class BatchLimits:
 
     Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait,
     a request adds no second window, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
-    ``max_windows`` bounds memory: cross-attention keys and values of base come to 37 MB a window by calculation.
+    ``max_windows`` is what a busy engine gains from; engines bound their memory themselves. ``take_turns``: while
+    several requests wait, a batch takes half of the windows present, since whoever is answered sends its next one only
+    then. With everybody in one batch the engine would wait for all; so one half is decoded while the other prepares.
     """
 
     max_windows: int = 16
     max_ms: float = 300.0
     idle_ms: float = 2000.0
+    take_turns: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -199,6 +202,11 @@ class WindowQueue:
     def __len__(self) -> int:
         """Return how many windows wait."""
         return sum(self._windows.values())
+
+    @property
+    def requests(self) -> int:
+        """How many requests have a window waiting."""
+        return len(self._flows)
 
     @property
     def windows_by_lane(self) -> dict[Lane, int]:
