@@ -147,10 +147,20 @@ def _scores(graph: Graph, query: str, layer: int) -> str:
 
 
 def _blend(graph: Graph, shares: str, layer: int) -> str:
-    """Return the mean of the values, weighted by ``shares``; their scales are put into the weights first."""
+    """Return the mean of the values, weighted by ``shares``; their scales are put into the weights first.
+
+    Weights are taken in two digits to the base of 255: many small ones, which one digit would round to nothing, add up.
+    """
     weights = graph.node("Mul", shares, f"value_scale{layer}")
     scale = graph.scale(weights, -1, 255)
     shade = graph.node("Div", weights, scale)
-    whole = graph.node("QuantizeLinear", shade, graph.constant(np.float32(1)), graph.constant(np.uint8(0)))
-    total = graph.whole_product(whole, f"value{layer}", [] if graph.signed else [0, ZERO])
-    return graph.node("Mul", total, scale)
+    first = graph.node("Floor", shade)
+    rest = graph.node("Sub", shade, first)
+    zero = graph.constant(np.uint8(0))
+    second = graph.node("QuantizeLinear", rest, graph.constant(np.float32(1 / 255)), zero)
+    digits = graph.node("Concat", graph.node("Cast", first, to=UINT8), second, axis=-2)
+    total = graph.whole_product(digits, f"value{layer}", [] if graph.signed else [0, ZERO])
+    halves = [f"first{layer}", f"second{layer}"]
+    graph.node("Split", total, out=halves, axis=-2, num_outputs=2)
+    small = graph.node("Mul", halves[1], graph.constant(np.float32(1 / 255)))
+    return graph.node("Mul", graph.node("Add", halves[0], small), scale)
