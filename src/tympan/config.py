@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         ),
     )
     engine_options: dict[str, str] = Field(
-        default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"replicas": "2"}`.'
+        default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"splice": "off"}`.'
     )
     device: Literal["auto", "cpu", "cuda", "metal"] = Field("auto", description="Where the model runs.")
     compute_type: str = Field(

@@ -20,7 +20,7 @@ def cross_graph(weights: Weights, *, signed: bool) -> bytes:
     ``[heads, positions, head_width]``, and ``key_scale{i}`` and ``value_scale{i}`` ``[heads, 1, positions]``.
     """
     size = Dimensions.of(weights, "decoder")
-    graph = Graph(weights, signed)
+    graph = Graph(weights, signed=signed)
     encoded = graph.quantise(graph.input("encoded", ["n", size.width]))
     split = graph.constant(np.array([-1, size.heads, size.head_width]))
     for layer in range(size.layers):
@@ -63,7 +63,7 @@ def step_graph(weights: Weights, *, signed: bool) -> bytes:
     shape ``scored``.
     """
     size = Dimensions.of(weights, "decoder")
-    graph = Graph(weights, signed)
+    graph = Graph(weights, signed=signed)
     _declare(graph, size)
     x = "x"
     for layer in range(size.layers):

@@ -10,7 +10,7 @@ from tympan.engine.onnx.weights import Weights
 def encoder_graph(weights: Weights, *, signed: bool) -> bytes:
     """Return the model from ``mel`` ``[1, n_mels, frames]`` to ``encoded`` ``[1, frames / 2, width]``."""
     size = Dimensions.of(weights, "encoder")
-    graph = Graph(weights, signed)
+    graph = Graph(weights, signed=signed)
     x = _positioned(graph, _convolved(graph, graph.input("mel", [1, mel_bands(weights), "frames"])))
     for layer in range(size.layers):
         name = f"encoder/layer_{layer}"

@@ -6,13 +6,11 @@ exact, and everything else works on one row, or on the rows of one window, at a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from tympan.engine.onnx.weights import Weight, Weights
 
@@ -37,39 +35,44 @@ Quantised = tuple[str, str]
 Shape = Sequence[str | int]
 
 
-@dataclass
 class Graph:
-    """Collects nodes and constants. Methods take and return names of values."""
+    """Collects nodes and constants, in the model itself to save memory. Methods take and return names of values."""
 
-    weights: Weights
-    signed: bool
-    """Whether weights are int8. Processors whose int8 products saturate need uint8, which is exact and slower."""
+    def __init__(self, weights: Weights, *, signed: bool) -> None:
+        """Start empty; ``signed``: whether weights are int8.
 
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
-    outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+        Processors whose int8 products saturate need uint8, which is exact and slower.
+        """
+        self.weights = weights
+        self.signed = signed
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
+        empty = helper.make_graph([], "whisper", [], [])
+        self._model = helper.make_model(empty, opset_imports=opsets, ir_version=_IR_VERSION)
 
     def input(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
         """Declare an input."""
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self._model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def output(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
         """Declare an output; some node must have it as its ``out``."""
-        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self._model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def constant(self, value: "NDArray[Any] | np.generic") -> str:
         """Store a value in the graph."""
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
+        tensor = self._model.graph.initializer.add()
+        tensor.name = f"c{len(self._model.graph.initializer)}"
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+        tensor.dims.extend(value.shape)
+        tensor.raw_data = value.tobytes()
+        name: str = tensor.name
         return name
 
     def node(self, kind: str, *inputs: str, out: Sequence[str] = (), **attributes: Any) -> str:
         """Add an operator; return its first output."""
-        outputs = list(out) or [f"n{len(self.nodes)}"]
-        self.nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
+        outputs = list(out) or [f"n{len(self._model.graph.node)}"]
+        self._model.graph.node.append(helper.make_node(kind, list(inputs), outputs, **attributes))
         return outputs[0]
 
     def real(self, name: str) -> str:
@@ -134,7 +137,5 @@ class Graph:
 
     def serialised(self) -> bytes:
         """Return the model as ONNX Runtime takes it."""
-        graph = helper.make_graph(self.nodes, "whisper", self.inputs, self.outputs, self.constants)
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
-        data: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString()
+        data: bytes = self._model.SerializeToString()
         return data

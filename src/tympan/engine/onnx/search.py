@@ -140,10 +140,7 @@ class Sampling:
 
     def advance(self, best: Values, ids: Ids) -> Move | None:
         """See ``Search``."""
-        # The largest of the log-probabilities with Gumbel noise is a draw from their distribution.
-        noise = self._random.gumbel(size=best.shape)
-        picks = np.argmax(best / self._temperature + noise, axis=1)
-        for row, column in enumerate(picks.tolist()):
+        for row, column in enumerate(self._draw(best)):
             text = self._texts[row]
             if not self._over(text):
                 score = text.score + float(best[row, column])
@@ -152,6 +149,14 @@ class Sampling:
             return None
         # A row that is over keeps its place; what it is fed no longer matters.
         return Move([text.tokens[-1] if text.tokens else self._end for text in self._texts], list(range(self.width)))
+
+    def _draw(self, logprobs: Values) -> list[int]:
+        """Return one column per row, each as likely as its log-probability at the temperature says."""
+        heat = (logprobs - logprobs.max(axis=1, keepdims=True)) / self._temperature
+        sums = np.cumsum(np.exp(heat), axis=1, dtype=np.float64)
+        marks = self._random.random(len(sums)) * sums[:, -1]
+        last = sums.shape[1] - 1  # Rounding may put a mark on the very end.
+        return [min(last, int(np.searchsorted(row, mark, side="right"))) for row, mark in zip(sums, marks, strict=True)]
 
     def _over(self, text: Hypothesis) -> bool:
         return text.ended or len(text.tokens) >= self.cap
