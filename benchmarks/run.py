@@ -65,8 +65,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--model-dir", default="", help="the same model's files, for faster-whisper (default: ask Tympan)")
     out.add_argument("--extra-env", type=_assignment, action="append", default=[], metavar="NAME=VALUE",
                      help="another setting for every Tympan process; repeatable")  # fmt: skip
-    out.add_argument("--full-context-env", type=_assignment, nargs="+", default=[("TYMPAN_SPLICE", "off")],
-                     metavar="NAME=VALUE", help="languages: settings that decode with the full context")  # fmt: skip
+    out.add_argument("--full-context-env", type=_assignment, nargs="+", metavar="NAME=VALUE",
+                     default=[("TYMPAN_ENGINE_OPTIONS", '{"splice": "off"}')],
+                     help="languages: settings that decode with the full context")  # fmt: skip
     out.add_argument("--fake-env", type=_assignment, nargs="+", default=[("TYMPAN_ENGINE", "fake")],
                      metavar="NAME=VALUE", help="memory: settings that choose the fake engine")  # fmt: skip
     out.add_argument("--beams", type=int, nargs="+", default=[1, 5])
