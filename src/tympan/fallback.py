@@ -48,7 +48,7 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
 
 def next_attempt(window: Window, last: DecodeParams, result: WindowResult, options: Options) -> DecodeParams | None:
     """Return how to decode the window again, or ``None`` when ``result`` is good or nothing is left to try."""
-    if is_silence(window, result, options):
+    if is_silence(window, result, options) and (result.full_context or not _is_sure_loop(result, options)):
         return None
     if not result.full_context and (is_doubtful(result, options) or _unsure_when_spliced(result)):
         return replace(last, full_context=True, language=result.language)
@@ -78,10 +78,16 @@ def is_loop(result: WindowResult, options: Options) -> bool:
 
 
 def is_silence(window: Window, result: WindowResult, options: Options) -> bool:
-    """Tell whether nobody spoke: by the model's own word, or by VAD's where the model is not sure of its text."""
-    if window.speech_peak < QUIET_PEAK and result.avg_logprob < SURE_WHEN_QUIET:
+    """Tell whether nobody spoke: by the model's own word, or by VAD's where the text is unsure or a loop."""
+    unsure = result.avg_logprob < SURE_WHEN_QUIET or is_loop(result, options)
+    if window.speech_peak < QUIET_PEAK and unsure:
         return True
     return result.no_speech_prob > options.no_speech_threshold and result.avg_logprob < options.logprob_threshold
+
+
+def _is_sure_loop(result: WindowResult, options: Options) -> bool:
+    """Tell whether a text repeats itself without doubt: a shortened context does that to speech, noise to any."""
+    return result.avg_logprob >= SURE_WHEN_QUIET and is_loop(result, options)
 
 
 def best_of(results: Sequence[WindowResult], options: Options) -> WindowResult:

@@ -156,6 +156,21 @@ def test_silence(speech_peak: float, no_speech_prob: float, avg_logprob: float, 
     assert fallback.is_silence(window(speech_peak), result, Options()) is expected
 
 
+def test_a_loop_where_nobody_speaks_is_tried_at_full_context_and_then_counts_as_silence() -> None:
+    """Noise makes confident loops; speech that the detection missed gets its one chance."""
+    options, quiet = Options(), window(0.1)
+    first = fallback.first_attempt(options, "en")
+    again = fallback.next_attempt(quiet, first, LOOP, options)
+    assert again is not None
+    assert (again.full_context, again.temperature) == (True, 0.0)
+    whole = replace(LOOP, full_context=True)
+    assert fallback.next_attempt(quiet, again, whole, options) is None
+    assert fallback.is_silence(quiet, fallback.best_of([LOOP, whole], options), options)
+    sound = replace(GOOD, full_context=True)
+    assert not fallback.is_silence(quiet, fallback.best_of([LOOP, sound], options), options)
+    assert not fallback.is_silence(window(), whole, options)
+
+
 def test_silence_is_not_decoded_again() -> None:
     """Raising the temperature over silence only makes text up."""
     silent = replace(GUESS, no_speech_prob=0.9)
