@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,6 @@ _RUNTIME_ERRORS = (
     RuntimeError, vendor.Fail, vendor.RuntimeException, vendor.InvalidArgument, vendor.InvalidGraph,
     vendor.InvalidProtobuf, vendor.NotImplemented, vendor.NoSuchFile, vendor.NoModel, vendor.EPFail,
 )  # fmt: skip
-
-
-@cache
-def _share_memory() -> None:
-    """Let all sessions of this process work in the same memory, which grows by what is asked for and no more."""
-    arena = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1, "max_mem": 0})
-    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    onnxruntime.create_and_register_allocator(where, arena)
 
 
 def trim() -> None:
@@ -59,8 +49,6 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY
-        _share_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
         # Idle threads spin while a step runs, which saves a wake-up per layer, and sleep between calls.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         with _translated():
