@@ -17,7 +17,6 @@ from tympan.engine.base import Engine, EngineSpec
 
 CLIPS = ("hello_world", "quick_brown_fox", "counting")
 
-
 KINDS = ("ct2", "onnx")
 """The engines that run real models."""
 
@@ -31,11 +30,6 @@ def spec(kind: str, name: str = "base") -> EngineSpec:
     folder = os.environ.get("TYMPAN_TEST_MODEL")
     path = Path(folder) if folder else models.resolve(name, default_data_dir()).path
     return EngineSpec(kind, name, path=str(path), threads=2)
-
-
-def ct2_spec(name: str = "base") -> EngineSpec:
-    """Return the spec of a CTranslate2 engine; see ``spec``."""
-    return spec("ct2", name)
 
 
 def clip(name: str) -> Samples:

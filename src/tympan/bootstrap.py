@@ -177,9 +177,8 @@ def _model(settings: Settings) -> tuple[EngineSpec, ModelCard]:
     choice = chosen_hardware(settings)
     found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
-    automatic = settings.engine == "auto"
     spec = EngineSpec(
-        kind=kind_for(choice.device, choice.compute_type, found.path) if automatic else settings.engine,
+        kind=kind_for(settings.engine, choice.device, choice.compute_type, found.path),
         model=found.name,
         revision=found.revision,
         path=str(found.path),

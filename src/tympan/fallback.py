@@ -24,7 +24,7 @@ QUIET_PEAK = 0.2
 """Highest VAD score of a window in which nobody seems to speak; text over it has to be surer than usual."""
 
 SURE_WHEN_QUIET = -0.4
-"""Mean log-probability that text over such a window needs. On the noise and music tried, made-up text stayed below."""
+"""Mean log-probability that text over such a window needs. Most of what noise and music makes up is below."""
 
 _LONGEST_PHRASE_TOKENS = 24
 _MIN_REPEATED_TOKENS = 12

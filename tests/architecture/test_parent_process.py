@@ -68,10 +68,10 @@ def test_R9_a_real_model_is_loaded_in_the_child_alone() -> None:
 import sys
 from pathlib import Path
 from tests.batching_support import origin
-from tests.real_model import ct2_spec, spoken
+from tests.real_model import spec, spoken
 from tympan.batching.batcher import Batcher
 from tympan.domain import DecodeParams
-batcher = Batcher(ct2_spec())
+batcher = Batcher(spec("ct2"))
 batcher.start()
 batcher.wait_ready(60)
 assert "hello" in batcher.submit(spoken(0, DecodeParams(beam_size=1)), origin()).result(60).text.lower()

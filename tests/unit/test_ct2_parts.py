@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tympan.domain import DecodeParams, Window, WindowTask
 from tympan.engine.base import EngineSpec
-from tympan.engine.ct2 import _best, _deal, _replicas, _search, _translated, create
-from tympan.errors import EngineError, EngineOutOfMemory
+from tympan.engine.ct2 import _best, _deal, _replicas, _search, create
+from tympan.errors import EngineError
 
 # --------------------------------------------------------------------------------------------------------- dealing
 
@@ -120,29 +120,6 @@ def test_a_text_is_cut_at_its_own_cap_and_says_so(length: int, cap: int) -> None
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "CUDA failed with error out of memory",
-        "cuBLAS failed: Out Of Memory",
-        "failed to allocate memory: bad allocation",
-    ],
-)
-def test_running_out_of_memory_is_told_from_other_failures(text: str) -> None:
-    """The batcher halves a batch on this error, so it has a type of its own, and keeps the runtime's words."""
-    error = _translated(RuntimeError(text))
-    assert type(error) is EngineOutOfMemory
-    assert text in str(error)
-
-
-@pytest.mark.parametrize("text", ["", "No position encodings are defined", "unspecified launch failure", "memory"])
-def test_other_failures_are_plain_engine_errors(text: str) -> None:
-    """Nothing else passes for a lack of memory."""
-    error = _translated(RuntimeError(text))
-    assert type(error) is EngineError
-    assert text in str(error)
 
 
 def test_a_folder_without_a_model_is_an_engine_error() -> None:

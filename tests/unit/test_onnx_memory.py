@@ -1,4 +1,4 @@
-"""What decoder steps attend to: the grouped tail of silence, and the upkeep of windows and rows."""
+"""What decoder steps attend to: the pooled tail of silence, and the upkeep of windows and rows."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tympan.engine.onnx.memory import Bytes, Heard, Past, Reals, Stored, Tail, stay_or_fill
+from tympan.engine.onnx.eight_bit import Bytes, Reals
+from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
 
-HEADS, WIDTH, LAYERS, GROUP = 2, 4, 2, 5
+HEADS, WIDTH, LAYERS, POOL = 2, 4, 2, 5
 SILENCE = 30
 """Positions of silence in these tests; a model has 1500."""
 
@@ -23,12 +24,12 @@ def noise(seed: int, *shape: int) -> Reals:
 
 
 def layers_of(seed: int, positions: int, *, level: bool = False) -> list[Stored]:
-    """Return keys (unsigned) and values (signed) in turn; ``level`` makes the members of each group equal."""
+    """Return keys (unsigned) and values (signed) in turn; ``level`` makes positions that are pooled equal."""
     found = []
     for number in range(2 * LAYERS):
         values = noise(seed + number, HEADS, positions, WIDTH)
         if level:
-            values = np.repeat(values[:, ::GROUP], GROUP, axis=1)[:, :positions]
+            values = np.repeat(values[:, ::POOL], POOL, axis=1)[:, :positions]
         found.append(Stored.of(values, SIGNED if number % 2 else UNSIGNED))
     return found
 
@@ -55,7 +56,7 @@ def listen(heard: Heard, window: int, layer: int, query: Reals) -> Reals:
 
 def heard_of(positions: Sequence[int]) -> Heard:
     """Return filled windows of these lengths; window ``i`` holds ``layers_of(1000 * i, ...)``."""
-    heard = Heard(positions, Tail(layers_of(7, SILENCE), GROUP))
+    heard = Heard(positions, Tail(layers_of(7, SILENCE), POOL))
     for window, count in enumerate(positions):
         heard.fill(window, layers_of(1000 * window, count))
     return heard
@@ -81,17 +82,17 @@ def test_numbers_are_stored_in_eight_bits_row_by_row(like: str) -> None:
 
 
 @given(speech=st.integers(1, SILENCE), seed=st.integers(0, 1000))
-def test_a_group_weighs_as_much_as_its_members(speech: int, seed: int) -> None:
-    """Where neighbours are equal, attention over groups is attention over all positions of speech and silence.
+def test_a_pooled_position_weighs_as_much_as_its_members(speech: int, seed: int) -> None:
+    """Where neighbours are equal, attention over pooled positions is attention over all of them.
 
-    Silence starts with the first group that lies wholly after the speech.
+    Silence starts with the first pooled position that lies wholly after the speech.
     """
     silence = layers_of(7, SILENCE, level=True)
-    heard = Heard([speech], Tail(silence, GROUP))
+    heard = Heard([speech], Tail(silence, POOL))
     spoken = layers_of(seed, speech)
     heard.fill(0, spoken)
     query = noise(seed + 99, HEADS, WIDTH)
-    begin = -(-speech // GROUP) * GROUP
+    begin = -(-speech // POOL) * POOL
     for layer in range(LAYERS):
         key, value = (
             np.concatenate([spoken[2 * layer + part].real(), silence[2 * layer + part].real()[:, begin:]], axis=1)
@@ -100,10 +101,10 @@ def test_a_group_weighs_as_much_as_its_members(speech: int, seed: int) -> None:
         assert listen(heard, 0, layer, query) == pytest.approx(attend(query, key, value), abs=1e-4)
 
 
-def test_a_group_is_the_mean_of_its_members_and_left_over_positions_are_dropped() -> None:
-    """33 positions make six groups of five."""
+def test_a_pooled_position_is_the_mean_of_its_members_and_what_is_left_over_is_dropped() -> None:
+    """33 positions make six of five each."""
     stored = layers_of(3, 33)
-    tail = Tail(stored, GROUP)
+    tail = Tail(stored, POOL)
     assert tail.length == 6
     for part, one in zip(tail.parts, stored, strict=True):
         assert part.numbers.shape == (HEADS, 6, WIDTH)
@@ -113,8 +114,8 @@ def test_a_group_is_the_mean_of_its_members_and_left_over_positions_are_dropped(
 
 @pytest.mark.parametrize(("positions", "first"), [(0, 0), (1, 1), (5, 1), (6, 2), (29, 6), (30, 6), (99, 6)])
 def test_the_tail_starts_after_the_speech(positions: int, first: int) -> None:
-    """A group that the speech reaches into is left out; where there is nothing left, the tail is empty."""
-    assert Tail(layers_of(7, SILENCE), GROUP).first(positions) == first
+    """A pooled position that the speech reaches into is left out; where there is nothing left, the tail is empty."""
+    assert Tail(layers_of(7, SILENCE), POOL).first(positions) == first
 
 
 # ------------------------------------------------------------------------------------------------------------ heard

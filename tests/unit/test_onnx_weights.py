@@ -12,7 +12,7 @@ from tympan.engine.onnx.decoder_graph import vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions, supported
 from tympan.engine.onnx.encoder_graph import mel_bands
 from tympan.engine.onnx.weights import Weights
-from tympan.errors import ModelError
+from tympan.errors import ConfigError, ModelError
 
 MATRIX = np.array([[0.5, -2.0, 1.0], [4.0, 0.25, -1.0]])
 
@@ -58,7 +58,7 @@ def test_numbers_of_the_description_are_whole(tmp_path: Path) -> None:
     assert (weights.number("heads"), weights.number("flag")) == (6, -1)
 
 
-@pytest.mark.parametrize("version", [0, 4, 7, 1 << 30])
+@pytest.mark.parametrize("version", [0, 4, 5, 7, 1 << 30])
 def test_another_version_of_the_format_is_refused(tmp_path: Path, version: int) -> None:
     """What cannot be read is said, with the way to mend it."""
     path = tmp_path / "model.bin"
@@ -69,11 +69,10 @@ def test_another_version_of_the_format_is_refused(tmp_path: Path, version: int) 
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-@pytest.mark.parametrize("version", [5, 6])
-def test_the_versions_of_todays_converters_are_read(tmp_path: Path, version: int) -> None:
-    """Both have the same layout."""
+def test_the_version_of_todays_converters_is_read(tmp_path: Path) -> None:
+    """The one whose layout is known."""
     path = tmp_path / "model.bin"
-    path.write_bytes(tiny_whisper.packed({"a": MATRIX.astype(np.float32)}, version))
+    path.write_bytes(tiny_whisper.packed({"a": MATRIX.astype(np.float32)}, 6))
     assert np.array_equal(Weights(path).real("a"), MATRIX)
 
 
@@ -152,13 +151,13 @@ def test_models_built_otherwise_are_left_to_ctranslate2(tmp_path: Path, name: st
     """One property that differs or is missing, and the graphs do not apply."""
     found = tiny_whisper.variables()
     assert supported(weights_of(tmp_path, found))
-    assert factory.kind_for("cpu", "int8", tmp_path) == "onnx"
+    assert factory.kind_for("auto", "cpu", "int8", tmp_path) == "onnx"
     if value is None:
         del found[f"decoder/{name}"]
     else:
         found[f"decoder/{name}"] = np.array(value, np.int8)
     assert not supported(weights_of(tmp_path, found))
-    assert factory.kind_for("cpu", "int8", tmp_path) == "ct2"
+    assert factory.kind_for("auto", "cpu", "int8", tmp_path) == "ct2"
 
 
 @pytest.mark.parametrize(
@@ -166,10 +165,20 @@ def test_models_built_otherwise_are_left_to_ctranslate2(tmp_path: Path, name: st
 )
 def test_other_devices_and_number_formats_are_ctranslate2s(tmp_path: Path, device: str, compute_type: str) -> None:
     """The graphs are int8 on processors; for anything else the model is not even looked at."""
-    assert factory.kind_for(device, compute_type, tmp_path / "nowhere") == "ct2"
+    assert factory.kind_for("auto", device, compute_type, tmp_path / "nowhere") == "ct2"
+
+
+@pytest.mark.parametrize(("device", "compute_type"), [("cuda", "int8"), ("cpu", "float32")])
+def test_what_the_engine_cannot_serve_is_refused_when_asked_for(tmp_path: Path, device: str, compute_type: str) -> None:
+    """Serving another format on another device without a word would be worse than not starting."""
+    with pytest.raises(ConfigError, match=f"not {compute_type} on {device}") as caught:
+        factory.kind_for("onnx", device, compute_type, tmp_path)
+    assert "ENGINE=auto" in (caught.value.remedy or "")
+    assert factory.kind_for("onnx", "cpu", "int8", tmp_path) == "onnx"
+    assert factory.kind_for("ct2", device, compute_type, tmp_path) == "ct2"
 
 
 def test_a_model_in_another_format_is_left_to_ctranslate2(tmp_path: Path) -> None:
     """It may know formats that the graphs do not; if it does not either, it says what is wrong."""
     (tmp_path / "model.bin").write_bytes(tiny_whisper.packed(tiny_whisper.variables())[:-2000])
-    assert factory.kind_for("cpu", "int8", tmp_path) == "ct2"
+    assert factory.kind_for("auto", "cpu", "int8", tmp_path) == "ct2"

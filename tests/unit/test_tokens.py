@@ -189,7 +189,7 @@ def test_an_english_model_is_told_neither_language_nor_task(path: Path, ids: dic
     """English-only models were trained without those tokens, so they are not used even where they exist."""
     english = Vocabulary(path, multilingual=False)
     assert english.prompt("en", Task.TRANSCRIBE, None, None) == [ids["startoftranscript"], ids["notimestamps"]]
-    assert english.language_token("en") is None
+    assert english.languages == {}
 
 
 def test_earlier_text_comes_first_with_hotwords_before_the_prompt(vocabulary: Vocabulary, ids: dict[str, int]) -> None:
@@ -248,7 +248,7 @@ def test_special_tokens_in_a_users_text_stay_plain_text(vocabulary: Vocabulary, 
 
 def test_languages_have_tokens_of_their_own(vocabulary: Vocabulary, ids: dict[str, int]) -> None:
     """A code the model knows gives its token."""
-    assert {code: vocabulary.language_token(code) for code in SENTENCES} == {code: ids[code] for code in SENTENCES}
+    assert {code: vocabulary.languages[code] for code in SENTENCES} == {code: ids[code] for code in SENTENCES}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_languages_have_tokens_of_their_own(vocabulary: Vocabulary, ids: dict[st
 )
 def test_other_words_are_no_languages(vocabulary: Vocabulary, word: str) -> None:
     """Neither an unknown code nor the name of another special token passes for a language."""
-    assert vocabulary.language_token(word) is None
+    assert word not in vocabulary.languages
 
 
 def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def window_result(vocabulary: Vocabulary, task: WindowTask, answer: Answer) -> W
     )
 
 
+def in_order(groups: Sequence[Sequence[int]], parts: Sequence[Sequence[WindowResult]]) -> list[WindowResult]:
+    """Return the results of all groups in the order of the task numbers in ``groups``."""
+    found = {
+        i: result for group, part in zip(groups, parts, strict=True) for i, result in zip(group, part, strict=True)
+    }
+    return [found[i] for i in range(len(found))]
+
+
 def compression_ratio(text: str) -> float:
     """Return bytes of ``text`` per byte after zlib; repetition pushes it up. 0 for no text."""
     raw = text.strip().encode()

@@ -1,6 +1,6 @@
 """Whisper on CTranslate2, with silence-tail splice. The only importer of ``ctranslate2``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,18 @@ from tympan.engine.asking import (
     Decoded,
     Languages,
     given_languages,
+    in_order,
     prompts_and_caps,
     window_result,
 )
 from tympan.engine.base import EngineInfo, EngineSpec
+from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
-from tympan.engine.splice import MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice, with_tail
+from tympan.engine.splice import MAX_POSITIONS, Encoded, Splice, speech_positions, with_tail
 from tympan.engine.tokens import Vocabulary
-from tympan.errors import EngineError, EngineOutOfMemory
 
 _MAX_REPLICAS = 4
-_OOM_TEXTS = ("out of memory", "cudaerrorinvaliddevice", "bad allocation")
+_NAME = "CTranslate2"
 
 
 def create(spec: EngineSpec) -> "CTranslate2Engine":
@@ -50,7 +51,7 @@ class CTranslate2Engine:
         """Load the model in ``spec.path``. Raises ``EngineError`` when the runtime refuses it."""
         options = dict(spec.options)
         self._replicas = int(options.get("replicas", "0")) or _replicas(spec)
-        try:
+        with translated(_NAME, RuntimeError):
             self._model = ctranslate2.models.Whisper(
                 spec.path,
                 device=spec.device,
@@ -59,8 +60,6 @@ class CTranslate2Engine:
                 inter_threads=self._replicas,
                 intra_threads=max(1, spec.threads // self._replicas) if spec.threads else 0,
             )
-        except RuntimeError as error:
-            raise _translated(error) from error
         multilingual = bool(self._model.is_multilingual)
         self._vocabulary = Vocabulary(Path(spec.path) / "tokenizer.json", multilingual=multilingual)
         self._splice = Splice.of(options)
@@ -73,32 +72,23 @@ class CTranslate2Engine:
             device=self._model.device,
             compute_type=self._model.compute_type,
             threads=spec.threads,
-            languages=self._languages() if multilingual else ("en",),
+            languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
             multilingual=multilingual,
         )
-
-    def _languages(self) -> tuple[str, ...]:
-        detected = self._model.detect_language(_storage(self._silence[None]))[0]
-        return tuple(sorted(token.strip("<|>") for token, _ in detected))
 
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
         """Return one result per task, in order. See ``Engine``."""
         groups = _deal(batch, self._replicas)
         answers = list(self._pool.map(self._guarded, [[batch[i] for i in group] for group in groups]))
-        results: dict[int, WindowResult] = {}
-        for group, part in zip(groups, answers, strict=True):
-            results.update(zip(group, part, strict=True))
-        return [results[i] for i in range(len(batch))]
+        return in_order(groups, answers)
 
     def close(self) -> None:
         """Stop the replica threads. The model itself goes with the process."""
         self._pool.shutdown(wait=True)
 
     def _guarded(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
-        try:
+        with translated(_NAME, RuntimeError):
             return self._run(tasks)
-        except RuntimeError as error:
-            raise _translated(error) from error
 
     def _run(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
         encoded = np.stack([self._encode(task) for task in tasks])
@@ -162,7 +152,7 @@ class CTranslate2Engine:
     def _align_one(self, encoded: Encoded, task: WindowTask, language: str, tokens: list[int]) -> tuple[Word, ...]:
         """Align over the speech alone: the silent tail costs time and attracts the last words."""
         duration_s = task.window.duration_s
-        positions = max(1, min(MAX_POSITIONS, round(duration_s * POSITIONS_PER_S)))
+        positions = speech_positions(duration_s)
         start = self._vocabulary.start_sequence(language, task.params.task)
         answer = self._model.align(_storage(encoded[None, :positions]), start, [tokens], positions * 2)[0]
         words = self._vocabulary.words(tokens, language)
@@ -206,11 +196,3 @@ def _deal(batch: Sequence[WindowTask], hands: int) -> list[list[int]]:
     """
     order = sorted(range(len(batch)), key=lambda i: -len(batch[i].window.samples))
     return [group for group in (order[hand::hands] for hand in range(hands)) if group]
-
-
-def _translated(error: RuntimeError) -> EngineError:
-    text = str(error)
-    kind: Callable[..., EngineError] = EngineError
-    if any(mark in text.lower() for mark in _OOM_TEXTS):
-        kind = EngineOutOfMemory
-    return kind(f"The engine failed: {text}")

@@ -12,9 +12,20 @@ from tympan.errors import ConfigError, ModelError
 _MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake", "onnx": "tympan.engine.onnx.engine"}
 
 
-def kind_for(device: str, compute_type: str, path: Path) -> str:
-    """Return the faster kind of engine for the model in ``path`` on a device: ``onnx`` where it applies, or ``ct2``."""
-    if device != "cpu" or compute_type != "int8":
+def kind_for(asked: str, device: str, compute_type: str, path: Path) -> str:
+    """Return the kind of engine for the model in ``path``: as ``asked``, or for ``auto`` the fastest that can serve it.
+
+    Raises ``ConfigError`` when the kind asked for cannot serve this device and number format.
+    """
+    fits = (device, compute_type) == ("cpu", "int8")
+    if asked == "onnx" and not fits:
+        raise ConfigError(
+            f"The engine onnx serves int8 on a CPU, not {compute_type} on {device}.",
+            remedy="Set DEVICE=cpu and COMPUTE_TYPE=int8, or ENGINE=auto.",
+        )
+    if asked != "auto":
+        return asked
+    if not fits:
         return "ct2"
     try:
         return "onnx" if supported(Weights(path / "model.bin")) else "ct2"

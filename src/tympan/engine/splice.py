@@ -51,6 +51,11 @@ class Splice:
         return min(MAX_FRAMES, -(-wanted // bucket) * bucket)
 
 
+def speech_positions(duration_s: float) -> int:
+    """Return how many encoder positions ``duration_s`` of speech takes, at least one."""
+    return max(1, min(MAX_POSITIONS, round(duration_s * POSITIONS_PER_S)))
+
+
 def with_tail(encoded: Encoded, silence: Encoded) -> Encoded:
     """Return ``encoded`` continued to the full context with the positions of ``silence`` that follow it."""
     if len(encoded) >= len(silence):

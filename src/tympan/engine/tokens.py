@@ -38,6 +38,7 @@ class Vocabulary:
         self.end = self._special("<|endoftext|>")
         self.no_speech = self._special("<|nospeech|>", "<|nocaptions|>")
         self.languages = self._languages() if multilingual else {}
+        """The token of every language that the model can be told, by its code."""
         self._previous = self._special("<|startofprev|>")
         self._no_timestamps = self._special("<|notimestamps|>")
         self._tasks = {task: self._special(f"<|{task}|>") for task in Task} if multilingual else {}
@@ -54,13 +55,9 @@ class Vocabulary:
         found = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
         return {code: token for code, token in found.items() if token is not None}
 
-    def language_token(self, language: str) -> int | None:
-        """Return the token of a language code, or ``None`` when the model does not know it."""
-        return self.languages.get(language)
-
     def start_sequence(self, language: str, task: Task) -> list[int]:
         """Return the tokens that tell the decoder language and task, without the timestamp choice."""
-        token = self.language_token(language)
+        token = self.languages.get(language)
         return [self.start] if token is None else [self.start, token, self._tasks[task]]
 
     def prompt(self, language: str, task: Task, prompt: str | None, hotwords: str | None) -> list[int]:

@@ -20,15 +20,16 @@ from tympan.engine.onnx.warping import cheapest_path, follow
 from tympan.engine.onnx.weights import Weights
 from tympan.engine.splice import Encoded
 
-TAIL_GROUP = 10
+TAIL_POOL = 10
 """Neighbouring positions of silence that share a key and a value; see ``docs/decisions/``."""
 
 _FLOAT_BYTES = 4
 
-Path = list[tuple[int, int]]
+Alignment = list[tuple[int, int]]
+"""Pairs (token, encoder position) along one monotone path."""
 
 _SPARE = 0.25
-"""Share of windows whose search has ended above which they are dropped; dropping copies what stays."""
+"""Share of windows whose search has ended from which on they are dropped; dropping moves others into their places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Int8Decoder:
         self._positions = weights.real("decoder/position_encodings/encodings")
         self._cross = Session(cross_graph(weights, signed=signed), threads)
         self._step = Session(step_graph(weights, signed=signed), threads)
-        self._tail = Tail(self._stored(silence), TAIL_GROUP)
+        self._tail = Tail(self._stored(silence), TAIL_POOL)
         self._mask = self._forbid(marks.suppressed)[None]
         self._text_mask = self._forbid(range(marks.end, self._tokens))[None]
         self._first_mask = np.stack([self._forbid(()), self._forbid(marks.suppressed | marks.suppressed_first)])
@@ -73,7 +74,7 @@ class Int8Decoder:
         return Heard(positions, self._tail)
 
     def listen(self, heard: Heard, window: int, encoded: Encoded) -> None:
-        """Prepare one window of the group; several threads may do so at once."""
+        """Prepare one window of the group."""
         heard.fill(window, self._stored(encoded))
 
     def languages(self, heard: Heard) -> list[list[tuple[int, float]]]:
@@ -101,8 +102,8 @@ class Int8Decoder:
         self._continue(rows, searches, moves)
         return [search.result(chance) for search, chance in zip(searches, silent, strict=True)]
 
-    def align(self, encoded: Encoded, lead: Sequence[int], tokens: Sequence[int]) -> tuple[Path, list[float]]:
-        """Return where ``tokens`` are spoken, as (token, position) pairs of one monotone path, and their probabilities.
+    def align(self, encoded: Encoded, lead: Sequence[int], tokens: Sequence[int]) -> tuple[Alignment, list[float]]:
+        """Return where ``tokens`` are spoken, and their probabilities.
 
         ``encoded`` holds the speech alone; ``lead`` is the prompt up to the first of ``tokens``.
         """

@@ -7,10 +7,10 @@ window. ``step_graph`` takes rows of new tokens to log-probabilities.
 import numpy as np
 
 from tympan.engine.onnx.dimensions import Dimensions
-from tympan.engine.onnx.graph import CONTRIB, INT8, INT32, INT64, UINT8, ZERO, Graph, Shape
+from tympan.engine.onnx.eight_bit import ZERO
+from tympan.engine.onnx.graph import CONTRIB, INT8, INT32, INT64, UINT8, Graph, Shape
+from tympan.engine.onnx.memory import KINDS
 from tympan.engine.onnx.weights import Weights
-
-KINDS = ("key", "value")
 
 
 def cross_graph(weights: Weights, *, signed: bool) -> bytes:

@@ -16,10 +16,12 @@ from tympan.engine.asking import (
     Decoded,
     Languages,
     given_languages,
+    in_order,
     prompts_and_caps,
     window_result,
 )
 from tympan.engine.base import EngineInfo, EngineSpec
+from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
 from tympan.engine.machine import probe_machine
 from tympan.engine.onnx.decoder import Int8Decoder, Marks
@@ -30,7 +32,7 @@ from tympan.engine.onnx.memory import Heard
 from tympan.engine.onnx.runtime import Session, trim
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
-from tympan.engine.splice import MAX_POSITIONS, POSITIONS_PER_S, Encoded, Splice
+from tympan.engine.splice import MAX_POSITIONS, Encoded, Splice, speech_positions
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import ModelError
 
@@ -91,12 +93,11 @@ class OnnxEngine:
 
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
         """Return one result per task, in order. See ``Engine``."""
-        encoded = [self._encoded(task.window.samples, self._frames(task)) for task in batch]
-        results: dict[int, WindowResult] = {}
-        for group in self._groups(encoded, batch):
-            part = self._read([encoded[i] for i in group], [batch[i] for i in group])
-            results.update(zip(group, part, strict=True))
-        return [results[i] for i in range(len(batch))]
+        with translated("The engine"):
+            encoded = [self._encoded(task.window.samples, self._frames(task)) for task in batch]
+            groups = self._groups(encoded, batch)
+            parts = [self._read([encoded[i] for i in group], [batch[i] for i in group]) for group in groups]
+        return in_order(groups, parts)
 
     def close(self) -> None:
         """Nothing to do: the process ends soon after."""
@@ -159,9 +160,8 @@ class OnnxEngine:
         if not task.params.align or not tokens:
             return ()
         duration_s = task.window.duration_s
-        positions = max(1, min(MAX_POSITIONS, round(duration_s * POSITIONS_PER_S)))
         lead = self._vocabulary.prompt(language, task.params.task, None, None)
-        path, chances = self._decoder.align(encoded[:positions], lead, tokens)
+        path, chances = self._decoder.align(encoded[: speech_positions(duration_s)], lead, tokens)
         return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
 
 

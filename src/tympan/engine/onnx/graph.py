@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from tympan.engine.onnx.eight_bit import STEPS, ZERO, Bytes, quantised
 from tympan.engine.onnx.weights import Weight, Weights
 
 CONTRIB = "com.microsoft"
@@ -24,10 +25,7 @@ INT32, INT64 = int(TensorProto.INT32), int(TensorProto.INT64)
 _OPSET = 21
 _IR_VERSION = 10
 _EPSILON = 1e-5
-_STEPS = np.float32(127)
 _BLOCK = 4096
-ZERO = 128
-"""What stands for zero in unsigned 8-bit numbers."""
 
 Quantised = tuple[str, str]
 """Names of a quantised activation and of its scale per row."""
@@ -81,7 +79,7 @@ class Graph:
 
     def quantise(self, x: str, axis: int = -1, *, signed: bool = False) -> Quantised:
         """Scale the numbers along ``axis`` to their largest and round them to 8 bits, around 128 or around 0."""
-        scale = self.scale(self.node("Abs", x), axis, int(_STEPS))
+        scale = self.scale(self.node("Abs", x), axis, STEPS)
         zero = self.constant(np.int8(0) if signed else np.uint8(ZERO))
         return self.node("QuantizeLinear", self.node("Div", x, scale), self.constant(np.float32(1)), zero), scale
 
@@ -103,17 +101,15 @@ class Graph:
         inputs = [x[0], self.constant(stored), one, self.constant(scale), *points]
         return self.node("Mul", self.node("MatMulIntegerToFloat", *inputs, domain=CONTRIB), x[1])
 
-    def _stored(self, weight: "NDArray[np.floating[Any]]") -> tuple[NDArray[Any], Weight]:
+    def _stored(self, weight: "NDArray[np.floating[Any]]") -> tuple[Bytes, Weight]:
         """Return the transpose of ``weight`` in 8 bits and the scale of each of its columns."""
         rows, columns = weight.shape
         stored = np.empty((columns, rows), np.int8 if self.signed else np.uint8)
         scale = np.empty(rows, np.float32)
         for start in range(0, rows, _BLOCK):  # In blocks: the embedding alone would take several hundred megabytes.
             block = slice(start, start + _BLOCK)
-            reals = weight[block].astype(np.float32)
-            scale[block] = np.maximum(np.abs(reals).max(axis=1), np.float32(1e-12)) / _STEPS
-            rounded = np.rint(reals / scale[block, None]) + (0 if self.signed else ZERO)
-            stored[:, block] = rounded.T.astype(stored.dtype)
+            numbers, scales = quantised(weight[block].astype(np.float32), stored.dtype)
+            stored[:, block], scale[block] = numbers.T, scales[:, 0]
         return stored, scale
 
     def linear(self, x: Quantised, weight: "NDArray[np.floating[Any]]", bias: Weight) -> str:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Reals: TypeAlias = NDArray[np.float32]
-Bytes: TypeAlias = NDArray[np.integer[Any]]
-"""8-bit numbers, signed or not."""
+from tympan.engine.onnx.eight_bit import Bytes, Reals, quantised, zero_of
+
+KINDS = ("key", "value")
+"""What every layer keeps, in this order."""
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -17,7 +18,6 @@ _BLOCK = 64
 """Positions are padded to a multiple of this. Sums over them then run in the same order in every batch."""
 
 _IGNORED = -1e9
-_TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,46 +32,40 @@ class Stored:
 
     def real(self) -> Reals:
         """Return the numbers as they are meant."""
-        values: Reals = (self.numbers.astype(np.float32) - _zero(self.numbers)) * self.scales.swapaxes(1, 2)
+        values: Reals = (self.numbers.astype(np.float32) - zero_of(self.numbers.dtype)) * self.scales.swapaxes(1, 2)
         return values
 
     @classmethod
     def of(cls, values: Reals, like: Bytes) -> "Stored":
         """Return ``values`` in the 8-bit type of ``like``."""
-        scales = np.maximum(np.abs(values).max(axis=2, keepdims=True), _TINY) / np.float32(127)
-        return cls(
-            (np.rint(values / scales) + _zero(like)).astype(like.dtype), np.ascontiguousarray(scales.swapaxes(1, 2))
-        )
-
-
-def _zero(numbers: Bytes) -> int:
-    return 0 if numbers.dtype == np.int8 else 128
+        numbers, scales = quantised(values, like.dtype)
+        return cls(numbers, np.ascontiguousarray(scales.swapaxes(1, 2)))
 
 
 class Tail:
-    """Cross-attention keys and values of the silence after the speech, in groups of neighbours.
+    """Cross-attention keys and values of the silence after the speech, pooled along time.
 
-    The encoding of silence changes slowly along the 30 s, so ``group`` neighbours share one key and one value, their
-    means; a group weighs as much in the attention as its members together when the logarithm of their number is added
-    to its score. 30 s of silence thus cost 150 positions instead of 1500 in groups of ten.
+    The encoding of silence changes slowly along the 30 s, so ``pool`` neighbours share one key and one value, their
+    means; together they weigh as much in the attention as before when the logarithm of their number is added to their
+    score. 30 s of silence thus cost 150 positions instead of 1500 when ten are pooled.
     """
 
-    def __init__(self, stored: Sequence[Stored], group: int) -> None:
+    def __init__(self, stored: Sequence[Stored], pool: int) -> None:
         """Take keys and values in turn, layer by layer."""
-        self.group = group
-        self.weight = float(np.log(group))
-        self.parts = [Stored.of(_means(one.real(), group), one.numbers) for one in stored]
+        self._pool = pool
+        self.weight = float(np.log(pool))
+        self.parts = [Stored.of(_means(one.real(), pool), one.numbers) for one in stored]
         self.length: int = self.parts[0].numbers.shape[1]
 
     def first(self, positions: int) -> int:
-        """Return the first group that lies wholly after ``positions`` of speech."""
-        return min(self.length, -(-positions // self.group))
+        """Return the first pooled position that lies wholly after ``positions`` of speech."""
+        return min(self.length, -(-positions // self._pool))
 
 
-def _means(values: Reals, group: int) -> Reals:
+def _means(values: Reals, pool: int) -> Reals:
     heads, positions, width = values.shape
-    whole = positions // group
-    means: Reals = values[:, : whole * group].reshape(heads, whole, group, width).mean(axis=2)
+    whole = positions // pool
+    means: Reals = values[:, : whole * pool].reshape(heads, whole, pool, width).mean(axis=2)
     return means
 
 
@@ -111,7 +105,7 @@ class Heard:
                 tail.numbers[:, first:],
                 tail.scales[..., first:],
             )
-            numbers[window, :, end:], scales[window, ..., end:] = _zero(numbers), 0.0
+            numbers[window, :, end:], scales[window, ..., end:] = zero_of(numbers.dtype), 0.0
         self.bias[window, ..., :speech] = 0.0
         self.bias[window, ..., speech:end] = self._tail.weight
 

@@ -1,8 +1,8 @@
 """Runs graphs. The engine's only importer of ``onnxruntime``."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,14 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 
-from tympan.engine.onnx.memory import Heard, Past
+from tympan.engine.failures import translated
+from tympan.engine.onnx.memory import KINDS, Heard, Past
 from tympan.engine.onnx.search import Ids, Values
-from tympan.errors import EngineError, EngineOutOfMemory
 
 _ERRORS_ONLY = 3
-_KINDS = ("key", "value")
-_OOM_TEXTS = ("bad_alloc", "bad allocation", "failed to allocate", "out of memory")
-_RUNTIME_ERRORS = (
+_NAME = "ONNX Runtime"
+# They have no common base of their own.
+_ERRORS = (
     RuntimeError, vendor.Fail, vendor.RuntimeException, vendor.InvalidArgument, vendor.InvalidGraph,
     vendor.InvalidProtobuf, vendor.NotImplemented, vendor.NoSuchFile, vendor.NoModel, vendor.EPFail,
 )  # fmt: skip
@@ -27,18 +27,6 @@ def trim() -> None:
     """Give freed memory back to the system where the C library can: making graphs takes a lot for a moment."""
     with suppress(OSError, AttributeError):  # Only glibc has it.
         ctypes.CDLL(None).malloc_trim(0)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the runtime's errors, which have no common base of their own, as ours."""
-    try:
-        yield
-    except (*_RUNTIME_ERRORS, MemoryError) as error:
-        text = str(error)
-        scarce = isinstance(error, MemoryError) or any(mark in text.lower() for mark in _OOM_TEXTS)
-        kind = EngineOutOfMemory if scarce else EngineError
-        raise kind(f"ONNX Runtime failed: {text}") from error
 
 
 class Session:
@@ -51,7 +39,7 @@ class Session:
         options.log_severity_level = _ERRORS_ONLY
         # Idle threads spin while a step runs, which saves a wake-up per layer, and sleep between calls.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        with _translated():
+        with translated(_NAME, *_ERRORS):
             self._session = onnxruntime.InferenceSession(
                 graph,
                 options,
@@ -62,7 +50,7 @@ class Session:
 
     def outputs(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Return all outputs, in the graph's order."""
-        with _translated():
+        with translated(_NAME, *_ERRORS):
             found: list[NDArray[Any]] = self._session.run(None, inputs)
         return found
 
@@ -72,7 +60,7 @@ class Session:
 
     def run(self, binding: Any) -> None:
         """Run on bound arrays."""
-        with _translated():
+        with translated(_NAME, *_ERRORS):
             self._session.run_with_iobinding(binding)
 
 
@@ -154,7 +142,7 @@ class Rows:
         for layer in self._watched:
             answers[f"attention{layer}"] = np.empty(inputs["scored"], np.float32)
         for place, (numbers, scales) in enumerate(zip(self._heard.numbers, self._heard.scales, strict=True)):
-            layer, name = place // 2, _KINDS[place % 2]
+            layer, name = place // 2, KINDS[place % 2]
             inputs |= {f"{name}{layer}": numbers, f"{name}_scale{layer}": scales}
             inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = self.past.layer(place)
         return _Bound(kind, self._session.binding(), inputs, answers)

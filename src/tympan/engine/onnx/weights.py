@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tympan.errors import ModelError
 
-_VERSIONS = range(5, 7)
+_VERSION = 6
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 Weight = NDArray[np.float32]
@@ -70,7 +70,7 @@ class Weights:
 
     def _walk(self) -> Iterator[tuple[str, NDArray[Any]]]:
         cursor = _Cursor(self._bytes)
-        if (version := cursor.number("I")) not in _VERSIONS:
+        if (version := cursor.number("I")) != _VERSION:
             raise ValueError(f"its format has version {version}")
         cursor.text()
         cursor.number("I")
