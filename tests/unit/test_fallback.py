@@ -24,9 +24,9 @@ LOOP = replace(GOOD, compression_ratio=2.5)
 UNSURE = fallback.SURE_WHEN_SPLICED - 0.1
 
 
-def window(speech_peak: float = 1.0) -> Window:
+def window(speech_peak: float = 1.0, duration_s: float = 1.0) -> Window:
     """Return a window in which somebody speaks, or hardly."""
-    return Window(0, np.zeros(16_000, np.int16), (), speech_peak)
+    return Window(0, np.zeros(round(duration_s * 16_000), np.int16), (), speech_peak)
 
 
 def climb(result: WindowResult, options: Options | None = None) -> list[DecodeParams]:
@@ -165,9 +165,9 @@ def test_a_loop_where_nobody_speaks_is_tried_at_full_context_and_then_counts_as_
     assert (again.full_context, again.temperature) == (True, 0.0)
     whole = replace(LOOP, full_context=True)
     assert fallback.next_attempt(quiet, again, whole, options) is None
-    assert fallback.is_silence(quiet, fallback.best_of([LOOP, whole], options), options)
+    assert fallback.is_silence(quiet, fallback.best_of(quiet, [LOOP, whole], options), options)
     sound = replace(GOOD, full_context=True)
-    assert not fallback.is_silence(quiet, fallback.best_of([LOOP, sound], options), options)
+    assert not fallback.is_silence(quiet, fallback.best_of(quiet, [LOOP, sound], options), options)
     assert not fallback.is_silence(window(), whole, options)
 
 
@@ -220,19 +220,19 @@ def test_what_people_say_is_no_loop(tokens: tuple[int, ...]) -> None:
 def test_the_likeliest_result_is_kept() -> None:
     """Whatever its place on the ladder."""
     worse, better = replace(GUESS, avg_logprob=-1.8), replace(GUESS, temperature=0.4)
-    assert fallback.best_of([worse, better, worse], Options()) is better
+    assert fallback.best_of(window(), [worse, better, worse], Options()) is better
 
 
 def test_a_likely_loop_loses_against_any_other_text() -> None:
     """Loops are sure of themselves, so certainty does not count among them and text."""
-    assert fallback.best_of([LOOP, GUESS], Options()) is GUESS
-    assert fallback.best_of([LOOP, GUESS], Options(compression_ratio_threshold=3.0)) is LOOP
+    assert fallback.best_of(window(), [LOOP, GUESS], Options()) is GUESS
+    assert fallback.best_of(window(), [LOOP, GUESS], Options(compression_ratio_threshold=3.0)) is LOOP
 
 
 def test_among_loops_the_likeliest_is_kept() -> None:
     """Something is returned even when nothing is good."""
     worse = replace(LOOP, avg_logprob=-0.9)
-    assert fallback.best_of([worse, LOOP], Options()) is LOOP
+    assert fallback.best_of(window(), [worse, LOOP], Options()) is LOOP
 
 
 # -------------------------------------------------------------------------------------------------- text said twice
@@ -279,13 +279,60 @@ def test_a_text_said_twice_at_full_context_stands() -> None:
 def test_a_spliced_text_said_twice_loses_to_a_sound_one() -> None:
     """Its certainty does not count; at full context it does."""
     once = replace(GOOD, full_context=True, avg_logprob=-0.6)
-    assert fallback.best_of([TWICE, once], Options()) is once
+    assert fallback.best_of(window(), [TWICE, once], Options()) is once
     full = replace(TWICE, full_context=True)
-    assert fallback.best_of([full, once], Options()) is full
-    assert fallback.best_of([TWICE, full], Options()) is full
+    assert fallback.best_of(window(), [full, once], Options()) is full
+    assert fallback.best_of(window(), [TWICE, full], Options()) is full
 
 
 def test_a_spliced_text_said_twice_is_better_than_nothing() -> None:
     """Alone, or against a loop, by likelihood."""
-    assert fallback.best_of([TWICE], Options()) is TWICE
-    assert fallback.best_of([TWICE, LOOP], Options()) is TWICE
+    assert fallback.best_of(window(), [TWICE], Options()) is TWICE
+    assert fallback.best_of(window(), [TWICE, LOOP], Options()) is TWICE
+
+
+# ----------------------------------------------------------------------------------------------------- text cut off
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "tokens", "sparse"),
+    [
+        (25.0, 18, True),
+        (25.0, 29, True),
+        (25.0, 30, False),
+        (5.0, 5, True),
+        (5.0, 6, False),
+        (4.9, 1, False),
+        (25.0, 0, False),
+    ],
+)
+def test_a_text_is_sparse_when_nobody_speaks_so_slowly(duration_s: float, tokens: int, sparse: bool) -> None:  # noqa: FBT001
+    """A short window may hold one word, and no text at all is another matter."""
+    result = replace(GOOD, tokens=tuple(range(tokens)))
+    assert fallback.is_sparse(window(duration_s=duration_s), result, Options()) is sparse
+
+
+def test_without_vad_a_window_may_hold_little_speech() -> None:
+    """Then its length says nothing about how much was said."""
+    assert not fallback.is_sparse(window(duration_s=25.0), GOOD, Options(vad=None))
+
+
+def test_a_sparse_text_at_a_shortened_context_is_decoded_again_and_the_longer_one_kept() -> None:
+    """Even where the shorter one is likelier: what was left out has no probability."""
+    long, options = window(duration_s=25.0), Options(temperature_fallback=False)
+    first = fallback.first_attempt(options, "en")
+    again = fallback.next_attempt(long, first, GOOD, options)
+    assert again is not None
+    assert again.full_context
+    whole = replace(GOOD, tokens=tuple(range(70)), full_context=True, avg_logprob=-0.4)
+    assert fallback.next_attempt(long, again, whole, options) is None
+    assert fallback.best_of(long, [GOOD, whole], options) is whole
+
+
+def test_a_sparse_text_at_full_context_stands() -> None:
+    """Somebody may really have spoken so little."""
+    long = window(duration_s=25.0)
+    first = fallback.first_attempt(Options(), "en")
+    whole = replace(GOOD, full_context=True)
+    assert fallback.next_attempt(long, replace(first, full_context=True), whole, Options()) is None
+    assert fallback.best_of(long, [GOOD, whole], Options()) is whole

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests import tiny_whisper
 from tests.tiny_whisper import BANDS, HEADS, LAYERS, TOKENS, WIDTH, Reals, Reference, log_softmax
 from tympan.engine.asking import Decoded
-from tympan.engine.onnx.decoder import Int8Decoder, Marks
+from tympan.engine.onnx.decoder import TAIL_EXACT, TAIL_POOL, Int8Decoder, Marks
 from tympan.engine.onnx.decoder_graph import cross_graph
 from tympan.engine.onnx.encoder_graph import encoder_graph
 from tympan.engine.onnx.runtime import Session
@@ -92,10 +92,13 @@ def caps_of(windows: Sequence[int]) -> list[int]:
 
 
 def everything_heard(encoded: Reals, silence: Reals) -> tuple[Reals, Reals]:
-    """Return what a window is decoded with: speech and grouped silence, and how often each position counts."""
-    begin = -(-len(encoded) // 10)
-    groups = silence.reshape(-1, 10, WIDTH).mean(axis=1)[begin:]
-    return np.concatenate([encoded, groups]), np.array([1.0] * len(encoded) + [10.0] * len(groups), np.float32)
+    """Return what a window is decoded with, speech and pooled silence and its end, and how often each counts."""
+    edge = len(silence) - TAIL_EXACT
+    begin = min(-(-len(encoded) // TAIL_POOL) * TAIL_POOL, edge)
+    pooled = silence[begin:edge].reshape(-1, TAIL_POOL, WIDTH).mean(axis=1)
+    end = silence[max(edge, len(encoded)) :]
+    counts = [1.0] * len(encoded) + [float(TAIL_POOL)] * len(pooled) + [1.0] * len(end)
+    return np.concatenate([encoded, pooled, end]), np.array(counts, np.float32)
 
 
 # ---------------------------------------------------------------------------------------------------------- encoder
@@ -390,7 +393,7 @@ def test_a_window_takes_the_memory_it_is_said_to(decoder: Int8Decoder) -> None:
     taken = sum(array.nbytes for array in (*heard.numbers, *heard.scales))
     estimated = decoder.window_bytes(100, 0, 0)
     per_position = taken // heard.bias.shape[-1]
-    assert estimated == per_position * (100 + 16)
+    assert estimated == per_position * (100 + 60)
     assert abs(taken - estimated) <= per_position * 64
     own = decoder._rows(heard, 40).past.store.nbytes
     assert decoder.window_bytes(100, 5, 40) - estimated == 5 * own

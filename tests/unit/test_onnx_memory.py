@@ -11,8 +11,8 @@ from tympan.engine.onnx.eight_bit import Bytes, Reals
 from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
 
 HEADS, WIDTH, LAYERS, POOL = 2, 4, 2, 5
-SILENCE = 30
-"""Positions of silence in these tests; a model has 1500."""
+SILENCE, EXACT = 30, 7
+"""Positions of silence in these tests, where a model has 1500: four times five are pooled, ten are left."""
 
 SIGNED: Bytes = np.zeros(0, np.int8)
 UNSIGNED: Bytes = np.zeros(0, np.uint8)
@@ -56,7 +56,7 @@ def listen(heard: Heard, window: int, layer: int, query: Reals) -> Reals:
 
 def heard_of(positions: Sequence[int]) -> Heard:
     """Return filled windows of these lengths; window ``i`` holds ``layers_of(1000 * i, ...)``."""
-    heard = Heard(positions, Tail(layers_of(7, SILENCE), POOL))
+    heard = Heard(positions, Tail(layers_of(7, SILENCE), POOL, EXACT))
     for window, count in enumerate(positions):
         heard.fill(window, layers_of(1000 * window, count))
     return heard
@@ -85,14 +85,14 @@ def test_numbers_are_stored_in_eight_bits_row_by_row(like: str) -> None:
 def test_a_pooled_position_weighs_as_much_as_its_members(speech: int, seed: int) -> None:
     """Where neighbours are equal, attention over pooled positions is attention over all of them.
 
-    Silence starts with the first pooled position that lies wholly after the speech.
+    Silence starts with the first position, pooled or not, that lies wholly after the speech.
     """
     silence = layers_of(7, SILENCE, level=True)
-    heard = Heard([speech], Tail(silence, POOL))
+    heard = Heard([speech], Tail(silence, POOL, EXACT))
     spoken = layers_of(seed, speech)
     heard.fill(0, spoken)
     query = noise(seed + 99, HEADS, WIDTH)
-    begin = -(-speech // POOL) * POOL
+    begin = min(-(-speech // POOL) * POOL, max(20, speech))
     for layer in range(LAYERS):
         key, value = (
             np.concatenate([spoken[2 * layer + part].real(), silence[2 * layer + part].real()[:, begin:]], axis=1)
@@ -101,21 +101,35 @@ def test_a_pooled_position_weighs_as_much_as_its_members(speech: int, seed: int)
         assert listen(heard, 0, layer, query) == pytest.approx(attend(query, key, value), abs=1e-4)
 
 
-def test_a_pooled_position_is_the_mean_of_its_members_and_what_is_left_over_is_dropped() -> None:
-    """33 positions make six of five each."""
+def test_a_pooled_position_is_the_mean_of_its_members_and_the_end_stays_as_it_is() -> None:
+    """Of 33 positions, 25 make five of five each; the last seven, and the one that fits nowhere, are kept."""
     stored = layers_of(3, 33)
-    tail = Tail(stored, POOL)
-    assert tail.length == 6
+    tail = Tail(stored, POOL, EXACT)
+    assert tail.length == 13
+    assert tail.weights == pytest.approx([np.log(POOL)] * 5 + [0.0] * 8)
     for part, one in zip(tail.parts, stored, strict=True):
-        assert part.numbers.shape == (HEADS, 6, WIDTH)
+        assert part.numbers.shape == (HEADS, 13, WIDTH)
         assert part.numbers.dtype == one.numbers.dtype
         assert part.real()[:, 2] == pytest.approx(one.real()[:, 10:15].mean(axis=1), abs=0.02)
+        assert np.array_equal(part.real()[:, 5:], one.real()[:, 25:])
 
 
-@pytest.mark.parametrize(("positions", "first"), [(0, 0), (1, 1), (5, 1), (6, 2), (29, 6), (30, 6), (99, 6)])
+def test_a_silence_shorter_than_what_is_kept_is_not_pooled() -> None:
+    """Nor does it become longer."""
+    stored = layers_of(3, EXACT - 1)
+    tail = Tail(stored, POOL, EXACT)
+    assert not tail.weights.any()
+    for part, one in zip(tail.parts, stored, strict=True):
+        assert np.array_equal(part.real(), one.real())
+
+
+@pytest.mark.parametrize(
+    ("positions", "first"),
+    [(0, 0), (1, 1), (5, 1), (6, 2), (19, 4), (20, 4), (21, 5), (29, 13), (30, 14), (99, 14)],
+)
 def test_the_tail_starts_after_the_speech(positions: int, first: int) -> None:
     """A pooled position that the speech reaches into is left out; where there is nothing left, the tail is empty."""
-    assert Tail(layers_of(7, SILENCE), POOL).first(positions) == first
+    assert Tail(layers_of(7, SILENCE), POOL, EXACT).first(positions) == first
 
 
 # ------------------------------------------------------------------------------------------------------------ heard

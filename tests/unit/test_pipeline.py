@@ -43,7 +43,8 @@ from tympan.errors import (
     UnsupportedLanguage,
     UnsupportedOption,
 )
-from tympan.pipeline import MAX_IN_FLIGHT, RequestContext
+from tympan.pipeline import MAX_IN_FLIGHT, RequestContext, decoding
+from tympan.pipeline.decoding import GATHERED_WINDOWS
 
 KEEP_ALL = Options(vad=None, language="en")
 DETECT = Options(vad=None)
@@ -136,6 +137,63 @@ def test_a_long_source_never_has_too_many_windows_under_way() -> None:
     assert not thread.is_alive()
     assert not raised
     assert desk.most_open == MAX_IN_FLIGHT
+
+
+def test_windows_of_an_idle_request_are_handed_over_together() -> None:
+    """One alone would make a poor batch: four go at once, or what there is at the end of the source."""
+    handed: list[int] = []
+
+    def source() -> Iterator[Samples]:
+        for block in blocks(WHOLE):
+            handed.append(len(desk.tasks))
+            yield block
+
+    desk = WindowDesk(hold=True)
+    with Releasing(desk):
+        transcriber(ArraySource(source()), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert next(count for count in handed if count) >= GATHERED_WINDOWS
+    short = WindowDesk()
+    transcriber(ArraySource(blocks(6.0)), short).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert len(short.tasks) == 2
+
+
+def test_a_slow_source_does_not_keep_the_engine_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are handed over after a while even if they are few."""
+    monkeypatch.setattr(decoding, "GATHER_S", 0.0)
+    desk, seen = WindowDesk(), []
+
+    def source() -> Iterator[Samples]:
+        for block in blocks(WHOLE):
+            seen.append(len(desk.tasks))
+            yield block
+
+    transcriber(ArraySource(source()), desk).transcribe(SOURCE, KEEP_ALL, ctx())
+    assert 0 < next(count for count in seen if count) < GATHERED_WINDOWS
+
+
+def test_windows_are_decoded_again_while_older_ones_are_still_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be done again joins the others in a batch instead of waiting for its turn to be read."""
+    monkeypatch.setattr(fallback, "QUIET_PEAK", 0.0)  # The samples are no speech.
+
+    def reply(task: WindowTask) -> WindowResult:
+        return replace(answer(task), avg_logprob=-0.1 if task.params.full_context else -0.9, language="de")
+
+    desk = WindowDesk(reply, hold=True)
+    thread, raised = run_apart(
+        lambda: transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(
+            SOURCE, Options(vad=None, language="de", logprob_threshold=-0.5), ctx()
+        )
+    )
+    wait_until(lambda: len(desk.tasks) >= 6)
+    desk.release([3, 2])
+    wait_until(lambda: len([task for task in desk.tasks if task.params.full_context]) == 2)
+    assert desk.open >= 4
+    again = [task.window.index for task in desk.tasks if task.params.full_context]
+    assert sorted(again) == [2, 3]
+    with Releasing(desk):
+        thread.join(5.0)
+    assert not thread.is_alive()
+    assert not raised
 
 
 def test_progress_only_grows_and_ends_with_the_whole() -> None:

@@ -22,6 +22,8 @@ from tympan.engine.splice import Encoded
 
 TAIL_POOL = 10
 """Neighbouring positions of silence that share a key and a value; see ``docs/decisions/``."""
+TAIL_EXACT = 100
+"""Positions at its end that do not: 2 s."""
 
 _FLOAT_BYTES = 4
 
@@ -58,7 +60,7 @@ class Int8Decoder:
         self._positions = weights.real("decoder/position_encodings/encodings")
         self._cross = Session(cross_graph(weights, signed=signed), threads)
         self._step = Session(step_graph(weights, signed=signed), threads)
-        self._tail = Tail(self._stored(silence), TAIL_POOL)
+        self._tail = Tail(self._stored(silence), TAIL_POOL, TAIL_EXACT)
         self._mask = self._forbid(marks.suppressed)[None]
         self._text_mask = self._forbid(range(marks.end, self._tokens))[None]
         self._first_mask = np.stack([self._forbid(()), self._forbid(marks.suppressed | marks.suppressed_first)])
@@ -66,7 +68,7 @@ class Int8Decoder:
     def window_bytes(self, positions: int, rows: int, tokens: int) -> int:
         """Return the memory that one window takes while ``rows`` texts of ``tokens`` are decoded for it."""
         size = self._size
-        heard = (positions + self._tail.length) * (size.width + size.heads * _FLOAT_BYTES)
+        heard = (positions + self._tail.after(positions)) * (size.width + size.heads * _FLOAT_BYTES)
         return 2 * size.layers * (heard + rows * tokens * size.width * _FLOAT_BYTES)
 
     def room(self, positions: Sequence[int]) -> Heard:

@@ -47,26 +47,38 @@ class Tail:
 
     The encoding of silence changes slowly along the 30 s, so ``pool`` neighbours share one key and one value, their
     means; together they weigh as much in the attention as before when the logarithm of their number is added to their
-    score. 30 s of silence thus cost 150 positions instead of 1500 when ten are pooled.
+    score. The last ``exact`` positions stay as they are: after a long window there is nothing else.
     """
 
-    def __init__(self, stored: Sequence[Stored], pool: int) -> None:
+    def __init__(self, stored: Sequence[Stored], pool: int, exact: int) -> None:
         """Take keys and values in turn, layer by layer."""
         self._pool = pool
-        self.weight = float(np.log(pool))
-        self.parts = [Stored.of(_means(one.real(), pool), one.numbers) for one in stored]
+        self._pooled = max(0, stored[0].numbers.shape[1] - exact) // pool
+        self.parts = [_pooled(one, pool, self._pooled) for one in stored]
         self.length: int = self.parts[0].numbers.shape[1]
+        self.weights = np.zeros(self.length, np.float32)
+        """What is added to the score of each position."""
+        self.weights[: self._pooled] = np.log(pool)
 
     def first(self, positions: int) -> int:
-        """Return the first pooled position that lies wholly after ``positions`` of speech."""
-        return min(self.length, -(-positions // self._pool))
+        """Return the first position of the tail that lies wholly after ``positions`` of speech."""
+        after = positions - self._pooled * self._pool
+        return min(self.length, self._pooled + after if after > 0 else -(-positions // self._pool))
+
+    def after(self, positions: int) -> int:
+        """Return how many positions of the tail follow ``positions`` of speech."""
+        return self.length - self.first(positions)
 
 
-def _means(values: Reals, pool: int) -> Reals:
-    heads, positions, width = values.shape
-    whole = positions // pool
-    means: Reals = values[:, : whole * pool].reshape(heads, whole, pool, width).mean(axis=2)
-    return means
+def _pooled(stored: Stored, pool: int, count: int) -> Stored:
+    """Return ``stored`` with its first ``count`` times ``pool`` positions pooled."""
+    heads, _, width = stored.numbers.shape
+    means = stored.real()[:, : count * pool].reshape(heads, count, pool, width).mean(axis=2)
+    pooled = Stored.of(means, stored.numbers)
+    return Stored(
+        np.concatenate([pooled.numbers, stored.numbers[:, count * pool :]], axis=1),
+        np.concatenate([pooled.scales, stored.scales[..., count * pool :]], axis=2),
+    )
 
 
 class Heard:
@@ -79,7 +91,7 @@ class Heard:
         """Make room for windows whose speech has ``positions`` encoder positions."""
         self._tail = tail
         self._speech = list(positions)
-        ends = [count + tail.length - tail.first(count) for count in positions]
+        ends = [count + tail.after(count) for count in positions]
         length = -(-max(ends) // _BLOCK) * _BLOCK
         windows = len(positions)
         self.numbers: list[Bytes] = []
@@ -98,7 +110,7 @@ class Heard:
         """Store the speech of one window; the tail follows it."""
         speech = self._speech[window]
         first = self._tail.first(speech)
-        end = speech + self._tail.length - first
+        end = speech + self._tail.after(speech)
         for numbers, scales, own, tail in zip(self.numbers, self.scales, stored, self._tail.parts, strict=True):
             numbers[window, :, :speech], scales[window, ..., :speech] = own.numbers, own.scales
             numbers[window, :, speech:end], scales[window, ..., speech:end] = (
@@ -107,7 +119,7 @@ class Heard:
             )
             numbers[window, :, end:], scales[window, ..., end:] = zero_of(numbers.dtype), 0.0
         self.bias[window, ..., :speech] = 0.0
-        self.bias[window, ..., speech:end] = self._tail.weight
+        self.bias[window, ..., speech:end] = self._tail.weights[first:]
 
     def without_tail(self) -> None:
         """Let nothing but speech be heard from now on."""

@@ -1,0 +1,231 @@
+"""One request's windows on their way through the engine: handed over, decoded again where needed, put in order."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from tympan import fallback
+from tympan.batching.queue import Origin
+from tympan.batching.stats import BatcherStats
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    DecodeParams,
+    DecodeStats,
+    Options,
+    Progress,
+    Window,
+    WindowResult,
+    WindowTask,
+)
+from tympan.engine.base import EngineInfo
+from tympan.errors import Overloaded
+from tympan.pipeline.ballot import Ballot, Ranking
+from tympan.pipeline.request import RequestContext
+
+MAX_IN_FLIGHT = 32
+"""Windows of one request that may wait or run at once; bounds its audio to about 29 MB."""
+
+GATHERED_WINDOWS = 4
+"""Windows that a request hands over together when it has none in the engine: one alone would make a poor batch."""
+
+GATHER_S = 0.25
+"""Longest time to wait for them, so that a source that is slow to decode does not keep the engine idle."""
+
+_POLL_S = 0.05
+
+
+class WindowService(Protocol):
+    """Where windows are answered: the batcher."""
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The loaded engine, or ``None`` while there is none."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether windows are being answered."""
+        ...
+
+    def submit(self, task: WindowTask, origin: Origin) -> Future[WindowResult]:
+        """Accept one window. Raises ``Overloaded`` or ``Unavailable``."""
+        ...
+
+    def stats(self) -> BatcherStats:
+        """What waits and runs."""
+        ...
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A window in the engine, with what it has given so far; ``reply`` is ``None`` when nothing is left to try."""
+
+    window: Window
+    params: DecodeParams
+    reply: Future[WindowResult] | None
+    results: list[WindowResult] = field(default_factory=list)
+
+
+class Decoding:
+    """One request's windows. Blocks its caller's thread only to wait for room and for the end."""
+
+    def __init__(
+        self,
+        service: WindowService,
+        options: Options,
+        context: RequestContext,
+        on_progress: Callable[[Progress], None] | None = None,
+        *,
+        only_language: bool = False,
+    ) -> None:
+        """Start without windows; ``only_language``: decode no more than it takes to know the language."""
+        self._only_language = only_language
+        self._service = service
+        self._options = options
+        self._context = context
+        self._on_progress = on_progress
+        self._origin = Origin(context.request_id, context.tenant, context.lane)
+        self._ballot = Ballot(options.language)
+        self._gathered: deque[Window] = deque()
+        self._gathering_since_s = 0.0
+        self._under_way: deque[_Attempt] = deque()
+        self._done: dict[int, tuple[Window, WindowResult]] = {}
+        self._done_samples = 0
+        self._has_begun = False
+        self.stats = DecodeStats()
+
+    @property
+    def language_is_settled(self) -> bool:
+        """Whether the language is known."""
+        return self._ballot.is_settled
+
+    @property
+    def languages(self) -> Ranking:
+        """What is known of the language."""
+        return self._ballot.ranking
+
+    def take(self, window: Window) -> None:
+        """Accept the next window; wait when too many are under way."""
+        if not self._gathered:
+            self._gathering_since_s = time.monotonic()
+        self._gathered.append(window)
+        self._go_on(more=True)
+        while len(self._gathered) + len(self._under_way) >= (1 if self._only_language else MAX_IN_FLIGHT):
+            self._wait(more=True)
+
+    def finish(self, audio_samples: int) -> list[tuple[Window, WindowResult]]:
+        """Wait for what is under way and return every window with its result, in order."""
+        self._go_on(more=False)
+        while self._gathered or self._under_way:
+            self._wait(more=False)
+        self._report(audio_samples, audio_samples)
+        return [self._done[index] for index in sorted(self._done)]
+
+    def abandon(self) -> None:
+        """Withdraw whatever still waits."""
+        for attempt in self._under_way:
+            if attempt.reply is not None:
+                attempt.reply.cancel()
+
+    def _wait(self, *, more: bool) -> None:
+        """Wait for some reply, and act on those that are there."""
+        self._context.check()
+        wait([attempt.reply for attempt in self._under_way if attempt.reply], _POLL_S, return_when=FIRST_COMPLETED)
+        self._go_on(more=more)
+
+    def _go_on(self, *, more: bool) -> None:
+        """Act on replies that are there and hand windows over; ``more``: whether the source may have others."""
+        for attempt in self._under_way:
+            self._follow(attempt)
+        while self._under_way and self._under_way[0].reply is None:
+            self._keep(self._under_way.popleft())
+        if not (more or self._gathered or self._under_way) and not self.language_is_settled:
+            self._ballot.close()
+            self._decode_outvoted()
+        self._hand_over(more=more)
+
+    def _hand_over(self, *, more: bool) -> None:
+        if not self.language_is_settled:  # One after the other, since the first may know the language for all.
+            if self._gathered and not self._under_way:
+                self._start(self._gathered.popleft())
+            return
+        if self._only_language:
+            self._gathered.clear()
+        late = time.monotonic() - self._gathering_since_s > GATHER_S
+        if self._under_way or not more or late or len(self._gathered) >= GATHERED_WINDOWS:
+            while self._gathered:
+                self._start(self._gathered.popleft())
+
+    def _start(self, window: Window) -> None:
+        params = fallback.first_attempt(self._options, self._ballot.language)
+        self._under_way.append(_Attempt(window, params, self._submit(window, params)))
+
+    def _submit(self, window: Window, params: DecodeParams) -> Future[WindowResult]:
+        """Hand a window over. A full queue refuses a new request, but makes one that has begun wait."""
+        while True:
+            try:
+                reply = self._service.submit(WindowTask(window, params), self._origin)
+            except Overloaded:
+                if not self._has_begun:
+                    raise
+            else:
+                self._has_begun = True
+                return reply
+            self._context.check()
+            time.sleep(_POLL_S)
+
+    def _follow(self, attempt: _Attempt) -> None:
+        """Take a reply, if it is there, and decode the window again if the ladder says so."""
+        if attempt.reply is None or not attempt.reply.done():
+            return
+        result = attempt.reply.result()
+        attempt.results.append(result)
+        attempt.reply = None
+        following = fallback.next_attempt(attempt.window, attempt.params, result, self._options)
+        if following is not None:
+            attempt.params = following
+            attempt.reply = self._submit(attempt.window, following)
+
+    def _keep(self, attempt: _Attempt) -> None:
+        window = attempt.window
+        result = fallback.best_of(window, attempt.results, self._options)
+        self._count(window, result, +1, len(attempt.results) - 1)
+        # Once nothing can be decoded again, the samples are dropped: they would add up to the whole file.
+        kept = window.without_samples() if self.language_is_settled else window
+        rejected = fallback.is_silence(window, result, self._options)
+        self._done[window.index] = kept, replace(result, text="", tokens=(), words=()) if rejected else result
+        last = window.pieces[-1]
+        self._done_samples = max(self._done_samples, last.source_sample + last.n_samples)
+        self._report(self._done_samples, None)
+        if not self.language_is_settled:
+            self._ballot.add(result.language_probabilities)
+            self._decode_outvoted()
+
+    def _decode_outvoted(self) -> None:
+        """Once the language is settled, decode again what was decoded in another."""
+        if self._only_language or not self.language_is_settled:
+            return
+        for index, (window, result) in list(self._done.items()):
+            if result.language == self._ballot.language:
+                self._done[index] = window.without_samples(), result
+            else:
+                self._count(window, result, -1, 1)
+                self._start(window)
+
+    def _count(self, window: Window, result: WindowResult, sign: int, fallbacks: int) -> None:
+        """Book a window's result, or with ``sign=-1`` take it back because it is decoded again."""
+        self.stats = replace(
+            self.stats,
+            windows=self.stats.windows + sign,
+            fallbacks=self.stats.fallbacks + fallbacks,
+            full_context=self.stats.full_context + sign * result.full_context,
+            rejected=self.stats.rejected + sign * fallback.is_silence(window, result, self._options),
+        )
+
+    def _report(self, done_samples: int, total_samples: int | None) -> None:
+        if self._on_progress is not None:
+            total_s = None if total_samples is None else total_samples / SAMPLE_RATE_HZ
+            self._on_progress(Progress(done_samples / SAMPLE_RATE_HZ, total_s))
