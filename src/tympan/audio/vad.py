@@ -5,7 +5,8 @@ with 4 ms of the frame before, and carries an LSTM state from frame to frame, so
 """
 
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -16,8 +17,8 @@ from tympan.domain import Samples, Span, VadOptions
 
 _CONTEXT_SAMPLES = 64
 _STATE_SHAPE = (1, 1, 128)
-_MODEL_PACKAGE = "faster_whisper.assets"
-_MODEL_FILE = "silero_vad_v6.onnx"
+_MODEL_PACKAGE = "faster_whisper"
+_MODEL_FILE = "assets/silero_vad_v6.onnx"
 
 
 class SpeechDetector:
@@ -30,14 +31,21 @@ class SpeechDetector:
         options.intra_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
-        with as_file(files(_MODEL_PACKAGE) / _MODEL_FILE) as path:
-            self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+        self._session = onnxruntime.InferenceSession(
+            str(_model_path()), sess_options=options, providers=["CPUExecutionProvider"]
+        )
 
     def stream(self, options: VadOptions | None, max_span_s: float) -> "SpeechStream":
         """Return a fresh stream for one request; ``options=None`` keeps all audio and only chooses where to cut."""
         return SpeechStream(self._session, SpanFinder(options, max_span_s))
+
+
+def _model_path() -> Path:
+    """Return where the package keeps the model. Importing it would load media libraries and runtimes, 40 MB of them."""
+    package = find_spec(_MODEL_PACKAGE)
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError(f"{_MODEL_PACKAGE}, which carries the speech detection model, is not installed")
+    return Path(package.submodule_search_locations[0]) / _MODEL_FILE
 
 
 @dataclass(slots=True)

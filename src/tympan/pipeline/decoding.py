@@ -25,8 +25,8 @@ from tympan.errors import Overloaded
 from tympan.pipeline.ballot import Ballot, Ranking
 from tympan.pipeline.request import RequestContext
 
-MAX_IN_FLIGHT = 32
-"""Windows of one request that may wait or run at once; bounds its audio to about 29 MB."""
+MAX_IN_FLIGHT = 16
+"""Windows of one request that may wait or run at once; bounds its audio to about 15 MB."""
 
 GATHERED_WINDOWS = 4
 """Windows that a request hands over together when it has none in the engine: one alone would make a poor batch."""

@@ -32,11 +32,11 @@ from tympan.engine.onnx.memory import Heard
 from tympan.engine.onnx.runtime import Session, trim
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
-from tympan.engine.splice import MAX_POSITIONS, Encoded, Splice, speech_positions
+from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, Encoded, Splice, speech_positions
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import ModelError
 
-GROUP_BYTES = 160 << 20
+GROUP_BYTES = 96 << 20
 """Memory for what one group of windows attends to; a single window may take more."""
 
 _MAX_THREADS = 8
@@ -94,9 +94,8 @@ class OnnxEngine:
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
         """Return one result per task, in order. See ``Engine``."""
         with translated("The engine"):
-            encoded = [self._encoded(task.window.samples, self._frames(task)) for task in batch]
-            groups = self._groups(encoded, batch)
-            parts = [self._read([encoded[i] for i in group], [batch[i] for i in group]) for group in groups]
+            groups = self._groups(batch)
+            parts = [self._read([batch[i] for i in group]) for group in groups]
         return in_order(groups, parts)
 
     def close(self) -> None:
@@ -110,10 +109,10 @@ class OnnxEngine:
         encoded: Encoded = self._encoder.outputs(mel=mel[None])[0][0]
         return encoded
 
-    def _groups(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> list[list[int]]:
+    def _groups(self, tasks: Sequence[WindowTask]) -> list[list[int]]:
         """Return task numbers in groups that fit in memory, alike in length and even: both save time."""
-        order = sorted(range(len(tasks)), key=lambda i: -len(encoded[i]))
-        sizes = {i: self._size(len(encoded[i]), tasks[i]) for i in order}
+        order = sorted(range(len(tasks)), key=lambda i: -self._frames(tasks[i]))
+        sizes = {i: self._size(tasks[i]) for i in order}
         count = max(1, -(-sum(sizes.values()) // GROUP_BYTES))
         while True:
             groups = _even(order, sizes, count)
@@ -121,10 +120,12 @@ class OnnxEngine:
                 return groups
             count += 1
 
-    def _size(self, positions: int, task: WindowTask) -> int:
+    def _size(self, task: WindowTask) -> int:
+        positions = self._frames(task) // FRAMES_PER_POSITION
         return self._decoder.window_bytes(positions, _width(task), int(task.window.duration_s * _TYPICAL_TOKENS_PER_S))
 
-    def _read(self, encoded: Sequence[Encoded], tasks: Sequence[WindowTask]) -> list[WindowResult]:
+    def _read(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
+        encoded = [self._encoded(task.window.samples, self._frames(task)) for task in tasks]
         heard = self._decoder.room([len(one) for one in encoded])
         for i, one in enumerate(encoded):
             self._decoder.listen(heard, i, one)

@@ -178,8 +178,7 @@ class Past:
         differs = (self._tokens[moved, : self.length] != self._tokens[sources, : self.length]).any(axis=0)
         if differs.any():
             recent = slice(int(differs.argmax()), self.length)
-            self.store[:, moved, :, recent] = self.store[:, sources, :, recent]
-            self._tokens[moved, recent] = self._tokens[sources, recent]
+            self._move(moved, sources, recent)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these, which take the first places in this order.
@@ -188,9 +187,13 @@ class Past:
         """
         moved = [place for place, row in enumerate(rows) if place != row]
         sources = [rows[place] for place in moved]
-        self.store[:, moved, :, : self.length] = self.store[:, sources, :, : self.length]
-        self._tokens[moved] = self._tokens[sources]
+        self._move(moved, sources, slice(0, self.length))
         self.rows = len(rows)
+
+    def _move(self, places: Sequence[int], sources: Sequence[int], tokens: slice) -> None:
+        for layer in self.store:  # One by one, since all of them are copied before any is written.
+            layer[places, :, tokens] = layer[sources, :, tokens]
+        self._tokens[places, tokens] = self._tokens[sources, tokens]
 
 
 def _gathered(array: NDArray[_Number], picked: Sequence[int]) -> NDArray[_Number]:
