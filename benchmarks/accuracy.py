@@ -71,9 +71,10 @@ def texts_of(steps: Steps, key: str, contender: Contender, clips: Sequence[Clip]
     """Return the text of every clip, some clips a step, so that a broken-off run loses little."""
     texts: Texts = {}
     for start in range(0, len(clips), CHUNK):
-        job = Job.of(clips[start : start + CHUNK], **options)
+        chunk = clips[start : start + CHUNK]
+        step, job = f"{key}, {start} to {start + len(chunk)}", Job.of(chunk, **options)
         lasting = bool(job.variant)  # only the baseline has variants
-        texts |= steps.outcome(f"{key}, from {start}", partial(contender.run, job), lasting=lasting).texts
+        texts |= steps.outcome(step, partial(contender.run, job), lasting=lasting).texts
     return texts
 
 
