@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,13 @@ def test_what_onnx_runtime_raises_is_an_engine_error(weights: Weights, bound: bo
     run = (lambda: session.run(session.binding())) if bound else (lambda: session.outputs(encoded=wrong))
     with pytest.raises(EngineError, match="ONNX Runtime failed"):
         run()
+
+
+def test_a_session_keeps_no_copy_of_its_graph(weights: Weights) -> None:
+    """The runtime's wrapper would, beside the weights it made of it; should it rename the attribute, this notices."""
+    graph = cross_graph(weights, signed=False)
+    assert Session(graph, 1)._session._model_bytes is None
+    assert onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])._model_bytes == graph
 
 
 # ------------------------------------------------------------------------------------------------------------ steps
