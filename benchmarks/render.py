@@ -63,7 +63,8 @@ def _provenance(document: Row) -> str:
     dirty = " with uncommitted changes" if document["git_dirty"] else ""
     return (
         f"Measured {document['date'][:10]} on {machine['cpu'] or 'an unnamed processor'}, {machine['cores']} cores, "
-        f"{machine['ram_gib']} GiB, Linux {machine['kernel']}; {model}ctranslate2 {versions['ctranslate2']}, "
+        f"{machine['ram_gib']} GiB, Linux {machine['kernel']}; {model}"
+        f"onnxruntime {versions['onnxruntime']}, ctranslate2 {versions['ctranslate2']}, "
         f"faster-whisper {versions['faster-whisper']}; commit `{document['git_commit'][:12]}`{dirty}. "
         f"Ratios are what to compare; absolute figures hold for this machine alone.{_credits(document)}\n\n"
         f"```\n{document['command']}\n```"

@@ -2,8 +2,8 @@
 
 The signs are Whisper's own (Radford et al. 2022, section 4.5): text that compresses too well is a loop, a low mean
 log-probability is a guess, a high no-speech probability with a low log-probability is silence. Two more come from
-batching: text that filled its token cap, and a phrase said over and over. The first remedy is the full 30-s context,
-because a shortened one is what this engine adds; then rising temperature.
+batching: text that filled its token cap, and a phrase said over and over. Two come from a shortened context: one phrase
+said twice, and far too little text. The first remedy is the full 30-s context; then rising temperature.
 """
 
 from collections.abc import Sequence

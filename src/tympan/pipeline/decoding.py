@@ -32,7 +32,7 @@ GATHERED_WINDOWS = 4
 """Windows that a request hands over together when it has none in the engine: one alone would make a poor batch."""
 
 GATHER_S = 0.25
-"""Longest time to wait for them, so that a source that is slow to decode does not keep the engine idle."""
+"""Once the first of them has waited longer, the next takes them along although they are few: the source is slow."""
 
 _POLL_S = 0.05
 
