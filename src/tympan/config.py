@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -112,6 +112,64 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         30.0, ge=0, le=3_600, description="Time that running requests get to finish after SIGTERM, in seconds."
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host/name`. Left out: SQLite in the data folder (`embedded` only).",
+    )
+    broker_url: SecretStr | None = Field(None, description="`amqp://` URL of RabbitMQ. Only `cluster` needs it.")
+    redis_url: SecretStr | None = Field(
+        None, description="`redis://` URL; only `cluster` uses it, to tell of progress sooner. Nothing depends on it."
+    )
+    storage_url: SecretStr | None = Field(
+        None,
+        description="Where audio is kept: `s3://bucket/prefix`, `gs://`, `az://`. Left out: files in the data folder.",
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Seals what is secret in the database; the same on every machine. Left out: a file in the data folder.",
+    )
+    job_slots: int = Field(4, ge=0, le=256, description="Steps of jobs that one process works on at the same time.")
+    max_queued_jobs: int = Field(
+        1_000_000, ge=1, le=100_000_000, description="Most jobs that may wait; above it 503 with Retry-After."
+    )
+    result_ttl_s: float = Field(
+        3_600.0, ge=0, le=31_536_000, description="How long the result of a job serves equal jobs, in seconds; 0 never."
+    )
+    retain_audio_days: float = Field(
+        1.0,
+        ge=0,
+        le=3_650,
+        description="Days that a job's audio is kept after the job has ended; 0 removes it at once.",
+    )
+    retain_text_days: float = Field(
+        30.0, ge=0, le=36_500, description="Days that a job and its transcript are kept after the job has ended."
+    )
+    upload_ttl_s: float = Field(
+        86_400.0, gt=0, le=2_592_000, description="Time to finish a resumable upload and use it for a job, in seconds."
+    )
+    max_resumable_mb: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Largest resumable upload and fetched file, in megabytes of 1,000,000 bytes.",
+    )
+    heartbeat_s: float = Field(5.0, gt=0, le=600, description="How often a worker extends its leases, in seconds.")
+    lease_s: float = Field(
+        30.0, gt=0, le=3_600, description="How long a silent worker keeps its work, in seconds; at least 3 heartbeats."
+    )
+    sweep_s: float = Field(5.0, gt=0, le=600, description="How often lost work is looked for, in seconds.")
+    poll_s: float = Field(
+        2.0, gt=0, le=600, description="How often an idle worker looks for work by itself, in seconds."
+    )
+    egress_allow: tuple[str, ...] = Field(
+        (),
+        description="Private `ip:port` addresses that webhooks and audio URLs may reach all the same, as a JSON list.",
+    )
+    audio_roots: tuple[str, ...] = Field(
+        (),
+        description="Folders and `s3://bucket/prefix` places that `audio_object` may name, as a JSON list; none unless set.",
+    )
     offline: bool = Field(False, description="Never use the network to find models.")
     trust_first_use: bool = Field(
         False, description="Accept a model without a published digest and record what arrived."
@@ -144,12 +202,16 @@ class Settings(BaseSettings):
     def _auto_threads(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "auto") else value
 
-    @field_validator("mode")
-    @classmethod
-    def _embedded_only(cls, value: str) -> str:
-        if value == "cluster":
-            raise ValueError("this version runs in one process tree only; set MODE to 'embedded'")
-        return value
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.mode == "cluster":
+            needed = ("database_url", "broker_url", "storage_url", "secret_key")
+            missing = [name.upper() for name in needed if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"MODE 'cluster' also needs {', '.join(missing)}")
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError("LEASE_S must be at least three times HEARTBEAT_S, or work is taken from live workers")
+        return self
 
     @field_validator("data_dir")
     @classmethod

@@ -242,3 +242,119 @@ class Progress:
 
 ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv"]
 """Names of the output formats, as OpenAI spells them, and ``tsv``."""
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last four absorb: nothing follows them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class StepKind(StrEnum):
+    """The steps of a job, in order."""
+
+    PREPARE = "prepare"
+    SECTION = "section"
+    FINISH = "finish"
+
+
+class SourceKind(StrEnum):
+    """Where a job's audio comes from: stored by us, fetched from a web address, or from object storage."""
+
+    STORED = "stored"
+    URL = "url"
+    OBJECT = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A job's audio. ``location`` is empty for stored audio, whose key follows from the job's id."""
+
+    kind: SourceKind
+    location: str = ""
+    n_bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How the result is rendered when the reader does not say."""
+
+    response_format: ResponseFormat = "json"
+    words: bool = False
+    segments: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a job failed: our error code, the cause, and what can be done."""
+
+    code: str
+    message: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job has come; totals are ``None`` until its audio has been read to the end."""
+
+    sections_done: int = 0
+    sections_total: int | None = None
+    audio_s_done: float = 0.0
+    audio_s_total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is asked for. ``deadline`` is in Unix seconds; a higher ``priority`` goes first within the lane."""
+
+    id: str
+    source: Source
+    options: Options
+    output: Output = field(default_factory=Output)
+    tenant: str = "default"
+    lane: Lane = Lane.BATCH
+    priority: int = 0
+    deadline: float | None = None
+    model: str | None = None
+    metadata: str = "{}"
+    webhook_endpoint: str | None = None
+    batch_id: str | None = None
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is stored. Times are Unix seconds by the database's clock; ``metadata`` is the caller's JSON."""
+
+    id: str
+    tenant: str
+    state: JobState
+    source: Source
+    options: Options
+    output: Output
+    lane: Lane
+    priority: int
+    created_at: float
+    progress: JobProgress = field(default_factory=JobProgress)
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline: float | None = None
+    attempts: int = 0
+    error: Fault | None = None
+    model: str | None = None
+    metadata: str = "{}"
+    webhook_endpoint: str | None = None
+    batch_id: str | None = None
+    retry_of: str | None = None
+    language: str | None = None

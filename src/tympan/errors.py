@@ -24,6 +24,22 @@ reports; ``retryable`` says whether the same call can succeed later. HTTP status
     │  ├─ ModelUnpinned             model_unpinned
     │  └─ ModelDigestMismatch       model_digest_mismatch
     ├─ NotFound                     not_found
+    ├─ Conflict                     conflict
+    │  ├─ JobNotFinished            job_not_finished        retryable
+    │  ├─ JobNotRetryable           job_not_retryable
+    │  ├─ IdempotencyMismatch       idempotency_mismatch
+    │  └─ UploadOffsetMismatch      upload_offset_mismatch
+    ├─ UploadLocked                 upload_locked           retryable
+    ├─ UploadExpired                upload_expired
+    ├─ ChecksumMismatch             checksum_mismatch
+    ├─ ProtocolVersion              protocol_version
+    ├─ AddressRefused               address_refused
+    ├─ FetchFailed                  fetch_failed            retryable
+    ├─ MediaMissing                 media_missing
+    ├─ MediaChanged                 media_changed
+    ├─ DeadlinePassed               deadline_passed
+    ├─ Quarantined                  quarantined
+    ├─ StorageUnavailable           storage_unavailable     retryable
     ├─ Overloaded                   overloaded              retryable
     ├─ Unavailable                  unavailable             retryable
     ├─ RequestTimeout               request_timeout         retryable
@@ -34,7 +50,8 @@ reports; ``retryable`` says whether the same call can succeed later. HTTP status
     └─ EngineError                  engine_failed           retryable
        ├─ EngineOutOfMemory         engine_out_of_memory    retryable
        ├─ EngineDeviceLost          engine_device_lost      retryable
-       └─ EngineHang                engine_hang             retryable
+       ├─ EngineHang                engine_hang             retryable
+       └─ AudioQuarantined          audio_quarantined
 """
 
 from typing import ClassVar
@@ -188,6 +205,106 @@ class NotFound(TympanError):
     code = "not_found"
 
 
+class Conflict(TympanError):
+    """The state of things does not allow this now."""
+
+    code = "conflict"
+
+
+class JobNotFinished(Conflict):
+    """The job has no result yet."""
+
+    code = "job_not_finished"
+    retryable = True
+
+
+class JobNotRetryable(Conflict):
+    """Only a job that failed, expired or was cancelled can be tried again."""
+
+    code = "job_not_retryable"
+
+
+class IdempotencyMismatch(Conflict):
+    """This Idempotency-Key was used for another request."""
+
+    code = "idempotency_mismatch"
+
+
+class UploadOffsetMismatch(Conflict):
+    """The upload does not stand at this offset."""
+
+    code = "upload_offset_mismatch"
+
+
+class UploadLocked(TympanError):
+    """Another request is writing to this upload."""
+
+    code = "upload_locked"
+    retryable = True
+
+
+class UploadExpired(TympanError):
+    """The upload was not finished in time and has been removed."""
+
+    code = "upload_expired"
+
+
+class ChecksumMismatch(TympanError):
+    """The bytes that arrived do not match their checksum."""
+
+    code = "checksum_mismatch"
+
+
+class ProtocolVersion(TympanError):
+    """This version of the upload protocol is not spoken here."""
+
+    code = "protocol_version"
+
+
+class AddressRefused(TympanError):
+    """This address may not be reached from here."""
+
+    code = "address_refused"
+
+
+class FetchFailed(TympanError):
+    """The audio could not be fetched from its address."""
+
+    code = "fetch_failed"
+    retryable = True
+
+
+class MediaMissing(TympanError):
+    """The audio of this job is no longer stored."""
+
+    code = "media_missing"
+
+
+class MediaChanged(TympanError):
+    """The stored audio is not what was uploaded."""
+
+    code = "media_changed"
+
+
+class DeadlinePassed(TympanError):
+    """The deadline passed before the job was done."""
+
+    code = "deadline_passed"
+
+
+class Quarantined(TympanError):
+    """Every process that worked on this job has died."""
+
+    code = "quarantined"
+
+
+class StorageUnavailable(TympanError):
+    """The database or the object storage does not answer."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
 class Overloaded(TympanError):
     """The server is at capacity."""
 
@@ -258,3 +375,10 @@ class EngineHang(EngineError):
     """The engine made no progress and was restarted."""
 
     code = "engine_hang"
+
+
+class AudioQuarantined(EngineError):
+    """The engine died every time it worked on this audio."""
+
+    code = "audio_quarantined"
+    retryable = False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tympan.batching.queue import Item
-from tympan.errors import EngineError, EngineOutOfMemory, ModelError, TympanError, UnsupportedOption
+from tympan.errors import AudioQuarantined, EngineError, EngineOutOfMemory, ModelError, TympanError, UnsupportedOption
 
 Batch: TypeAlias = tuple[Item, ...]
 
@@ -87,7 +87,7 @@ class Recovery:
             item.crashes += 1
         guilty = [item for item in running if item.crashes >= self._policy.max_crashes]
         suspects = [item for item in running if item.crashes < self._policy.max_crashes]
-        verdict = EngineError(
+        verdict = AudioQuarantined(
             f"The engine failed {self._policy.max_crashes} times on this audio; the last time: {error.message}",
             remedy="Check the audio; if it plays well elsewhere, report it.",
         )

@@ -1,0 +1,1 @@
+"""Jobs that cannot be lost: hand in, work off, announce, clean up."""

@@ -1,0 +1,54 @@
+"""Our values as JSON text for the database, and back."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from tympan.domain import DecodeStats, Options, Output, Piece, Transcript, WindowResult
+
+Ranking: TypeAlias = tuple[tuple[str, float], ...]
+"""Language codes with probabilities, likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedWindow:
+    """A window's place in the source and what the engine said about it."""
+
+    index: int
+    pieces: tuple[Piece, ...]
+    speech_peak: float
+    result: WindowResult
+
+
+@dataclass(frozen=True, slots=True)
+class SectionResult:
+    """What one section came to. ``languages`` is empty unless the section had to find out the language itself."""
+
+    windows: tuple[DecodedWindow, ...]
+    languages: Ranking
+    stats: DecodeStats
+    model: str
+    processing_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What ``prepare`` learnt about a job's audio."""
+
+    audio_samples: int
+    speech_samples: int
+    languages: Ranking = ()
+
+
+OPTIONS = TypeAdapter(Options)
+OUTPUT = TypeAdapter(Output)
+TRANSCRIPT = TypeAdapter(Transcript)
+SECTION = TypeAdapter(SectionResult)
+PREPARED = TypeAdapter(Prepared)
+
+
+def dump(value: object) -> str:
+    """Return a value of ours as JSON text. Infinite numbers survive, such as the log-probability of no tokens."""
+    return to_json(value, inf_nan_mode="constants").decode()

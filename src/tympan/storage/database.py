@@ -1,0 +1,186 @@
+"""The database: SQLite in the data folder, or PostgreSQL. Short transactions, bounded waits, our own errors.
+
+Work is a function of a connection; it runs in one transaction, and runs again, a few times, when the database says
+that it lost a race (deadlock, serialization failure) or that the connection broke before anything was done.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Table, create_engine, event, func, literal_column
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from tympan import telemetry
+from tympan.errors import ConfigError, InsufficientStorage, StorageUnavailable
+
+Result = TypeVar("Result")
+
+BUSY_S = 5.0
+"""Longest wait for another process's write lock, a free connection, or PostgreSQL to accept one."""
+
+_LOG = telemetry.get_logger(__name__)
+_TRIES = 3
+_BACKOFF_S = 0.05
+_LOST_RACE = ("40001", "40P01", "55P03")
+_STATEMENT_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """One database, shared by all threads of a process."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        """Prepare to connect to ``url``; nothing is opened yet. Raises ``ConfigError`` for a URL of another kind."""
+        self._url = _checked(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = (
+            _sqlite_engine(self._url, pool_size) if self.is_sqlite else _postgres_engine(self._url, pool_size)
+        )
+        self._write_engine = self._engine.execution_options(tympan_write=True)
+        # SQLite has one writer; waiting here is fair and cheap, waiting in SQLite is neither.
+        self._writer = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations and tests."""
+        return self._engine
+
+    def now(self) -> ColumnElement[float]:
+        """Return the database's clock as an expression: Unix seconds, moving within a transaction."""
+        if self.is_sqlite:
+            return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float(53))
+        return literal_column("extract(epoch from clock_timestamp())::double precision", Float(53))
+
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """Return an insert that knows what to do about conflicts."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Return what ``work`` returns, from one snapshot. Raises ``StorageUnavailable``."""
+        return self._attempt(work, self._read_once)
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Return what ``work`` returns once it is committed. Raises ``StorageUnavailable``, ``InsufficientStorage``."""
+        return self._attempt(work, self._write_once)
+
+    def check(self) -> None:
+        """Raise ``StorageUnavailable`` unless the database answers."""
+        self.read(lambda connection: connection.scalar(func.coalesce(1).select()))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _read_once(self, work: Callable[[Connection], Result]) -> Result:
+        with self._engine.connect() as connection:
+            return work(connection)
+
+    def _write_once(self, work: Callable[[Connection], Result]) -> Result:
+        if not self.is_sqlite:
+            with self._engine.begin() as connection:
+                return work(connection)
+        if not self._writer.acquire(timeout=BUSY_S):
+            raise StorageUnavailable("The database is busy.", remedy="Try again.", retry_after_s=1.0)
+        try:
+            with self._write_engine.begin() as connection:
+                return work(connection)
+        finally:
+            self._writer.release()
+
+    def _attempt(
+        self, work: Callable[[Connection], Result], once: Callable[[Callable[[Connection], Result]], Result]
+    ) -> Result:
+        for left in reversed(range(_TRIES)):
+            try:
+                return once(work)
+            except (SQLAlchemyError, OSError) as error:
+                if not left or not _may_repeat(error):
+                    raise _translated(error) from error
+            time.sleep(random.uniform(0, _BACKOFF_S * 2 ** (_TRIES - left)))  # noqa: S311 (no secret)
+        raise StorageUnavailable(retry_after_s=1.0)
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of the SQLite database in the file ``path``."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        name = parsed.get_backend_name()
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigError("DATABASE_URL is not a database URL.", remedy="Use postgresql://user@host/name.") from error
+    if name == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if name != "sqlite":
+        raise ConfigError(f"DATABASE_URL names {name!r}.", remedy="Use postgresql:// or leave it out for SQLite.")
+    return parsed
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> Engine:
+    arguments: dict[str, Any] = {"timeout": BUSY_S, "check_same_thread": False, "isolation_level": None}
+    engine = create_engine(url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_S)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    """Every commit is on disk when it returns (FULL); erased text is overwritten (secure_delete)."""
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A write that begins as a read can fail with "locked" at once, whatever the timeout.
+    is_write = connection.get_execution_options().get("tympan_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _postgres_engine(url: URL, pool_size: int) -> Engine:
+    settings = (
+        f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c lock_timeout={int(BUSY_S * 1000)} "
+        "-c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c synchronous_commit=on"
+    )
+    arguments: dict[str, Any] = {
+        "connect_timeout": int(BUSY_S),
+        "options": settings,
+        "application_name": "tympan",
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+        # A pooler in front may hand every transaction another session, which knows no prepared statements.
+        "prepare_threshold": None,
+    }
+    return create_engine(
+        url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_S, pool_pre_ping=True
+    )
+
+
+def _may_repeat(error: Exception) -> bool:
+    """Return whether the same work can succeed now: it lost a race, or the connection had gone before it began."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return state in _LOST_RACE or (error.connection_invalidated and not isinstance(error, InterfaceError))
+    return isinstance(error, DisconnectionError)
+
+
+def _translated(error: Exception) -> Exception:
+    """Return our error for the database's; what is a mistake of ours stays what it is."""
+    text = str(getattr(error, "orig", error))
+    if "disk is full" in text or "No space left" in text or getattr(error.__cause__, "sqlstate", "") == "53100":
+        return InsufficientStorage("The database's disk is full.", remedy="The operator has to free disk space.")
+    if isinstance(error, PoolTimeout | OperationalError | DisconnectionError | InterfaceError | OSError):
+        _LOG.warning("database_unavailable", error_type=type(error).__name__)
+        return StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return StorageUnavailable("The database went away.", remedy="Try again.", retry_after_s=2.0)
+    return error

@@ -1,0 +1,1 @@
+"""Alembic's migrations, oldest first by number. Each keeps the version before it working."""

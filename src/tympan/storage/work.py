@@ -1,0 +1,340 @@
+"""Steps as the workers see them: claim, hold, hand in, give back. A lease says who works, a fence who may write.
+
+Every write names the claim's fence and a lease that has not run out; a worker that was frozen and has been replaced
+finds that it holds nothing (``LeaseLost``) and drops what it has.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, case, delete, exists, func, insert, select, update
+
+from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, StepKind, Transcript
+from tympan.errors import TympanError
+from tympan.faultpoints import reach
+from tympan.storage import codec
+from tympan.storage.codec import Prepared, Ranking, SectionResult
+from tympan.storage.database import Database
+from tympan.storage.endings import Endings
+from tympan.storage.jobs import ORDER
+from tympan.storage.rows import job_from
+from tympan.storage.tables import bells, jobs, results, steps
+
+
+class LeaseLost(Exception):
+    """Somebody else has this step now, or its job has ended: stop, and drop what was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step that is ours until the lease runs out; ``fence`` proves it."""
+
+    step_id: int
+    kind: StepKind
+    index: int
+    fence: int
+    owner: str
+    start_sample: int
+    end_sample: int
+    tag_s: float
+    retries: int
+    crashes: int
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One section as it is cut: its number and its place in the source."""
+
+    index: int
+    start_sample: int
+    end_sample: int
+
+
+class WorkStore:
+    """The steps table."""
+
+    def __init__(self, database: Database, endings: Endings, *, lease_s: float = 30.0, rings: bool = False) -> None:
+        """Work on ``database``; a claim is good for ``lease_s`` unless extended; ``rings`` writes doorbells."""
+        self._db, self._endings, self._rings, self._lease_s = database, endings, rings, lease_s
+
+    def claim(self, owner: str, lanes: Iterable[Lane]) -> Claim | None:
+        """Return the step whose turn it is, leased to ``owner``; ``None`` when there is nothing to do."""
+        wanted = [int(lane) for lane in lanes]
+        claim = self._db.write(lambda tx: self._claim(tx, owner, wanted))
+        if claim is not None:
+            reach("step.claimed")
+        return claim
+
+    def extend(self, owner: str) -> set[int]:
+        """Extend every lease of ``owner`` and return the steps it holds."""
+        query = (
+            update(steps)
+            .where(steps.c.lease_owner == owner, steps.c.state == "running")
+            .values(lease_until=self._db.now() + self._lease_s)
+            .returning(steps.c.id)
+        )
+        return self._db.write(lambda tx: set(tx.scalars(query)))
+
+    def held(self, owner: str) -> set[int]:
+        """Return the steps that ``owner`` holds; one that is missing was cancelled or given to another."""
+        query = select(steps.c.id).where(steps.c.lease_owner == owner, steps.c.state == "running")
+        return self._db.read(lambda tx: set(tx.scalars(query)))
+
+    def settle_language(self, claim: Claim, languages: Ranking) -> None:
+        """Set the job's language for the sections that are cut from now on. Raises ``LeaseLost``."""
+
+        def work(tx: Connection) -> None:
+            self._check(tx, claim)
+            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(language=languages[0][0]))
+
+        self._db.write(work)
+
+    def add_section(self, claim: Claim, cut: Cut) -> None:
+        """Make one section claimable; one that is there already, from an earlier run, is left. Raises ``LeaseLost``."""
+        self._db.write(lambda tx: self._add_section(tx, claim, cut))
+
+    def prepared(self, claim: Claim, n_sections: int, facts: Prepared, fingerprint: str) -> None:
+        """Hand in ``prepare``: the sections are complete. Raises ``LeaseLost``."""
+
+        def work(tx: Connection) -> None:
+            self._hand_in(tx, claim)
+            row = tx.execute(
+                update(jobs)
+                .where(jobs.c.id == claim.job.id)
+                .values(
+                    sections_total=n_sections,
+                    audio_s_total=facts.audio_samples / SAMPLE_RATE_HZ,
+                    prepared=codec.dump(facts),
+                    fingerprint=fingerprint,
+                )
+                .returning(jobs.c.sections_done)
+            ).one()
+            if row.sections_done == n_sections:
+                self._add_finish(tx, claim)
+            reach("prepare.commit")
+
+        self._db.write(work)
+
+    def commit_section(self, claim: Claim, result: SectionResult, text: str) -> None:
+        """Hand in a section's result. Raises ``LeaseLost``."""
+
+        def work(tx: Connection) -> None:
+            self._hand_in(tx, claim, result=codec.dump(result), text=text)
+            audio_s = (claim.end_sample - claim.start_sample) / SAMPLE_RATE_HZ
+            row = tx.execute(
+                update(jobs)
+                .where(jobs.c.id == claim.job.id)
+                .values(sections_done=jobs.c.sections_done + 1, audio_s_done=jobs.c.audio_s_done + audio_s)
+                .returning(jobs.c.sections_done, jobs.c.sections_total)
+            ).one()
+            if row.sections_done == row.sections_total:
+                self._add_finish(tx, claim)
+            reach("section.commit")
+
+        self._db.write(work)
+        reach("section.committed")
+
+    def results(self, claim: Claim) -> tuple[Prepared, list[SectionResult]]:
+        """Return what ``finish`` joins: the facts about the audio, and all sections in order. Raises ``LeaseLost``."""
+        of_job = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.SECTION.value)
+        query = select(steps.c.result).where(*of_job, steps.c.state == "done").order_by(steps.c.idx)
+
+        def work(tx: Connection) -> tuple[str | None, list[str]]:
+            prepared = tx.scalar(select(jobs.c.prepared).where(jobs.c.id == claim.job.id))
+            return prepared, list(tx.scalars(query))
+
+        prepared, found = self._db.read(work)
+        if prepared is None:
+            raise LeaseLost
+        return codec.PREPARED.validate_json(prepared), [codec.SECTION.validate_json(text) for text in found]
+
+    def finish(self, claim: Claim, transcript: Transcript) -> None:
+        """Store the transcript and end the job, with its event, in one transaction. Raises ``LeaseLost``."""
+        text = codec.dump(transcript)
+
+        def work(tx: Connection) -> None:
+            self._hand_in(tx, claim)
+            tx.execute(
+                insert(results).values(
+                    job_id=claim.job.id, fence=claim.fence, transcript=text, created_at=self._db.now()
+                )
+            )
+            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(language=transcript.language))
+            self._endings.end(tx, claim.job.id, JobState.SUCCEEDED)
+            reach("finish.commit")
+
+        self._db.write(work)
+        reach("finish.committed")
+
+    def cached(self, claim: Claim, fingerprint: str, ttl_s: float) -> Transcript | None:
+        """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago."""
+        query = (
+            select(results.c.transcript)
+            .join(jobs, jobs.c.id == results.c.job_id)
+            .where(
+                jobs.c.tenant == claim.job.tenant,
+                jobs.c.fingerprint == fingerprint,
+                jobs.c.state == JobState.SUCCEEDED.value,
+                jobs.c.finished_at > self._db.now() - ttl_s,
+            )
+            .limit(1)
+        )
+        text = self._db.read(lambda tx: tx.scalar(query))
+        return None if text is None else codec.TRANSCRIPT.validate_json(text)
+
+    def fail(self, claim: Claim, error: TympanError) -> None:
+        """End the job with an error. Raises ``LeaseLost``."""
+
+        def work(tx: Connection) -> None:
+            self._check(tx, claim)
+            self._endings.end(tx, claim.job.id, JobState.FAILED, Fault(error.code, error.message, error.remedy))
+            reach("job.fail")
+
+        self._db.write(work)
+
+    def retry(self, claim: Claim, delay_s: float) -> None:
+        """Give the step back, to be tried again after ``delay_s``. Raises ``LeaseLost``."""
+        self._give_back(claim, delay_s, retries=claim.retries + 1)
+
+    def release(self, claim: Claim) -> None:
+        """Give the step back at once and uncharged: this worker is stopping. Raises ``LeaseLost``."""
+        self._give_back(claim, 0.0, retries=claim.retries)
+
+    def _claim(self, tx: Connection, owner: str, lanes: list[int]) -> Claim | None:
+        while (step := self._next_step(tx, owner, lanes)) is not None:
+            job = self._start(tx, step)
+            if job is not None:
+                return _claim_from(step, owner, job)
+        return None
+
+    def _next_step(self, tx: Connection, owner: str, lanes: list[int]) -> RowMapping | None:
+        now = self._db.now()
+        turn = (
+            select(steps.c.id)
+            .where(steps.c.state == "ready", steps.c.lane.in_(lanes), steps.c.run_at <= now)
+            .order_by(*ORDER)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        taken = (
+            update(steps)
+            .where(steps.c.id == turn.scalar_subquery())
+            .values(state="running", lease_owner=owner, lease_until=now + self._lease_s, fence=steps.c.fence + 1)
+            .returning(*steps.c)
+        )
+        return tx.execute(taken).mappings().first()
+
+    def _start(self, tx: Connection, step: RowMapping) -> Job | None:
+        """Return the step's job, running; or end it, when its deadline has passed, and return ``None``."""
+        of_job = jobs.c.id == step["job_id"]
+        now = self._db.now()
+        if tx.scalar(select(jobs.c.id).where(of_job, jobs.c.deadline < now)) is not None:
+            self._endings.expire(tx, step["job_id"])
+            return None
+        attempt = step["retries"] + step["crashes"] + 1
+        tx.execute(
+            update(jobs)
+            .where(of_job, (jobs.c.state == JobState.QUEUED.value) | (jobs.c.attempts < attempt))
+            .values(
+                state=JobState.RUNNING.value,
+                started_at=func.coalesce(jobs.c.started_at, now),
+                attempts=case((jobs.c.attempts < attempt, attempt), else_=jobs.c.attempts),
+            )
+        )
+        return job_from(tx.execute(select(jobs).where(of_job)).mappings().one())
+
+    def _mine(self, claim: Claim) -> tuple[object, ...]:
+        return (
+            steps.c.id == claim.step_id,
+            steps.c.state == "running",
+            steps.c.fence == claim.fence,
+            steps.c.lease_owner == claim.owner,
+            steps.c.lease_until > self._db.now(),
+        )
+
+    def _check(self, tx: Connection, claim: Claim) -> None:
+        if tx.scalar(select(steps.c.id).where(*self._mine(claim)).with_for_update()) is None:  # type: ignore[arg-type]
+            raise LeaseLost
+
+    def _hand_in(self, tx: Connection, claim: Claim, **values: object) -> None:
+        done = {"state": "done", "lease_owner": None, "lease_until": None, **values}
+        if not tx.execute(update(steps).where(*self._mine(claim)).values(done)).rowcount:  # type: ignore[arg-type]
+            raise LeaseLost
+
+    def _give_back(self, claim: Claim, delay_s: float, retries: int) -> None:
+        values = {
+            "state": "ready",
+            "lease_owner": None,
+            "lease_until": None,
+            "retries": retries,
+            "run_at": self._db.now() + delay_s,
+        }
+
+        def work(tx: Connection) -> None:
+            if not tx.execute(update(steps).where(*self._mine(claim)).values(values)).rowcount:  # type: ignore[arg-type]
+                raise LeaseLost
+            if not delay_s:
+                self._ring(tx, claim.job.lane)
+
+        self._db.write(work)
+
+    def _add_section(self, tx: Connection, claim: Claim, cut: Cut) -> None:
+        self._check(tx, claim)
+        of_job = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.SECTION.value)
+        same = (
+            steps.c.idx == cut.index,
+            steps.c.start_sample == cut.start_sample,
+            steps.c.end_sample == cut.end_sample,
+        )
+        if tx.scalar(select(exists().where(*of_job, *same))):
+            return
+        # What another version cut differently is of no use from here on.
+        dropped = tx.execute(delete(steps).where(*of_job, steps.c.idx >= cut.index).returning(steps.c.state)).all()
+        done = sum(row.state == "done" for row in dropped)
+        if done:
+            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(sections_done=jobs.c.sections_done - done))
+        self._add_step(tx, claim, StepKind.SECTION, cut)
+        reach("section.insert")
+
+    def _add_finish(self, tx: Connection, claim: Claim) -> None:
+        self._add_step(tx, claim, StepKind.FINISH, Cut(0, 0, 0))
+
+    def _add_step(self, tx: Connection, claim: Claim, kind: StepKind, cut: Cut) -> None:
+        start_s = cut.start_sample / SAMPLE_RATE_HZ
+        tx.execute(
+            insert(steps).values(
+                job_id=claim.job.id,
+                kind=kind.value,
+                idx=cut.index,
+                state="ready",
+                lane=int(claim.job.lane),
+                rank=-claim.job.priority,
+                # Sections take their turns among other jobs'; what is left to do after them is nothing but a write.
+                tag_s=claim.tag_s + (start_s if kind is StepKind.SECTION else 0.0),
+                run_at=self._db.now(),
+                start_sample=cut.start_sample,
+                end_sample=cut.end_sample,
+            )
+        )
+        self._ring(tx, claim.job.lane)
+
+    def _ring(self, tx: Connection, lane: Lane) -> None:
+        if self._rings:
+            tx.execute(insert(bells).values(lane=int(lane), created_at=self._db.now()))
+
+
+def _claim_from(step: RowMapping, owner: str, job: Job) -> Claim:
+    return Claim(
+        step_id=step["id"],
+        kind=StepKind(step["kind"]),
+        index=step["idx"],
+        fence=step["fence"],
+        owner=owner,
+        start_sample=step["start_sample"],
+        end_sample=step["end_sample"],
+        tag_s=step["tag_s"],
+        retries=step["retries"],
+        crashes=step["crashes"],
+        job=job,
+    )
