@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Seals what is secret in the database; the same on every machine. Left out: a file in the data folder.",
+        description="Seals secrets in the database; the same on every machine. Left out: a file in the data folder.",
     )
     job_slots: int = Field(4, ge=0, le=256, description="Steps of jobs that one process works on at the same time.")
     max_queued_jobs: int = Field(
@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     )
     audio_roots: tuple[str, ...] = Field(
         (),
-        description="Folders and `s3://bucket/prefix` places that `audio_object` may name, as a JSON list; none unless set.",
+        description="Folders and `s3://bucket/prefix` places that `audio_object` may name, as a JSON list.",
     )
     offline: bool = Field(False, description="Never use the network to find models.")
     trust_first_use: bool = Field(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,21 +10,29 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from tympan.errors import Cancelled, RequestTimeout
+from tympan.errors import Cancelled, RequestTimeout, StorageUnavailable
 from tympan.pipeline import RequestContext
 
 Result = TypeVar("Result")
 
+QUERY_S = 5.0
+"""Longest wait for one piece of work on the database."""
+
 _DISK_THREADS = 4
+_DATABASE_THREADS = 8
+_MAX_QUERIES = 256
 
 
 class Runner:
-    """Two pools: one for pipelines, one for short disk writes, so that neither keeps the other waiting."""
+    """Three pools, for pipelines, disk writes and queries, so that none keeps the others waiting."""
 
     def __init__(self, max_concurrent: int) -> None:
         """Allow ``max_concurrent`` pipelines at the same time; the bound on those that wait is the house's."""
         self._pipelines = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pipeline")
         self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk")
+        self._database = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
+        self._queries = 0
+        self._lock = threading.Lock()
 
     async def run(
         self,
@@ -53,6 +62,26 @@ class Runner:
                 answer.cancel()
             departure.cancel()
 
+    async def query(self, work: Callable[[], Result]) -> Result:
+        """Return what a short piece of work on the database or the blobs returns, within ``QUERY_S``.
+
+        Raises what it raises, and ``StorageUnavailable`` when it takes longer or too many wait already: a frozen
+        database must not collect requests.
+        """
+        if self._queries >= _MAX_QUERIES:
+            raise StorageUnavailable("Too many requests wait for the database.", retry_after_s=2.0)
+        with self._lock:
+            self._queries += 1
+        future = self._database.submit(contextvars.copy_context().run, work)
+        future.add_done_callback(lambda _: self._query_ended())
+        answer = asyncio.wrap_future(future)
+        answer.add_done_callback(_retrieve)
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), QUERY_S)
+        except TimeoutError:
+            future.cancel()
+            raise StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0) from None
+
     async def to_disk(self, write: Callable[[], None]) -> None:
         """Do one short disk operation in a thread. Raises what it raises."""
         await asyncio.get_running_loop().run_in_executor(self._disk, write)
@@ -61,6 +90,11 @@ class Runner:
         """Take no more work and drop what has not started; running work is left to end by itself."""
         self._pipelines.shutdown(wait=False, cancel_futures=True)
         self._disk.shutdown(wait=False, cancel_futures=True)
+        self._database.shutdown(wait=False, cancel_futures=True)
+
+    def _query_ended(self) -> None:
+        with self._lock:
+            self._queries -= 1
 
     def _submit(self, work: Callable[[], Result], cleanup: Callable[[], None]) -> Future[Result]:
         def run_and_clean() -> Result:
