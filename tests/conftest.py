@@ -10,6 +10,8 @@ import pytest
 
 from tympan.engine import models
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -1,0 +1,1 @@
+"""What is kept: jobs in a database, audio in files or object storage."""
