@@ -18,6 +18,7 @@ from tympan.errors import Cancelled
 
 _POLL_S = 0.25
 _MAX_ATTEMPTS = 4
+_READ_BYTES = 32 << 10
 _SLACK_BYTES = 128 << 10
 _WIRE_BYTES_PER_BODY_BYTE = 2
 
@@ -114,7 +115,7 @@ class MeteredStream(httpcore.NetworkStream):
         while True:
             self._socket.settimeout(min(_POLL_S, self._meter.left_s()))
             with contextlib.suppress(TimeoutError):
-                data = self._socket.recv(min(max_bytes, self._meter.room_bytes()))
+                data = self._socket.recv(min(max_bytes, _READ_BYTES, self._meter.room_bytes()))
                 self._meter.read(len(data))
                 return data
 
