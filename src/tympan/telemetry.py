@@ -90,6 +90,20 @@ BATCH_ERRORS = Counter("tympan_batch_errors", "Passes of the engine that failed,
 ENGINE_RESTARTS = Counter(
     "tympan_engine_restarts", "Replacements of the engine's process, by reason.", ["reason"], registry=REGISTRY
 )
+JOBS = Gauge("tympan_jobs", "Jobs by state.", ["state"], registry=REGISTRY)
+JOB_BACKLOG = Gauge("tympan_job_backlog_seconds", "Seconds of audio of jobs that wait, about.", registry=REGISTRY)
+STEP_SECONDS = Histogram(
+    "tympan_step_seconds", "Time of one step of a job.", ["kind"], buckets=_LATENCY_BUCKETS_S, registry=REGISTRY
+)
+STEP_FAILURES = Counter(
+    "tympan_step_failures", "Steps of jobs that ended with an error, by code.", ["code"], registry=REGISTRY
+)
+LEASES_EXPIRED = Counter("tympan_leases_expired", "Steps taken from workers that fell silent.", registry=REGISTRY)
+WEBHOOK_DELIVERIES = Counter(
+    "tympan_webhook_deliveries", "Attempts to deliver an event, by outcome.", ["outcome"], registry=REGISTRY
+)
+BELLS_WAITING = Gauge("tympan_outbox_waiting", "Doorbells written and not yet published.", registry=REGISTRY)
+BROKER_BLOCKED = Gauge("tympan_broker_blocked", "1 while the broker takes no doorbells.", registry=REGISTRY)
 READY = Gauge("tympan_ready", "1 while the server takes transcription requests.", registry=REGISTRY)
 UPLOADED = Counter("tympan_uploaded_bytes", "Bytes of request bodies received.", registry=REGISTRY)
 HTTP_RESPONSES = Counter(

@@ -12,6 +12,7 @@ from tympan.api.admission import House
 from tympan.api.runner import Runner
 from tympan.domain import Options, Progress, Transcript
 from tympan.errors import Unavailable
+from tympan.jobs.service import JobService
 from tympan.pipeline import RequestContext
 from tympan.telemetry import QueueStats
 
@@ -145,13 +146,14 @@ class Services:
     backend: Backend
     house: House
     runner: Runner
+    jobs: JobService
     version: str = "0"
 
 
-def make_services(staging: Path, limits: Limits, backend: Backend, version: str = "0") -> Services:
+def make_services(staging: Path, limits: Limits, backend: Backend, version: str, jobs: JobService) -> Services:
     """Return the services of one server; ``close`` the runner when the server has stopped."""
     house = House(limits.max_requests, staging)
-    return Services(staging, limits, backend, house, Runner(limits.max_concurrent), version)
+    return Services(staging, limits, backend, house, Runner(limits.max_concurrent), jobs, version)
 
 
 def services_of(request: Request) -> Services:

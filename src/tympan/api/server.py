@@ -34,11 +34,19 @@ class Address:
     drain_s: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class ServerHooks:
+    """What to do when the server begins to drain, and in the signal handler when a second signal comes."""
+
+    on_drain: Callable[[], None]
+    on_force: Callable[[], None]
+
+
 class HttpServer(uvicorn.Server):
     """A uvicorn server that drains: refuses what is new, finishes what is running, then ends."""
 
-    def __init__(self, app: FastAPI, services: Services, address: Address, on_force: Callable[[], None]) -> None:
-        """Prepare to serve ``app``; ``on_force`` is called in the signal handler when a second signal comes."""
+    def __init__(self, app: FastAPI, services: Services, address: Address, hooks: ServerHooks) -> None:
+        """Prepare to serve ``app``."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -57,7 +65,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._house: House = services.house
-        self._address, self._on_force = address, on_force
+        self._address, self._hooks = address, hooks
         self._stop_asked = threading.Event()
 
     @property
@@ -96,6 +104,7 @@ class HttpServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         self._house.draining = True
+        self._hooks.on_drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._address.drain_s
         _LOG.info("draining", requests=self._house.count, drain_s=self._address.drain_s)
@@ -107,7 +116,7 @@ class HttpServer(uvicorn.Server):
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop_asked.is_set():
-            self._on_force()
+            self._hooks.on_force()
         self.stop()
 
 

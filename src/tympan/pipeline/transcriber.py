@@ -1,38 +1,37 @@
 """What happens to a request's audio, in order: decode, find speech, pack, batch and infer, assemble.
 
-``Transcriber.transcribe`` is the one way through; the command line, the synchronous endpoint and the workers call it.
-It blocks, so callers give it a thread. Memory is flat: a bounded number of windows is alive at a time.
+``Transcriber.transcribe`` is the one way through for a whole file; a job takes the same steps one by one: ``listen``,
+``decode`` for each section, ``assemble``. Everything blocks, so callers give it a thread. Memory is flat: a bounded
+number of windows is alive at a time.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from tympan.audio.vad import SpeechDetector
-from tympan.audio.windows import SampleBuffer, WindowPacker
 from tympan.batching.stats import BatcherStats
-from tympan.domain import Options, Progress, Samples, Timestamps, Transcript, Window
+from tympan.domain import DecodeStats, Options, Progress, Timestamps, Transcript, Window, WindowResult
 from tympan.engine.base import EngineInfo
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
+from tympan.pipeline.ballot import Ranking
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.speech import AudioSource, Speech
 from tympan.transcript import Totals, assemble
 
-MAX_GAP_S = 4.0
-"""A silence beyond this starts a new window: what lies behind it is another thought."""
+_DETECTION = Options(beam_size=1, timestamps=Timestamps.NONE, temperature_fallback=False)
 
 
-class AudioSource(Protocol):
-    """Where samples come from: the sandboxed decoder."""
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Windows with their results, in order; what is known of the language; and how hard it was."""
 
-    def stream(
-        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
-    ) -> Generator[Samples, None, None]:
-        """Yield the file's samples in order; closing ends the work. Raises ``MediaError`` and its kin, ``TooLong``."""
-        ...
+    parts: tuple[tuple[Window, WindowResult], ...]
+    languages: Ranking
+    stats: DecodeStats
 
 
 class Transcriber:
@@ -74,45 +73,62 @@ class Transcriber:
         ``UnsupportedOption``; whatever it raises, none of the request's windows waits on.
         """
         started = time.monotonic()
+        speech = self.listen(options)
+        with closing(speech.windows(source, context)) as windows:
+            decoded = self.decode(windows, options, context, on_progress, speech)
+        info = self._service.info
+        totals = Totals(speech.audio_samples, speech.speech_samples, info.model if info else "", decoded.stats)
+        transcript = assemble(decoded.parts, decoded.languages, options, totals)
+        return replace(transcript, processing_s=time.monotonic() - started)
+
+    def listen(self, options: Options) -> Speech:
+        """Return what turns one file into windows."""
+        return Speech(self._source, self._detector, options, self._max_window_s)
+
+    def decode(
+        self,
+        windows: Iterable[Window],
+        options: Options,
+        context: RequestContext,
+        on_progress: Callable[[Progress], None] | None = None,
+        speech: Speech | None = None,
+    ) -> Decoded:
+        """Return what the engine makes of ``windows``; ``speech``, if they come from it, knows how long the audio is.
+
+        Raises as ``transcribe`` does.
+        """
         check_options(options, self._service.info)
         decoding = Decoding(self._service, options, context, on_progress)
-        speech = _Speech(self._detector, options, self._max_window_s)
         try:
-            with closing(self._samples(source, context)) as chunks:
-                for window in speech.windows(chunks, context):
-                    decoding.take(window)
-            parts = decoding.finish(speech.audio_samples)
+            for window in windows:
+                decoding.take(window)
+            parts = decoding.finish(speech.audio_samples if speech else 0)
         except BaseException:
             decoding.abandon()
             raise
-        info = self._service.info
-        totals = Totals(speech.audio_samples, speech.speech_samples, info.model if info else "", decoding.stats)
-        transcript = assemble(parts, decoding.languages, options, totals)
-        return replace(transcript, processing_s=time.monotonic() - started)
+        return Decoded(tuple(parts), decoding.languages, decoding.stats)
 
-    def detect_language(self, source: Path, context: RequestContext) -> tuple[tuple[str, float], ...]:
-        """Return language codes with probabilities, likeliest first, from the first speech in ``source``.
+    def rank_languages(self, windows: Iterable[Window], context: RequestContext) -> Ranking:
+        """Return language codes with probabilities, likeliest first, from as many of ``windows`` as it takes.
 
-        Empty when there is no speech.
+        Empty when there are none.
         """
-        options = Options(beam_size=1, timestamps=Timestamps.NONE, temperature_fallback=False)
-        decoding = Decoding(self._service, options, context, only_language=True)
-        speech = _Speech(self._detector, options, self._max_window_s)
+        decoding = Decoding(self._service, _DETECTION, context, only_language=True)
         try:
-            with closing(self._samples(source, context)) as chunks:
-                for window in speech.windows(chunks, context):
-                    decoding.take(window)
-                    if decoding.language_is_settled:
-                        break
-            decoding.finish(speech.audio_samples)
+            for window in windows:
+                decoding.take(window)
+                if decoding.language_is_settled:
+                    break
+            decoding.finish(0)
         except BaseException:
             decoding.abandon()
             raise
         return decoding.languages
 
-    def _samples(self, source: Path, context: RequestContext) -> Generator[Samples, None, None]:
-        """Return the source's blocks. Close it: an error's traceback would keep the decoder at work."""
-        return self._source.stream(source, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
+    def detect_language(self, source: Path, context: RequestContext) -> Ranking:
+        """Return the languages that the first speech in ``source`` may be in; empty when there is no speech."""
+        with closing(self.listen(_DETECTION).windows(source, context)) as windows:
+            return self.rank_languages(windows, context)
 
 
 def check_options(options: Options, info: EngineInfo | None) -> None:
@@ -131,30 +147,3 @@ def check_options(options: Options, info: EngineInfo | None) -> None:
             param="task",
             remedy="Choose a multilingual model.",
         )
-
-
-class _Speech:
-    """A request's samples on their way to windows."""
-
-    def __init__(self, detector: SpeechDetector, options: Options, max_window_s: float) -> None:
-        self._stream = detector.stream(options.vad, max_window_s)
-        self._keep_all = options.vad is None
-        self._buffer = SampleBuffer()
-        self._packer = WindowPacker(max_window_s, MAX_GAP_S)
-
-    @property
-    def audio_samples(self) -> int:
-        return self._buffer.end_sample
-
-    @property
-    def speech_samples(self) -> int:
-        return self.audio_samples if self._keep_all else min(self._stream.speech_samples, self.audio_samples)
-
-    def windows(self, chunks: Iterator[Samples], context: RequestContext) -> Iterator[Window]:
-        for chunk in chunks:
-            context.check()
-            self._buffer.push(chunk)
-            yield from self._packer.add(self._stream.push(chunk), self._buffer)
-            self._buffer.forget(self._stream.settled_sample)
-        yield from self._packer.add(self._stream.finish(), self._buffer)
-        yield from self._packer.finish()

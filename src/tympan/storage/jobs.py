@@ -6,10 +6,12 @@ section adds its own length. So a long file advances by one section for every ot
 a thousand jobs delays another's first one by no more than one section. (Start-time fair queueing, Goyal et al., 1996.)
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 
 from tympan.domain import Job, JobState, Lane, NewJob, StepKind, Transcript
 from tympan.errors import IdempotencyMismatch, NotFound
@@ -29,6 +31,7 @@ ORDER = (steps.c.lane, steps.c.rank, steps.c.tag_s, steps.c.id)
 _ASSUMED_BYTES_PER_S = 8_000
 _MIN_COST_S = 1.0
 _MAX_COUNTED = 10_000
+_COUNT_EVERY_S = 2.0
 _KEY_S = 24 * 3600.0
 _WORKER_S = 30.0
 
@@ -67,13 +70,18 @@ class JobStore:
     def __init__(self, database: Database, endings: Endings, *, rings: bool = False) -> None:
         """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready."""
         self._db, self._endings, self._rings = database, endings, rings
+        self._counted_at, self._waiting = -_COUNT_EVERY_S, 0
 
     def submit(self, job: NewJob, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
 
         Raises ``IdempotencyMismatch``, ``StorageUnavailable``, ``InsufficientStorage``.
         """
-        ((stored, replayed),) = self._db.write(lambda tx: [self._submit(tx, job, key)])
+        try:
+            stored, replayed = self._db.write(lambda tx: self._submit(tx, job, key))
+        except IntegrityError:
+            # The connection broke in the commit and the second try found what the first had done.
+            return self.get(job.tenant, job.id), False
         if not replayed:
             reach("job.committed")
         return stored, replayed
@@ -153,6 +161,15 @@ class JobStore:
             reach("erase.rows")
 
         self._db.write(work)
+
+    def is_full(self, max_waiting: int) -> bool:
+        """Return whether ``max_waiting`` steps or more wait; counted every few seconds only."""
+        now = time.monotonic()
+        if now - self._counted_at > _COUNT_EVERY_S:
+            self._counted_at = now
+            query = select(func.count()).select_from(steps).where(steps.c.state == "ready")
+            self._waiting = self._db.read(lambda tx: tx.scalar(query)) or 0
+        return self._waiting >= max_waiting
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""

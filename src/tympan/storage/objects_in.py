@@ -30,6 +30,15 @@ class ObjectSource:
         self._allowed = tuple(prefix.rstrip("/") + "/" for prefix in allowed)
         self._limits = limits
 
+    def check(self, url: str) -> None:
+        """Raise ``InvalidRequest`` or ``AddressRefused`` when ``url`` can be seen not to be allowed; reads nothing."""
+        if url.startswith("file:"):
+            if not self._roots:
+                raise AddressRefused("Files of the server may not be read.", remedy="Upload the file instead.")
+            return
+        _split(url)
+        self._require_allowed(url)
+
     def fetch(self, url: str, target: Path, max_bytes: int, cancelled: Callable[[], bool]) -> int:
         """Copy what ``url`` names to ``target`` and return its length in bytes.
 
@@ -54,8 +63,7 @@ class ObjectSource:
 
     def _object(self, url: str, max_bytes: int) -> _Blocks:
         scheme, bucket, key = _split(url)
-        if not any(url.startswith(prefix) for prefix in self._allowed):
-            raise AddressRefused("Objects of this bucket or folder may not be read.", remedy="Ask the operator.")
+        self._require_allowed(url)
         store = Bucket(f"{scheme}://{bucket}", self._limits)
         found = store.head(key)
         if found is None:
@@ -64,6 +72,10 @@ class ObjectSource:
             raise _too_large(max_bytes)
         for start in range(0, found.n_bytes, _BLOCK_BYTES):
             yield store.get_range(found, start, _BLOCK_BYTES)
+
+    def _require_allowed(self, url: str) -> None:
+        if not any(url.startswith(prefix) for prefix in self._allowed):
+            raise AddressRefused("Objects of this bucket or folder may not be read.", remedy="Ask the operator.")
 
     def _file(self, url: str, max_bytes: int) -> _Blocks:
         parts = urlsplit(url)

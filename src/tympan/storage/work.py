@@ -66,11 +66,11 @@ class WorkStore:
             reach("step.claimed")
         return claim
 
-    def extend(self, owner: str) -> set[int]:
-        """Extend every lease of ``owner`` and return the steps it holds."""
+    def extend(self, owner: str, step_ids: Iterable[int]) -> set[int]:
+        """Extend the leases of ``owner`` on these steps, and return which it still holds."""
         query = (
             update(steps)
-            .where(steps.c.lease_owner == owner, steps.c.state == "running")
+            .where(steps.c.id.in_(list(step_ids)), steps.c.lease_owner == owner, steps.c.state == "running")
             .values(lease_until=self._db.now() + self._lease_s)
             .returning(steps.c.id)
         )
@@ -89,6 +89,11 @@ class WorkStore:
             tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(language=languages[0][0]))
 
         self._db.write(work)
+
+    def section_ends(self, claim: Claim) -> set[int]:
+        """Return where an earlier run of ``prepare`` cut the source."""
+        of_job = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.SECTION.value)
+        return self._db.read(lambda tx: set(tx.scalars(select(steps.c.end_sample).where(*of_job))))
 
     def add_section(self, claim: Claim, cut: Cut) -> None:
         """Make one section claimable; one that is there already, from an earlier run, is left. Raises ``LeaseLost``."""
@@ -160,7 +165,12 @@ class WorkStore:
                     job_id=claim.job.id, fence=claim.fence, transcript=text, created_at=self._db.now()
                 )
             )
-            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(language=transcript.language))
+            length_s = transcript.duration_s
+            tx.execute(
+                update(jobs)
+                .where(jobs.c.id == claim.job.id)
+                .values(language=transcript.language, audio_s_total=length_s, audio_s_done=length_s)
+            )
             self._endings.end(tx, claim.job.id, JobState.SUCCEEDED)
             reach("finish.commit")
 
@@ -194,12 +204,15 @@ class WorkStore:
         self._db.write(work)
 
     def retry(self, claim: Claim, delay_s: float) -> None:
-        """Give the step back, to be tried again after ``delay_s``. Raises ``LeaseLost``."""
+        """Give the step back, to be tried again after ``delay_s``, and count that. Raises ``LeaseLost``."""
         self._give_back(claim, delay_s, retries=claim.retries + 1)
 
-    def release(self, claim: Claim) -> None:
-        """Give the step back at once and uncharged: this worker is stopping. Raises ``LeaseLost``."""
-        self._give_back(claim, 0.0, retries=claim.retries)
+    def release(self, claim: Claim, delay_s: float = 0.0) -> None:
+        """Give the step back uncounted: the worker is stopping, or something the job cannot help is out of order.
+
+        Raises ``LeaseLost``.
+        """
+        self._give_back(claim, delay_s, retries=claim.retries)
 
     def _claim(self, tx: Connection, owner: str, lanes: list[int]) -> Claim | None:
         while (step := self._next_step(tx, owner, lanes)) is not None:

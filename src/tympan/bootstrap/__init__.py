@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,13 +17,14 @@ from tympan import __version__, config, telemetry
 from tympan.api.app import create_app
 from tympan.api.deps import Backend, Limits, ModelCard, make_services
 from tympan.api.deps import Services as ApiServices
-from tympan.api.server import Address, HttpServer, check_free
+from tympan.api.server import Address, HttpServer, ServerHooks, check_free
 from tympan.api.staging import open_staging
 from tympan.audio.decode import Decoder
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.batcher import Batcher, BatcherOptions
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
+from tympan.bootstrap.jobs import WorkerPost, job_worker, make_janitor, make_service, open_stores
 from tympan.config import Settings
 from tympan.engine import hardware, models
 from tympan.engine.base import EngineSpec
@@ -95,15 +96,25 @@ def serve(settings: Settings) -> None:
         check_free(address)
         make_data_dir(settings.data_dir)
         staging = started.enter_context(open_staging(settings.data_dir / "staging"))
-        # 2. The HTTP application, which refuses politely until step 3 is done.
-        services = make_services(staging, _limits(settings), Backend(), __version__)
+        # 2. What is kept: the database and the audio, and who tidies them up.
+        stores = started.enter_context(open_stores(settings))
+        post = WorkerPost(settings.drain_s)
+        jobs = make_service(settings, stores, post)
+        janitor = make_janitor(settings, stores, jobs, post)
+        started.callback(janitor.stop)
+        janitor.start()
+        # 3. The HTTP application, which takes jobs at once and transcribes when step 4 is done.
+        services = make_services(staging, _limits(settings), Backend(), __version__, jobs)
         started.callback(services.runner.close)
-        server = HttpServer(create_app(services), services, address, on_force=_exit_at_once)
-        # 3. The pipeline, in a thread that owns it from start to stop.
-        keeper = _Keeper(settings, services, server)
+        hooks = ServerHooks(on_drain=post.stop_taking, on_force=_exit_at_once)
+        server = HttpServer(create_app(services), services, address, hooks)
+        # 4. The pipeline and the worker over it, in a thread that owns them from start to stop.
+        keeper = _Keeper(
+            settings, services, server, lambda pipeline: job_worker(settings, stores, pipeline, staging, post)
+        )
         started.callback(keeper.stop)
         keeper.start()
-        # 4. Serve on the main thread, which gets the signals.
+        # 5. Serve on the main thread, which gets the signals.
         server.run()
     keeper.raise_failure()
 
@@ -126,8 +137,14 @@ def make_data_dir(folder: Path) -> None:
 class _Keeper:
     """The thread that brings the pipeline up behind a server that already answers, and takes it down at the end."""
 
-    def __init__(self, settings: Settings, services: ApiServices, server: HttpServer) -> None:
-        self._settings, self._services, self._server = settings, services, server
+    def __init__(
+        self,
+        settings: Settings,
+        services: ApiServices,
+        server: HttpServer,
+        worker: Callable[[Transcriber], AbstractContextManager[object]],
+    ) -> None:
+        self._settings, self._services, self._server, self._worker = settings, services, server, worker
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -139,7 +156,7 @@ class _Keeper:
     def stop(self) -> None:
         """Take the pipeline down; waits for it."""
         self._over.set()
-        self._thread.join(3 * _STOP_S)
+        self._thread.join(3 * _STOP_S + self._settings.drain_s)
 
     def raise_failure(self) -> None:
         """Raise what kept the pipeline from coming up, if anything did."""
@@ -149,7 +166,7 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with running(self._settings) as services:
+            with running(self._settings) as services, self._worker(services.transcriber):
                 self._wait_for_socket()
                 self._services.backend.arrive(services.transcriber, services.model)
                 _announce(services, self._server.url, time.monotonic() - started)
