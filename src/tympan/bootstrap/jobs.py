@@ -1,0 +1,181 @@
+"""From settings to everything about jobs: the database, audio storage, workers, webhooks, and who tidies up."""
+
+import fcntl
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tympan.config import Settings
+from tympan.domain import SourceKind
+from tympan.egress import Egress, EgressRules
+from tympan.jobs.fetching import ObjectSource, SourceGuard, UrlFetcher
+from tympan.jobs.janitor import Janitor, JanitorOptions
+from tympan.jobs.local_runner import LocalRunner
+from tympan.jobs.media import Fetcher, MediaDesk
+from tympan.jobs.service import JobService
+from tympan.jobs.steps import StepLimits, Steps
+from tympan.jobs.workbench import BenchOptions, Workbench
+from tympan.pipeline import Transcriber
+from tympan.storage import migrate
+from tympan.storage.blobs import BlobStore, open_blobs
+from tympan.storage.database import Database, sqlite_url
+from tympan.storage.endings import Endings
+from tympan.storage.jobs import JobStore
+from tympan.storage.upkeep import Upkeep
+from tympan.storage.work import WorkStore
+
+_WATCH_SHARE = 0.2
+_PATIENCE_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept, and who may ask for it."""
+
+    database: Database
+    blobs: BlobStore
+    jobs: JobStore
+    work: WorkStore
+    upkeep: Upkeep
+    egress: Egress
+
+
+class WorkerPost:
+    """Where this process's worker can be reached, once there is one."""
+
+    def __init__(self, drain_s: float) -> None:
+        """Give running steps ``drain_s`` to end once the worker is asked to stop."""
+        self._drain_s = drain_s
+        self._runner: LocalRunner | None = None
+        self._stopped_at: float | None = None
+
+    def take(self, runner: LocalRunner) -> None:
+        """Let ``runner`` be reached from now on."""
+        self._runner = runner
+        if self._stopped_at is not None:
+            runner.stop_taking()
+
+    def ring(self) -> None:
+        """Wake the worker; one that starts later looks by itself."""
+        if self._runner is not None:
+            self._runner.ring()
+
+    def stop_taking(self) -> None:
+        """Let the worker take no more steps; its time to finish starts to run."""
+        self._stopped_at = self._stopped_at or time.monotonic()
+        if self._runner is not None:
+            self._runner.stop_taking()
+
+    @property
+    def grace_s(self) -> float:
+        """How much of the time to finish is left."""
+        gone_s = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
+        return max(0.0, self._drain_s - gone_s)
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Yield the stores of this installation, the schema up to date (embedded) or checked (cluster).
+
+    Raises ``ConfigError`` and ``StorageUnavailable``.
+    """
+    embedded = settings.mode == "embedded"
+    with ExitStack() as stack:
+        url = settings.database_url.get_secret_value() if settings.database_url else None
+        database = Database(url or sqlite_url(settings.data_dir / "tympan.db"))
+        stack.callback(database.close)
+        if embedded:
+            migrate.upgrade(database)
+        else:
+            migrate.check(database)
+        endings = Endings(database, audio_days=settings.retain_audio_days, text_days=settings.retain_text_days)
+        upkeep = Upkeep(database, endings, rings=not embedded)
+        if database.is_sqlite:
+            stack.enter_context(_only_user(settings.data_dir / "tympan.db.lock", upkeep))
+        storage = settings.storage_url.get_secret_value() if settings.storage_url else None
+        yield Stores(
+            database,
+            open_blobs(storage, settings.data_dir / "blobs"),
+            JobStore(database, endings, rings=not embedded),
+            WorkStore(database, endings, lease_s=settings.lease_s, rings=not embedded),
+            upkeep,
+            Egress(EgressRules(allow=settings.egress_allow)),
+        )
+
+
+@contextmanager
+def job_worker(
+    settings: Settings, stores: Stores, transcriber: Transcriber, scratch: Path, post: WorkerPost
+) -> Iterator[LocalRunner]:
+    """Yield threads that work off jobs; on leaving they finish what they can in ``DRAIN_S`` and give the rest back."""
+    bench = make_bench(settings, stores, transcriber, scratch)
+    runner = LocalRunner(bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: transcriber.ready)
+    post.take(runner)
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.stop(post.grace_s)
+
+
+def make_bench(settings: Settings, stores: Stores, transcriber: Transcriber, scratch: Path) -> Workbench:
+    """Return a workbench for this process."""
+    fetchers: dict[SourceKind, Fetcher] = {
+        SourceKind.URL: UrlFetcher(stores.egress),
+        SourceKind.OBJECT: _objects(settings),
+    }
+    desk = MediaDesk(stores.blobs, scratch, fetchers, settings.max_resumable_mb * 1_000_000)
+    limits = StepLimits(settings.max_audio_s, settings.result_ttl_s, patience_s=_PATIENCE_SHARE * settings.lease_s)
+    steps = Steps(transcriber, stores.work, desk, stores.blobs, limits)
+    options = BenchOptions(
+        owner=_worker_name(),
+        slots=settings.job_slots,
+        heartbeat_s=settings.heartbeat_s,
+        lease_s=settings.lease_s,
+        watch_s=_WATCH_SHARE * settings.heartbeat_s,
+    )
+    return Workbench(steps, stores.work, stores.upkeep, scratch, options)
+
+
+def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobService:
+    """Return what may be asked about jobs."""
+    guard = SourceGuard(stores.egress, _objects(settings))
+    return JobService(stores.jobs, stores.blobs, guard, ring=post.ring, max_queued=settings.max_queued_jobs)
+
+
+def make_janitor(settings: Settings, stores: Stores, jobs: JobService, post: WorkerPost) -> Janitor:
+    """Return who tidies up."""
+    options = JanitorOptions(sweep_s=settings.sweep_s, rings=settings.mode == "cluster")
+    return Janitor(stores.upkeep, jobs, stores.blobs, options, post.ring)
+
+
+def _objects(settings: Settings) -> ObjectSource:
+    """Split what ``audio_object`` may name into folders and places in object storage."""
+    roots = tuple(Path(root) for root in settings.audio_roots if "://" not in root)
+    return ObjectSource(roots, tuple(root for root in settings.audio_roots if "://" in root))
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()[:24]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def _only_user(path: Path, upkeep: Upkeep) -> Iterator[None]:
+    """Hold a lock that says that the database is in use; whoever finds it in no use knows that no lease is alive.
+
+    So after a crash the work goes on at once instead of after the lease.
+    """
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            upkeep.disown()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield

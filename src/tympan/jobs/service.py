@@ -1,0 +1,166 @@
+"""What may be asked about jobs: hand in, look at, read, cancel, try again, erase. For the HTTP interface and others.
+
+All of it is short and blocks on the database; callers on an event loop give it a thread.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tympan.domain import Job, JobState, NewJob, Source, SourceKind, Transcript
+from tympan.errors import IdempotencyMismatch, JobNotFinished, JobNotRetryable, MediaMissing, NotFound, Overloaded
+from tympan.faultpoints import reach
+from tympan.jobs.fetching import SourceGuard
+from tympan.jobs.media import job_prefix, media_key
+from tympan.storage.blobs import BlobStore
+from tympan.storage.ids import new_id
+from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore
+
+__all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "new_id"]
+
+_RETRYABLE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it stands: its place among those that wait, seconds to its end (about), and its text so far."""
+
+    job: Job
+    position: int | None = None
+    eta_s: float | None = None
+    partial_text: str | None = None
+
+
+class JobService:
+    """The jobs of one installation."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        blobs: BlobStore,
+        guard: SourceGuard,
+        *,
+        ring: Callable[[], None],
+        max_queued: int = 1_000_000,
+    ) -> None:
+        """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process."""
+        self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
+        self._max_queued = max_queued
+
+    def submit(self, new: NewJob, media: Path | None = None, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+        """Return the stored job, and whether it is an earlier one with the same key.
+
+        ``media`` is the local file of a stored source; it is moved away. When this returns, job and audio are on disk.
+        Raises ``IdempotencyMismatch``, ``Overloaded``, ``InsufficientStorage``, ``StorageUnavailable``.
+        """
+        self._guard.check(new.source)
+        self._admit()
+        if media is not None:
+            self._blobs.adopt(media_key(new.id), media)
+        try:
+            job, replayed = self._store.submit(new, key)
+        except IdempotencyMismatch:
+            # After any other failure the row may be there all the same; what is not is swept up later.
+            self._blobs.delete_prefix(job_prefix(new.id))
+            raise
+        if replayed:
+            self._blobs.delete_prefix(job_prefix(new.id))
+        else:
+            self._ring()
+        return job, replayed
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        """Return a job. Raises ``NotFound``."""
+        return self._store.get(tenant, job_id)
+
+    def view(self, tenant: str, job_id: str) -> JobView:
+        """Return a job with its prospects. Raises ``NotFound``."""
+        job = self._store.get(tenant, job_id)
+        if job.state.is_terminal:
+            return JobView(job)
+        standing = self._store.standing(job)
+        eta_s = math.ceil(standing.remaining_s / standing.rate) if standing.rate else None
+        text = None
+        if job.state is JobState.RUNNING:
+            text = " ".join(text for _, text in self._store.partial_texts(job_id) if text)
+        return JobView(job, standing.position, eta_s, text)
+
+    def page(self, tenant: str, wanted: JobFilter) -> list[Job]:
+        """Return one page of jobs, newest first."""
+        return self._store.page(tenant, wanted)
+
+    def section_texts(self, tenant: str, job_id: str, after: int = -1) -> list[tuple[int, str]]:
+        """Return index and text of sections finished beyond ``after``, without gaps. Raises ``NotFound``."""
+        self._store.get(tenant, job_id)
+        return self._store.partial_texts(job_id, after)
+
+    def transcript(self, tenant: str, job_id: str) -> tuple[Job, Transcript]:
+        """Return a job that succeeded, with its transcript. Raises ``NotFound``, and ``JobNotFinished`` otherwise."""
+        job = self._store.get(tenant, job_id)
+        if not job.state.is_terminal:
+            raise JobNotFinished(
+                f"The job is {job.state.value}.", remedy="Ask again later, or let a webhook tell you.",
+                retry_after_s=_POLL_S,
+            )  # fmt: skip
+        if job.state is not JobState.SUCCEEDED:
+            cause = job.error.message if job.error else f"It was {job.state.value}."
+            raise JobNotFinished(f"The job has no result. {cause}", remedy="POST to its /retry to try again.")
+        found = self._store.transcript(tenant, job_id)
+        if found is None:
+            raise NotFound("The transcript is no longer kept.", remedy="Hand the job in again.")
+        return job, found
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        """Return the job, cancelled unless it had ended. Raises ``NotFound``."""
+        return self._store.cancel(tenant, job_id)
+
+    def retry(self, tenant: str, job_id: str) -> Job:
+        """Return a new job for the same audio and options.
+
+        Raises ``NotFound``, ``JobNotRetryable``, ``MediaMissing``.
+        """
+        old = self._store.get(tenant, job_id)
+        if old.state not in _RETRYABLE:
+            raise JobNotRetryable(f"The job is {old.state.value}.", remedy="Hand in a new one.")
+        new = replace(_again(old), retry_of=old.id)
+        if self._blobs.size(media_key(old.id)) is not None:
+            self._blobs.copy(media_key(old.id), media_key(new.id))
+        elif old.source.kind is SourceKind.STORED:
+            raise MediaMissing("The audio of this job is no longer kept.", remedy="Hand it in again, with its audio.")
+        return self.submit(new)[0]
+
+    def erase(self, tenant: str, job_id: str) -> None:
+        """Remove everything about a job: rows first, so that nobody finds it half gone. Raises ``NotFound``."""
+        self._store.erase(tenant, job_id)
+        reach("erase.blobs")
+        self._blobs.delete_prefix(job_prefix(job_id))
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs there are in each state."""
+        return self._store.counts()
+
+    def _admit(self) -> None:
+        if self._store.is_full(self._max_queued):
+            raise Overloaded(
+                f"{self._max_queued} jobs are waiting.", remedy="Try again after the time in Retry-After.",
+                retry_after_s=60.0,
+            )  # fmt: skip
+
+
+def _again(old: Job) -> NewJob:
+    """Return the same request as a new job, without the deadline that may have passed."""
+    kept = Source(old.source.kind, old.source.location, old.source.n_bytes, old.source.sha256)
+    return NewJob(
+        id=new_id("job"),
+        source=kept,
+        options=old.options,
+        output=old.output,
+        tenant=old.tenant,
+        lane=old.lane,
+        priority=old.priority,
+        model=old.model,
+        metadata=old.metadata,
+        webhook_endpoint=old.webhook_endpoint,
+    )

@@ -1,0 +1,144 @@
+"""The steps of a job, each short, each safe to repeat: prepare, transcribe a section, finish.
+
+Whatever a step writes is written under its claim's fence. A step that finds its lease gone drops what it has.
+"""
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from tympan.domain import DecodeStats, Options, StepKind, Transcript, Window
+from tympan.engine.base import EngineInfo
+from tympan.errors import Unavailable
+from tympan.faultpoints import reach
+from tympan.jobs.media import Media, MediaDesk, section_prefix
+from tympan.jobs.patience import patiently
+from tympan.jobs.preparation import Preparation
+from tympan.jobs.sections import SECTION_S, read_section
+from tympan.pipeline import RequestContext
+from tympan.pipeline.transcriber import Decoded, Transcriber, check_options
+from tympan.storage import codec
+from tympan.storage.blobs import BlobStore
+from tympan.storage.codec import DecodedWindow, Prepared, SectionResult
+from tympan.storage.work import Claim, WorkStore
+from tympan.transcript import Totals, assemble
+
+_NO_SAMPLES = np.zeros(0, dtype=np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """What one job may take: seconds of audio, how old an equal result may be, and how long a section usually is.
+
+    A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
+    """
+
+    max_audio_s: float = 14_400.0
+    result_ttl_s: float = 3_600.0
+    section_s: float = SECTION_S
+    patience_s: float = 25.0
+
+
+class Steps:
+    """Does what a claim asks for."""
+
+    def __init__(
+        self, transcriber: Transcriber, work: WorkStore, desk: MediaDesk, blobs: BlobStore, limits: StepLimits
+    ) -> None:
+        """Join the parts. ``transcriber`` must be ready."""
+        self._transcriber, self._work, self._desk, self._blobs, self._limits = transcriber, work, desk, blobs, limits
+
+    def run(self, claim: Claim, cancel: threading.Event, scratch: Path) -> None:
+        """Do the step and hand it in.
+
+        Raises ``LeaseLost``, ``Cancelled`` when ``cancel`` was set, and the typed error that the job failed with.
+        """
+        action = {
+            StepKind.PREPARE: self._prepare,
+            StepKind.SECTION: self._section,
+            StepKind.FINISH: self._finish,
+        }[claim.kind]
+        action(claim, _context(claim, cancel, self._limits.max_audio_s), scratch)
+
+    def _prepare(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+        with self._desk.open(claim.job, context.cancel.is_set) as media:
+            check_options(claim.job.options, self._transcriber.info)
+            fingerprint = self._fingerprint(claim, media)
+            if (equal := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
+                self._work.finish(claim, equal)
+                return
+            cut = Preparation(self._transcriber, self._work, self._blobs, self._limits.section_s)
+            facts = cut.run(claim, media.path, context, scratch)
+            self._work.prepared(claim, cut.n_sections, facts, fingerprint)
+
+    def _section(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+        started = time.monotonic()
+        prefix = section_prefix(claim.job.id, claim.index)
+        with self._blobs.fetch(f"{prefix}pcm", scratch) as path:
+            options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
+            decoded = self._transcriber.decode(read_section(path), options, context)
+        reach("section.decoded")
+        result = _section_result(decoded, self._info().model, time.monotonic() - started)
+        text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
+        patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
+        self._blobs.delete_prefix(prefix)
+
+    def _finish(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+        prepared, results = self._work.results(claim)
+        transcript = assembled(claim.job.options, prepared, results, self._info().model)
+        reach("finish.assembled")
+        context.check()
+        patiently(lambda: self._work.finish(claim, transcript), self._limits.patience_s)
+        self._blobs.delete_prefix(section_prefix(claim.job.id))
+
+    def _fingerprint(self, claim: Claim, media: Media) -> str:
+        """Return a digest of all that decides the result."""
+        info = self._info()
+        facts = (media.sha256, codec.dump(claim.job.options), info.model, info.revision, info.compute_type)
+        return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+    def _info(self) -> EngineInfo:
+        info = self._transcriber.info
+        if info is None:
+            raise Unavailable("The engine is not running.", retry_after_s=2.0)
+        return info
+
+
+def assembled(options: Options, prepared: Prepared, results: list[SectionResult], model: str) -> Transcript:
+    """Return the transcript of a job from its sections' results, in order; ``model`` made them unless they say."""
+    parts = [
+        (Window(part.index, _NO_SAMPLES, part.pieces, part.speech_peak), part.result)
+        for part in chain.from_iterable(result.windows for result in results)
+    ]
+    languages = prepared.languages or next((result.languages for result in results if result.languages), ())
+    stats = reduce(_sum, (result.stats for result in results), DecodeStats())
+    used = next((result.model for result in results), model)
+    totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats)
+    transcript = assemble(parts, languages, options, totals)
+    return replace(transcript, processing_s=sum(result.processing_s for result in results))
+
+
+def _context(claim: Claim, cancel: threading.Event, max_audio_s: float) -> RequestContext:
+    return RequestContext(claim.job.id, claim.job.tenant, claim.job.lane, max_audio_s, cancel)
+
+
+def _section_result(decoded: Decoded, model: str, processing_s: float) -> SectionResult:
+    windows = tuple(
+        DecodedWindow(window.index, window.pieces, window.speech_peak, result) for window, result in decoded.parts
+    )
+    return SectionResult(windows, decoded.languages, decoded.stats, model, processing_s)
+
+
+def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:
+    return DecodeStats(
+        windows=one.windows + other.windows,
+        fallbacks=one.fallbacks + other.fallbacks,
+        full_context=one.full_context + other.full_context,
+        rejected=one.rejected + other.rejected,
+    )

@@ -1,0 +1,218 @@
+"""One worker's claims: take a step, do it, say how it ended; keep the leases alive meanwhile.
+
+Two threads look after what runs. One extends the leases. The other asks more often whether they are still ours: a
+step whose job was cancelled, or that was given to somebody else, is told to stop, which it does within a window.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tympan import telemetry
+from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
+from tympan.errors import Cancelled, StorageUnavailable, TympanError
+from tympan.jobs.patience import patiently
+from tympan.jobs.retrying import MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
+from tympan.storage.upkeep import Upkeep, Worker
+from tympan.storage.work import Claim, LeaseLost, WorkStore
+
+_LOG = telemetry.get_logger(__name__)
+_SMOOTHING = 0.2
+_STEP_ERRORS_WAIT_S = 5.0
+_JOIN_S = 5.0
+
+
+class StepRunner(Protocol):
+    """What does the work of a claim: ``jobs.steps.Steps``."""
+
+    def run(self, claim: Claim, cancel: threading.Event, scratch: Path) -> None:
+        """Do the step and hand it in; raise ``LeaseLost``, ``Cancelled`` or the error that it failed with."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """Who works, how much at a time, and how often leases are extended and checked, in seconds."""
+
+    owner: str
+    slots: int = 4
+    heartbeat_s: float = 5.0
+    lease_s: float = 30.0
+    watch_s: float = 1.0
+
+
+@dataclass(slots=True)
+class _Running:
+    claim: Claim
+    cancel: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+
+
+class Workbench:
+    """Runs steps, several at a time if several threads call ``work_once``."""
+
+    def __init__(
+        self, steps: StepRunner, work: WorkStore, upkeep: Upkeep, scratch: Path, options: BenchOptions
+    ) -> None:
+        """Join the parts; ``scratch`` is a folder for files in transit."""
+        self._steps, self._work, self._upkeep, self._scratch = steps, work, upkeep, scratch
+        self._options = options
+        self._lock = threading.Lock()
+        self._running: dict[int, _Running] = {}
+        self._budget = RetryBudget()
+        self._rate: float | None = None
+        self._draining = False
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._every, args=(period_s, action), name=name, daemon=True)
+            for name, period_s, action in (
+                ("heartbeat", options.heartbeat_s, self._beat),
+                ("lease-watch", options.watch_s, self._watch),
+            )
+        ]
+
+    @property
+    def busy(self) -> int:
+        """How many steps run."""
+        return len(self._running)
+
+    @property
+    def rate(self) -> float | None:
+        """Audio-seconds transcribed per second, as measured; ``None`` before the first section."""
+        return self._rate
+
+    def start(self) -> None:
+        """Begin to look after leases."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop_taking(self) -> None:
+        """Take no more steps."""
+        self._draining = True
+
+    def drain(self, grace_s: float) -> None:
+        """Take no more steps, wait ``grace_s`` for those that run, then give them back; return when all has ended."""
+        self.stop_taking()
+        deadline = time.monotonic() + grace_s
+        while self._running and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._cancel(list(self._running.values()))
+        deadline = time.monotonic() + _JOIN_S
+        while self._running and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Stop looking after leases, and forget this worker."""
+        self._over.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_JOIN_S)
+        _quietly(lambda: self._upkeep.gone(self._options.owner))
+
+    def work_once(self, lanes: Sequence[Lane]) -> bool:
+        """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``."""
+        if self._draining:
+            return False
+        claim = self._work.claim(self._options.owner, lanes)
+        if claim is None:
+            return False
+        running = _Running(claim)
+        with self._lock:
+            self._running[claim.step_id] = running
+            self._budget.started()
+        token = telemetry.request_id.set(claim.job.id)
+        try:
+            self._run(running)
+        finally:
+            telemetry.request_id.reset(token)
+            with self._lock:
+                del self._running[claim.step_id]
+        return True
+
+    def _run(self, running: _Running) -> None:
+        claim = running.claim
+        try:
+            self._steps.run(claim, running.cancel, self._scratch)
+        except LeaseLost:
+            _LOG.warning("fence_rejected", step=claim.kind.value, index=claim.index)
+        except Cancelled:
+            self._end(claim, lambda: self._work.release(claim))
+        except TympanError as error:
+            self._failed(claim, error)
+        except Exception as error:  # noqa: BLE001 (a step must end in the database, whatever went wrong)
+            _LOG.error("step_broke", step=claim.kind.value, index=claim.index, **telemetry.crash_report(error))
+            self._failed(claim, TympanError(remedy=f"Report it with the job's id, {claim.job.id}."))
+        else:
+            self._measure(running)
+
+    def _failed(self, claim: Claim, error: TympanError) -> None:
+        """Write down what follows."""
+        what = follow(error, claim.retries)
+        _LOG.warning("step_failed", step=claim.kind.value, index=claim.index, code=error.code, follows=what.value)
+        telemetry.STEP_FAILURES.labels(error.code).inc()
+        if what is Follow.FAIL:
+            self._end(claim, lambda: self._work.fail(claim, error))
+        elif what is Follow.WAIT:
+            self._end(claim, lambda: self._work.release(claim, error.retry_after_s or _STEP_ERRORS_WAIT_S))
+        else:
+            with self._lock:
+                allowed = self._budget.allows_retry()
+            wait_s = delay_s(claim.retries, random.random()) if allowed else MAX_DELAY_S  # noqa: S311 (no secret)
+            self._end(claim, lambda: self._work.retry(claim, wait_s))
+
+    def _end(self, claim: Claim, write: Callable[[], None]) -> None:
+        """Write a step's end. A database that is away for shorter than the lease is waited for."""
+        try:
+            patiently(write, self._options.lease_s)
+        except LeaseLost:
+            _LOG.info("step_was_taken", step=claim.kind.value, index=claim.index)
+        except StorageUnavailable:
+            _LOG.error("step_end_not_written", step=claim.kind.value, index=claim.index)
+
+    def _measure(self, running: _Running) -> None:
+        claim, elapsed_s = running.claim, time.monotonic() - running.started
+        telemetry.STEP_SECONDS.labels(claim.kind.value).observe(elapsed_s)
+        if claim.kind is not StepKind.SECTION or elapsed_s <= 0:
+            return
+        with self._lock:
+            audio_s = (claim.end_sample - claim.start_sample) / SAMPLE_RATE_HZ
+            sample = audio_s / elapsed_s * len(self._running)
+            self._rate = sample if self._rate is None else self._rate + _SMOOTHING * (sample - self._rate)
+
+    def _beat(self) -> None:
+        options = self._options
+        self._upkeep.seen(Worker(options.owner, options.slots, self.busy, self._rate))
+        self._look(self._work.extend)
+
+    def _watch(self) -> None:
+        self._look(lambda owner, _: self._work.held(owner))
+
+    def _look(self, ask: Callable[[str, list[int]], set[int]]) -> None:
+        """Stop what is no longer ours; ``ask`` says which steps are."""
+        with self._lock:
+            before = list(self._running.values())
+        if before:
+            held = ask(self._options.owner, [running.claim.step_id for running in before])
+            self._cancel([running for running in before if running.claim.step_id not in held])
+
+    def _cancel(self, running: list[_Running]) -> None:
+        for each in running:
+            each.cancel.set()
+
+    def _every(self, period_s: float, action: Callable[[], None]) -> None:
+        while not self._over.wait(period_s):
+            _quietly(action)
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    """Do something that is done again soon; a database that is away is logged, not raised."""
+    try:
+        action()
+    except TympanError as error:
+        _LOG.warning("upkeep_failed", code=error.code)
+    except Exception as error:  # noqa: BLE001 (the thread has to live on; the next turn tries again)
+        _LOG.error("upkeep_broke", **telemetry.crash_report(error))
