@@ -10,15 +10,17 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
+from tests.jobs_support import Shop, open_shop
 from tympan.api.app import create_app
 from tympan.api.deps import Backend, Limits, ModelCard, Services, make_services
-from tympan.api.server import Address, HttpServer
+from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.api.staging import open_staging
 from tympan.domain import Accounting, DecodeStats, Lane, Options, Progress, Segment, Timestamps, Transcript, Word
 from tympan.errors import Cancelled, RequestTimeout
 from tympan.languages import LANGUAGES
 from tympan.pipeline import RequestContext
 
+_NO_HOOKS = ServerHooks(on_drain=lambda: None, on_force=lambda: None)
 CLIP = b"RIFF" + bytes(range(256)) * 16
 CARD = ModelCard("base", aliases=("Systran/faster-whisper-base",), created=1_700_000_000)
 
@@ -111,6 +113,7 @@ class Site:
     services: Services
     transcriber: ScriptedTranscriber
     app: FastAPI
+    shop: Shop
     url: str = ""
 
     @property
@@ -128,16 +131,16 @@ class Site:
 def site(folder: Path, limits: Limits, transcriber: ScriptedTranscriber | None = None) -> Iterator[Site]:
     """Run an application on a real socket in a thread."""
     transcriber = transcriber or ScriptedTranscriber()
-    with open_staging(folder) as staging:
-        services = make_services(staging, limits, Backend(), version="9.9.9")
+    with open_staging(folder / "staging") as staging, open_shop(folder / "jobs") as shop:
+        services = make_services(staging, limits, Backend(), "9.9.9", shop.service)
         services.backend.arrive(transcriber, CARD)
         app = create_app(services)
-        server = HttpServer(app, services, Address("127.0.0.1", 0, drain_s=0.2), on_force=lambda: None)
+        server = HttpServer(app, services, Address("127.0.0.1", 0, drain_s=0.2), _NO_HOOKS)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         wait_for(lambda: server.started)
         try:
-            yield Site(services, transcriber, app, server.url)
+            yield Site(services, transcriber, app, shop, server.url)
         finally:
             server.stop()
             thread.join(10)
