@@ -267,16 +267,16 @@ def closed_port() -> int:
 
 
 @contextlib.contextmanager
-def silent_port() -> Iterator[int]:
-    """Give a port on 127.0.0.1 that does not answer new connections: its queue is full and nobody accepts."""
+def silent_port(address: str = "127.0.0.1") -> Iterator[int]:
+    """Give a port that does not answer new connections: its queue is full and nobody accepts."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         listener.listen(0)
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
+            waiting.connect_ex(("127.0.0.1", listener.getsockname()[1]))
         time.sleep(0.05)
         yield int(listener.getsockname()[1])
 
