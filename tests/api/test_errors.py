@@ -23,10 +23,10 @@ def test_every_error_code_has_a_status_and_every_status_a_code() -> None:
 
 
 def test_retryable_errors_answer_with_a_retryable_status() -> None:
-    """Clients retry 408, 409, 429 and 5xx by themselves; what cannot succeed later must not be among them."""
+    """A client that looks at the status alone sees that it is worth trying again."""
     for error in subclasses(TympanError):
         if error.retryable:
-            assert STATUS[error.code] in (408, 500, 503, 507), error
+            assert STATUS[error.code] in (408, 409, 423, 500, 502, 503, 507), error
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_window_that_crashes_every_engine_is_quarantined_after_three() -> None
     script.steps.extend([fine, *[crash_on_two] * 40])  # type: ignore[list-item]
     with running(OPTIONS, script=script) as batcher:
         replies = submit_together(batcher, TASKS, script)
-        assert [outcome(reply) for reply in replies] == ["ok"] * 2 + ["engine_failed"] + ["ok"] * 5
+        assert [outcome(reply) for reply in replies] == ["ok"] * 2 + ["audio_quarantined"] + ["ok"] * 5
         with pytest.raises(EngineError, match="3 times on this audio"):
             replies[2].result()
         assert batcher.stats().restarts == 3
@@ -430,7 +430,7 @@ def test_every_window_gets_exactly_one_answer_whatever_happens(
             if number in cancelled:
                 reply.cancel()
         for reply in replies:
-            assert reply.cancelled() or outcome(reply) in {"ok", "engine_failed", "engine_out_of_memory"}
+            assert reply.cancelled() or outcome(reply) in {"ok", "engine_failed", "audio_quarantined", "engine_out_of_memory"}
         eventually(lambda: sum(batcher.stats().queued_windows.values()) == 0)
         assert batcher.stats().running_windows == 0
     assert answers == Counter(range(count))

@@ -55,13 +55,13 @@ def test_the_file_can_be_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_all_mistakes_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One start shows every bad value, where it came from, and what is allowed."""
     monkeypatch.setenv("TYMPAN_PORT", "seventy")
-    monkeypatch.setenv("TYMPAN_MODE", "cluster")
+    monkeypatch.setenv("TYMPAN_MODE", "everywhere")
     monkeypatch.setenv("TYMPAN_HOST", "0.0.0.0")  # noqa: S104 (the point of the test)
     with pytest.raises(ConfigError) as caught:
         config.load({"log_level": "loud"})
     message = str(caught.value)
     assert "PORT (environment variable TYMPAN_PORT)" in message
-    assert "set MODE to 'embedded'" in message
+    assert "MODE (environment variable TYMPAN_MODE)" in message
     assert "LOG_LEVEL (command line)" in message
     assert "API_KEYS" in message
     assert caught.value.remedy

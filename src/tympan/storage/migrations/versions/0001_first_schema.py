@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -91,9 +93,8 @@ def _job_columns() -> list[sa.Column[Any]]:
     return []
 
 
-def _jobs() -> None:
-    op.create_table(
-        "jobs",
+def _job_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -128,12 +129,23 @@ def _jobs() -> None:
         sa.Column("event_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("audio_until", sa.Float(precision=53), nullable=True),
         sa.Column("text_until", sa.Float(precision=53), nullable=True),
+    ]
+
+
+def _jobs() -> None:
+    op.create_table(
+        "jobs",
+        *_job_columns(),
         sa.CheckConstraint(
             "state in ('queued', 'running') or state in ('succeeded', 'failed', 'cancelled', 'expired')",
             name=op.f("ck_jobs_state"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
+    _job_indexes()
+
+
+def _job_indexes() -> None:
     op.create_index("ix_jobs_audio_until", "jobs", ["audio_until"], unique=False)
     op.create_index(op.f("ix_jobs_batch_id"), "jobs", ["batch_id"], unique=False)
     op.create_index(
@@ -292,6 +304,10 @@ def _steps() -> None:
         sa.UniqueConstraint("job_id", "kind", "idx", name=op.f("uq_steps_job_id_kind_idx")),
         sqlite_autoincrement=True,
     )
+    _step_indexes()
+
+
+def _step_indexes() -> None:
     _step_indexes()
 
 
