@@ -1,13 +1,26 @@
 """The fixtures through which tests ask for servers, and the loud word about tests that had to do without."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
 
+from tests.servers import provision
+from tests.servers.nginx import NginxServer
+from tests.servers.postgres import Database, PostgresServer
 from tests.servers.process import Keeper
+from tests.servers.provision import Installation
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitServer, VirtualHost
+from tests.servers.redis import RedisServer
 from tests.servers.s3 import KEYS, S3Bucket, S3Server
 
+REQUIRED = "TEST_SERVERS"
+"""With the value ``required`` in this environment variable a missing server fails its tests, which else are skipped."""
+
+_WORDS = "is not installed here"
 _numbers = count(1)
 
 
@@ -17,6 +30,61 @@ def server_keeper() -> Iterator[Keeper]:
     keeper = Keeper()
     yield keeper
     keeper.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_keeper: Keeper) -> Iterator[PostgresServer]:
+    """Return a running PostgreSQL, shared by all tests."""
+    server = PostgresServer(server_keeper, _installed("postgres"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[Database]:
+    """Return an empty database of the test's own in a server that works."""
+    postgres_server.ensure()
+    database = Database(postgres_server, f"test{next(_numbers)}")
+    yield database
+    postgres_server.ensure()
+    database.drop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(server_keeper: Keeper) -> Iterator[RabbitServer]:
+    """Return a running RabbitMQ, shared by all tests."""
+    server = RabbitServer(server_keeper, _installed("rabbitmq"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def rabbitmq(rabbitmq_server: RabbitServer) -> Iterator[VirtualHost]:
+    """Return an empty virtual host of the test's own in a broker that works."""
+    rabbitmq_server.ensure()
+    vhost = VirtualHost(rabbitmq_server, f"test{next(_numbers)}")
+    yield vhost
+    rabbitmq_server.ensure()
+    vhost.drop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_keeper: Keeper) -> Iterator[RedisServer]:
+    """Return a running Redis, shared by all tests."""
+    server = RedisServer(server_keeper, _installed("redis"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """Return a Redis that works and is empty."""
+    redis_server.ensure()
+    redis_server.wipe()
+    return redis_server
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +103,55 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     return S3Bucket(s3_server, f"test-{next(_numbers)}")
+
+
+@pytest.fixture
+def nginx(server_keeper: Keeper) -> Iterator[Callable[[str], NginxServer]]:
+    """Return a function that starts an nginx: its argument is the inside of the ``http`` block."""
+    installation = _installed("nginx")
+    with ExitStack() as stack:
+
+        def start(http: str) -> NginxServer:
+            server = NginxServer(server_keeper, installation, http)
+            stack.callback(server.close)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[Callable[[int], Proxy]]:
+    """Return a function that starts a misbehaving TCP proxy to a port of this machine."""
+    with ExitStack() as stack:
+        yield lambda port: stack.enter_context(Proxy(port))
+
+
+@pytest.fixture(scope="session")
+def faketime() -> Installation:
+    """Return where libfaketime's command is."""
+    return _installed("faketime")
+
+
+def _installed(name: str) -> Installation:
+    found = provision.find(name)
+    if found is None:
+        words = f"{name} {_WORDS}"
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(words)
+        pytest.skip(words)
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which tests did not run for want of a server."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if _WORDS in str(report.longrepr)]
+    if skipped:
+        terminalreporter.section("NOT RUN", red=True, bold=True)
+        names = sorted({str(report.longrepr).split(_WORDS)[0].split()[-1].strip("('\"") for report in skipped})
+        terminalreporter.line(
+            f"{len(skipped)} tests DID NOT RUN, because these servers are missing: {', '.join(names)}. "
+            "Install them, or try: python -m tests.servers.provision",
+            red=True,
+            bold=True,
+        )

@@ -1,4 +1,4 @@
-"""One server of the tests: started, killed, frozen and restarted as a process group, and never left behind."""
+"""One server of the tests: started, killed, frozen and restarted with all its processes, and never left behind."""
 
 import contextlib
 import os
@@ -10,31 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from tests.servers import keeper as keeper_program
+from tests.servers.keeper import family, signal_family
 
 START_S = 60.0
-_PREFIX = "tympan-servers-"
-
-# Ends what is registered when its standard input closes, which happens however the tests end. The kernel's signal on
-# the parent's death (PR_SET_PDEATHSIG) would not do: it comes when the *thread* that started the child ends, is
-# forgotten when the child changes its user (PostgreSQL), and does not reach grandchildren (nginx, Erlang).
-_KEEPER = """
-import os, shutil, signal, sys
-groups, folders = set(), set()
-for line in sys.stdin:
-    action, _, value = line.strip().partition(" ")
-    (folders if action.endswith("folder") else groups).__getattribute__(
-        "add" if action.startswith("add") else "discard")(value)
-for group in groups:
-    try:
-        os.killpg(int(group), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-for folder in folders:
-    shutil.rmtree(folder, ignore_errors=True)
-"""
+_ORDERLY_S = 10.0
 
 
 class Keeper:
@@ -43,26 +28,25 @@ class Keeper:
     def __init__(self) -> None:
         """Start the watching process."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _KEEPER], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-I", keeper_program.__file__], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.folder = Path(tempfile.mkdtemp(prefix="tympan-servers-"))
         self.folder.chmod(0o711)  # Servers that run as another user have to pass.
-        self._tell("add_folder", str(self.folder))
+        self._tell("folder", str(self.folder))
 
-    def add(self, group: int) -> None:
-        """Watch over a process group."""
-        self._tell("add", str(group))
+    def watch(self, pid: int) -> None:
+        """Watch over a process and its descendants."""
+        self._tell("watch", str(pid))
 
-    def discard(self, group: int) -> None:
-        """Forget a process group that has ended."""
-        self._tell("discard", str(group))
+    def forget(self, pid: int) -> None:
+        """Forget a process that has ended."""
+        self._tell("forget", str(pid))
 
     def close(self) -> None:
         """End what is left and delete the folder."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(timeout=30)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _tell(self, action: str, value: str) -> None:
         assert self._process.stdin
@@ -72,7 +56,7 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a server's process is started; ``user`` only matters to root."""
+    """How a process of a server is started; ``user`` matters only when the tests run as root."""
 
     arguments: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +67,7 @@ class Server:
     """A server that tests may treat badly. A subclass says how it starts and when it is ready."""
 
     name = "server"
+    end_signal = signal.SIGTERM
 
     def __init__(self, keeper: Keeper) -> None:
         """Choose a folder and a port; ``start`` starts it."""
@@ -102,7 +87,8 @@ class Server:
         return port_open(self.port)
 
     def wipe(self) -> None:
-        """Delete everything the server holds."""
+        """Delete everything that tests have stored in the server."""
+        raise AssertionError(self.name)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -115,20 +101,24 @@ class Server:
         wait_until(self.ready, limit_s, lambda: f"{self.name} is not ready:\n{self.log_tail()}", self._alive_or_raise)
 
     def kill(self) -> None:
-        """End every process of the server with SIGKILL, as a crash of its machine would."""
-        self._signal(signal.SIGKILL)
+        """End every process of the server with SIGKILL at once, as a crash of its machine would."""
+        members = self.pids
         for process in self._processes:
+            signal_family(process.pid, signal.SIGKILL)
             process.wait(timeout=30)
-            self.keeper.discard(process.pid)
+            self.keeper.forget(process.pid)
         self._processes.clear()
+        wait_until(lambda: not any(map(_alive, members)), 30, lambda: f"{self.name} has survivors")
 
     def stop(self) -> None:
-        """Freeze the server: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
+        """Freeze the server: connections stay open, new ones are accepted by the kernel, and nothing answers."""
+        for process in self._processes:
+            signal_family(process.pid, signal.SIGSTOP)
 
     def cont(self) -> None:
         """Let a frozen server go on."""
-        self._signal(signal.SIGCONT)
+        for process in self._processes:
+            signal_family(process.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Start the server anew with what it kept; ends it first, orderly, when it is running."""
@@ -136,56 +126,58 @@ class Server:
         self.start()
 
     def close(self) -> None:
-        """End the server orderly within ten seconds, else by force."""
+        """End the server orderly, by force after ten seconds."""
         self.cont()
         for process in reversed(self._processes):
-            process.terminate()
+            process.send_signal(self.end_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+                process.wait(timeout=_ORDERLY_S)
         self.kill()
 
     def ensure(self) -> None:
-        """Make sure that the server answers, whatever the test before did to it."""
+        """Make sure that the server answers, whatever a test did to it."""
         self.cont()
-        if not self._processes or any(process.poll() is not None for process in self._processes):
+        if self.running:
+            self.wait_ready()
+        else:
             self.kill()
             self.start()
-        else:
-            self.wait_ready()
 
     @property
     def running(self) -> bool:
-        """Whether all its processes exist."""
+        """Whether all its processes exist, frozen or not."""
         return bool(self._processes) and all(process.poll() is None for process in self._processes)
 
     @property
-    def groups(self) -> list[int]:
-        """The ids of its process groups."""
-        return [process.pid for process in self._processes]
+    def pids(self) -> list[int]:
+        """The ids of all its processes, children included."""
+        return [pid for process in self._processes for pid in family(process.pid)]
 
     def log_tail(self, chars: int = 3000) -> str:
         """Return the end of the server's log."""
         return self.log.read_text(errors="replace")[-chars:] if self.log.exists() else ""
 
+    def run(self, command: Command, limit_s: float = START_S) -> str:
+        """Run a tool of the server to its end and return its output; AssertionError with it when it fails."""
+        done = subprocess.run(
+            command.arguments, **_surroundings(command, self.folder), capture_output=True, check=False, timeout=limit_s
+        )
+        text = (done.stdout + done.stderr).decode(errors="replace")
+        assert done.returncode == 0, f"{command.arguments[0]} gave {done.returncode}:\n{text[-3000:]}"
+        return text
+
     def _spawn(self, command: Command) -> None:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 command.arguments,
-                env={**_plain_environment(), **command.env},
-                cwd=self.folder,
+                **_surroundings(command, self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                user=command.user if os.geteuid() == 0 else None,
             )
-        self.keeper.add(process.pid)
+        self.keeper.watch(process.pid)
         self._processes.append(process)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
 
     def _alive_or_raise(self) -> None:
         ended = [process.returncode for process in self._processes if process.poll() is not None]
@@ -195,10 +187,10 @@ class Server:
 def wait_until(
     condition: Callable[[], bool],
     limit_s: float,
-    says: Callable[[], str] = lambda: "it did not happen",
+    says: Callable[[], str] = lambda: "it did not happen in time",
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Wait until ``condition`` holds; AssertionError after ``limit_s``."""
+    """Wait until ``condition`` holds; AssertionError with what ``says`` returns after ``limit_s``."""
     deadline = time.monotonic() + limit_s
     while not condition():
         meanwhile()
@@ -215,18 +207,29 @@ def port_open(port: int) -> bool:
 
 def free_port() -> int:
     """Return a port nobody uses, below those that the kernel gives to outgoing connections."""
-    for port in _candidates():
+    for _ in range(200):
+        port = random.randrange(16_000, 32_000)  # noqa: S311
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("there is no free port")
 
 
-def _candidates() -> Iterator[int]:
-    for _ in range(200):
-        yield random.randrange(16_000, 32_000)  # noqa: S311
+def own(path: Path, user: str | None) -> None:
+    """Give a file or folder to ``user`` when the tests run as root."""
+    if user and os.geteuid() == 0:
+        shutil.chown(path, user)
 
 
-def _plain_environment() -> dict[str, str]:
-    kept = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+def _alive(pid: int) -> bool:
+    return pid in family(pid)
+
+
+def _surroundings(command: Command, folder: Path) -> dict[str, Any]:
+    kept = ("PATH", "LANG", "TMPDIR")
+    env = {name: os.environ[name] for name in kept if name in os.environ}
+    return {
+        "env": {**env, **command.env},
+        "cwd": folder,
+        "user": command.user if os.geteuid() == 0 else None,
+    }

@@ -4,6 +4,7 @@ Work is a function of a connection; it runs in one transaction, and runs again, 
 that it lost a race (deadlock, serialization failure) or that the connection broke before anything was done.
 """
 
+import os
 import random
 import threading
 import time
@@ -126,10 +127,22 @@ def _checked(url: str) -> URL:
 
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:
     arguments: dict[str, Any] = {"timeout": BUSY_S, "check_same_thread": False, "isolation_level": None}
+    if url.database:
+        _make_private(Path(url.database))
     engine = create_engine(url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_S)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if it is not there, for its owner alone; SQLite gives its other files the same rights."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigError(
+            f"The database {path} cannot be opened: {error.strerror}.", remedy="Check DATA_DIR."
+        ) from error
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -1,5 +1,6 @@
 """The schema and its history: which migrations there are, which a database has, and how to bring it up to date."""
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def head() -> str:
 def current(database: Database) -> str | None:
     """Return the revision that the database has; ``None`` for an empty one."""
     return database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+
+logging.getLogger("alembic").setLevel(logging.WARNING)  # Its everyday lines say nothing that an operator needs.
 
 
 def upgrade(database: Database, revision: str = "head") -> None:

@@ -1,0 +1,214 @@
+"""The servers that other tests stand on: they start, answer, survive bad treatment, and never outlive the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.servers import provision
+from tests.servers.keeper import family
+from tests.servers.nginx import NginxServer
+from tests.servers.postgres import Database
+from tests.servers.process import Server, port_open, wait_until
+from tests.servers.provision import Installation
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import VirtualHost
+from tests.servers.redis import RedisServer
+from tests.servers.s3 import S3Bucket
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def frozen(server: Server) -> bool:
+    """Return whether every process of the server is stopped."""
+    states = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in server.pids}
+    return states == {"T"}
+
+
+def test_postgres_keeps_what_it_confirmed(postgres: Database) -> None:
+    """A row survives SIGKILL of the whole server; a frozen server answers nobody."""
+    postgres.execute("CREATE TABLE t (x int)")
+    postgres.execute("INSERT INTO t VALUES (7)")
+    postgres.server.stop()
+    assert frozen(postgres.server)
+    with pytest.raises(psycopg.Error):
+        postgres.server.execute("SELECT 1", connect_timeout_s=2)
+    postgres.server.cont()
+    postgres.server.kill()
+    assert not postgres.server.running
+    with pytest.raises(psycopg.Error):
+        postgres.execute("SELECT 1")
+    postgres.server.start()
+    assert postgres.execute("SELECT x FROM t") == [(7,)]
+    assert postgres.server.execute("SHOW fsync") == [("on",)]
+
+
+def test_postgres_connections_can_be_broken(postgres: Database, proxy_to: Callable[[int], Proxy]) -> None:
+    """A fail-over is one call; an address through a proxy leads to the same database."""
+    proxy = proxy_to(postgres.server.port)
+    with psycopg.connect(postgres.url_at(proxy.port), autocommit=True) as connection:
+        connection.execute("CREATE TABLE through (x int)")
+        assert postgres.disconnect_all() == 1
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    assert postgres.execute("SELECT count(*) FROM through") == [(0,)]
+
+
+def test_every_test_has_its_own_database(postgres: Database) -> None:
+    """Nothing is there that another test made, and wiping leaves no test's database."""
+    assert postgres.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    postgres.server.wipe()
+    assert postgres.server.execute("SELECT count(*) FROM pg_database WHERE datname LIKE 'test%'") == [(0,)]
+
+
+def test_redis_forgets(redis: RedisServer) -> None:
+    """Keys are gone after SIGKILL; a frozen server accepts connections and says nothing."""
+    redis.ask("SET", "a", "b")
+    assert redis.ask("GET", "a") == "$1"
+    redis.stop()
+    assert frozen(redis)
+    with pytest.raises(TimeoutError):
+        redis.ask("PING")
+    redis.cont()
+    redis.kill()
+    assert not port_open(redis.port)
+    redis.start()
+    assert redis.ask("GET", "a") == "$-1"
+    redis.ask("SET", "a", "b")
+    redis.wipe()
+    assert redis.ask("DBSIZE") == ":0"
+
+
+def test_s3_forgets(s3_bucket: S3Bucket) -> None:
+    """Objects are gone after a restart."""
+    s3_bucket.put("x", b"x")
+    assert s3_bucket.names() == ["x"]
+    s3_bucket.server.restart()
+    assert s3_bucket.server.client.list_buckets()["Buckets"] == []
+
+
+def test_rabbitmq_keeps_durable_messages(rabbitmq: VirtualHost) -> None:
+    """A confirmed message survives SIGKILL of broker and port mapper; names and ports stay the same."""
+    path = f"/api/queues/{rabbitmq.name}/q"
+    rabbitmq.server.api("PUT", path, {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    message = {"properties": {"delivery_mode": 2}, "routing_key": "q", "payload": "7", "payload_encoding": "string"}
+    sent = rabbitmq.server.api("POST", f"/api/exchanges/{rabbitmq.name}/amq.default/publish", message)
+    assert sent == {"routed": True}
+    wait_until(lambda: rabbitmq.queues() == {"q": 1}, 15)
+    rabbitmq.server.kill()
+    assert not port_open(rabbitmq.server.port)
+    rabbitmq.server.start()
+    wait_until(lambda: rabbitmq.queues() == {"q": 1}, 30)
+
+
+def test_rabbitmq_freezes_and_raises_alarms(rabbitmq: VirtualHost) -> None:
+    """A frozen broker does not answer; the alarm that blocks publishers can be raised and taken back."""
+    rabbitmq.server.stop()
+    assert frozen(rabbitmq.server)
+    with pytest.raises(OSError, match="timed out"):
+        rabbitmq.server.api("GET", "/api/overview", limit_s=1)
+    rabbitmq.server.cont()
+    rabbitmq.server.wait_ready()
+    nodes = lambda: rabbitmq.server.api("GET", "/api/nodes")  # noqa: E731
+    rabbitmq.server.block_publishers()
+    wait_until(lambda: nodes()[0]["mem_alarm"] is True, 10)
+    rabbitmq.server.unblock_publishers()
+    wait_until(lambda: nodes()[0]["mem_alarm"] is False, 10)
+
+
+def test_nginx_serves_what_it_is_told(nginx: Callable[[str], NginxServer]) -> None:
+    """The test's configuration counts, also after a reload; wrong configurations are an error with words."""
+    server = nginx('server { listen 127.0.0.1:@PORT@; location / { return 200 "one"; } }')
+    assert urllib.request.urlopen(server.url("/x"), timeout=5).read() == b"one"
+    server.configure('server { listen 127.0.0.1:@PORT@; location / { return 200 "two"; } }')
+    server.reload()
+    wait_until(lambda: urllib.request.urlopen(server.url(), timeout=5).read() == b"two", 10)
+    server.kill()
+    assert not port_open(server.port)
+    server.start()
+    assert urllib.request.urlopen(server.url(), timeout=5).read() == b"two"
+    server.configure("nonsense;")
+    with pytest.raises(AssertionError, match="nonsense"):
+        server.reload()
+
+
+def test_faketime_shifts_the_clock(faketime: Installation) -> None:
+    """A command under libfaketime lives on another day."""
+    done = subprocess.run(
+        [faketime.program, "2001-02-03 04:05:06", "date", "+%Y"],
+        env={**os.environ, **faketime.env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "2001"
+
+
+_RUN = """
+import sys, time
+from tests.servers.nginx import NginxServer
+from tests.servers.process import Keeper
+from tests.servers.provision import find
+keeper = Keeper()
+server = NginxServer(keeper, find("nginx"), "server { listen 127.0.0.1:@PORT@; }")
+server.start()
+print(keeper.folder, *server.pids, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_servers_do_not_outlive_a_killed_test_run(number: signal.Signals) -> None:
+    """When the process that runs the tests is killed, its servers and their children end and their files go."""
+    if provision.find("nginx") is None:
+        pytest.skip("nginx is not installed here")
+    with subprocess.Popen(
+        [sys.executable, "-c", _RUN], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout
+        folder, *pids = run.stdout.readline().split()
+        assert len(pids) >= 2
+        run.send_signal(number)
+        run.wait(timeout=10)
+    wait_until(lambda: not any(int(pid) in family(int(pid)) for pid in pids), 10)
+    wait_until(lambda: not Path(folder).exists(), 10)
+
+
+def test_the_end_of_the_run_says_what_did_not_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests without their server are skipped, loudly; where servers are required they fail."""
+    pytester.makeconftest(
+        "import sys\n"
+        f"sys.path[:0] = [{str(REPOSITORY)!r}, {str(REPOSITORY / 'src')!r}]\n"
+        "from tests.servers import provision\n"
+        "provision.find = lambda name: None\n"
+        "pytest_plugins = ['tests.servers.fixtures']\n"
+    )
+    pytester.makepyfile("def test_a(redis): pass\ndef test_b(redis): pass\ndef test_c(postgres): pass")
+    monkeypatch.delenv("TEST_SERVERS", raising=False)
+    result = pytester.runpytest_subprocess("-p", "no:audioeval")
+    result.assert_outcomes(skipped=3)
+    result.stdout.fnmatch_lines(["*NOT RUN*", "3 tests DID NOT RUN*: postgres, redis.*provision"])
+    monkeypatch.setenv("TEST_SERVERS", "required")
+    result = pytester.runpytest_subprocess("-p", "no:audioeval")
+    result.assert_outcomes(errors=3)
+
+
+def test_ready_servers_are_waited_for_with_a_limit(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends while it is waited for, or never answers, is an error with its log."""
+    monkeypatch.setattr(redis, "ready", lambda: False)
+    started = time.monotonic()
+    with pytest.raises(AssertionError, match="is not ready"):
+        redis.wait_ready(0.2)
+    assert time.monotonic() - started < 5
+    redis.pids[0]
+    os.kill(redis.pids[0], signal.SIGKILL)
+    with pytest.raises(AssertionError, match="ended with"):
+        redis.wait_ready(10)
