@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from tests.servers import provision
+from tests.servers.faketime import ShiftedClock
 from tests.servers.nginx import NginxServer
 from tests.servers.postgres import Database, PostgresServer
 from tests.servers.process import Keeper
@@ -38,7 +39,7 @@ def postgres_server(server_keeper: Keeper) -> Iterator[PostgresServer]:
     server = PostgresServer(server_keeper, _installed("postgres"))
     server.start()
     yield server
-    server.close()
+    server.kill()
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def rabbitmq_server(server_keeper: Keeper) -> Iterator[RabbitServer]:
     server = RabbitServer(server_keeper, _installed("rabbitmq"))
     server.start()
     yield server
-    server.close()
+    server.kill()
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def redis_server(server_keeper: Keeper) -> Iterator[RedisServer]:
     server = RedisServer(server_keeper, _installed("redis"))
     server.start()
     yield server
-    server.close()
+    server.kill()
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def s3_server(server_keeper: Keeper) -> Iterator[S3Server]:
     server = S3Server(server_keeper)
     server.start()
     yield server
-    server.close()
+    server.kill()
 
 
 @pytest.fixture
@@ -127,10 +128,10 @@ def proxy_to() -> Iterator[Callable[[int], Proxy]]:
         yield lambda port: stack.enter_context(Proxy(port))
 
 
-@pytest.fixture(scope="session")
-def faketime() -> Installation:
-    """Return where libfaketime's command is."""
-    return _installed("faketime")
+@pytest.fixture
+def shifted_clock(server_keeper: Keeper) -> ShiftedClock:
+    """Return a clock that can be set while processes look at it."""
+    return ShiftedClock(server_keeper.folder / f"clock-{next(_numbers)}", _installed("faketime"))
 
 
 def _installed(name: str) -> Installation:

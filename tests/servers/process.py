@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class Server:
         self.folder = keeper.folder / f"{self.name}-{self.port}"
         self.folder.mkdir(mode=0o711)
         self.log = self.folder / "server.log"
+        self.env: dict[str, str] = {}
+        """More for the environment of the server itself, from its next start on."""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def commands(self) -> Iterable[Command]:
@@ -162,7 +164,7 @@ class Server:
         done = subprocess.run(
             command.arguments, **_surroundings(command, self.folder), capture_output=True, check=False, timeout=limit_s
         )
-        text = (done.stdout + done.stderr).decode(errors="replace")
+        text: str = (done.stdout + done.stderr).decode(errors="replace")
         assert done.returncode == 0, f"{command.arguments[0]} gave {done.returncode}:\n{text[-3000:]}"
         return text
 
@@ -170,7 +172,7 @@ class Server:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 command.arguments,
-                **_surroundings(command, self.folder),
+                **_surroundings(replace(command, env={**command.env, **self.env}), self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

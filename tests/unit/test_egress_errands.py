@@ -1,6 +1,7 @@
 """The two errands that lead out: what they bring back, what they cost at most, what they say when they fail."""
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,25 @@ def test_L_tls_proves_the_name_not_the_address(trusting: Callable[..., Host], tm
             with pytest.raises(FetchFailed):
                 fetch(egress, host.url(name=name), tmp_path)
     assert len(host.requests) == 2
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_L_a_cut_connection_is_not_the_end_of_a_file(cut: bool, tmp_path: Path, trusting: Callable[..., Host]) -> None:  # noqa: FBT001
+    """Without a length, an encrypted file is whole only if the other side says goodbye in TLS."""
+
+    def send_half(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        if cut:
+            visit.connection.shutdown(socket.SHUT_WR)
+
+    with trusting("media.example") as host:
+        host.behave = send_half
+        egress = egress_for(host, ScriptedResolver(["127.0.0.1"]))
+        if cut:
+            with pytest.raises(FetchFailed):
+                fetch(egress, host.url(name="media.example"), tmp_path)
+        else:
+            assert fetch(egress, host.url(name="media.example"), tmp_path) == b"half"
 
 
 @pytest.mark.parametrize("wrong", [{"days": -1}, {"trusted": False}], ids=str)

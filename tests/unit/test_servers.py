@@ -14,11 +14,11 @@ import psycopg
 import pytest
 
 from tests.servers import provision
+from tests.servers.faketime import ShiftedClock
 from tests.servers.keeper import family
 from tests.servers.nginx import NginxServer
 from tests.servers.postgres import Database
 from tests.servers.process import Server, port_open, wait_until
-from tests.servers.provision import Installation
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import VirtualHost
 from tests.servers.redis import RedisServer
@@ -117,11 +117,10 @@ def test_rabbitmq_freezes_and_raises_alarms(rabbitmq: VirtualHost) -> None:
         rabbitmq.server.api("GET", "/api/overview", limit_s=1)
     rabbitmq.server.cont()
     rabbitmq.server.wait_ready()
-    nodes = lambda: rabbitmq.server.api("GET", "/api/nodes")  # noqa: E731
     rabbitmq.server.block_publishers()
-    wait_until(lambda: nodes()[0]["mem_alarm"] is True, 10)
+    wait_until(lambda: rabbitmq.server.api("GET", "/api/nodes")[0]["mem_alarm"] is True, 10)
     rabbitmq.server.unblock_publishers()
-    wait_until(lambda: nodes()[0]["mem_alarm"] is False, 10)
+    wait_until(lambda: rabbitmq.server.api("GET", "/api/nodes")[0]["mem_alarm"] is False, 10)
 
 
 def test_nginx_serves_what_it_is_told(nginx: Callable[[str], NginxServer]) -> None:
@@ -140,16 +139,24 @@ def test_nginx_serves_what_it_is_told(nginx: Callable[[str], NginxServer]) -> No
         server.reload()
 
 
-def test_faketime_shifts_the_clock(faketime: Installation) -> None:
-    """A command under libfaketime lives on another day."""
-    done = subprocess.run(
-        [faketime.program, "2001-02-03 04:05:06", "date", "+%Y"],
-        env={**os.environ, **faketime.env},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "2001"
+def test_the_clock_of_a_server_can_be_set(postgres: Database, shifted_clock: ShiftedClock) -> None:
+    """A database lives an hour ahead, then an hour back, without a restart; its pauses keep their length."""
+    server = postgres.server
+    server.env = shifted_clock.env
+    try:
+        server.restart()
+        for shift_s in (3600, -3600):
+            shifted_clock.shift(shift_s)
+            wait_until(lambda shift_s=shift_s: abs(_clock_s(postgres) - time.time() - shift_s) < 5, 10)  # type: ignore[misc]
+    finally:
+        server.env = {}
+        server.restart()
+    assert abs(_clock_s(postgres) - time.time()) < 5
+
+
+def _clock_s(postgres: Database) -> float:
+    (row,) = postgres.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+    return float(str(row[0]))
 
 
 _RUN = """
@@ -182,23 +189,41 @@ def test_servers_do_not_outlive_a_killed_test_run(number: signal.Signals) -> Non
     wait_until(lambda: not Path(folder).exists(), 10)
 
 
-def test_the_end_of_the_run_says_what_did_not_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+_SUITE = """
+import pytest
+from tests.servers import provision
+provision.find = lambda name: None
+pytest_plugins = ["tests.servers.fixtures"]
+"""
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", "3 skipped"), ("required", "3 errors")])
+def test_the_end_of_the_run_says_what_did_not_run(tmp_path: Path, required: str, outcome: str) -> None:
     """Tests without their server are skipped, loudly; where servers are required they fail."""
-    pytester.makeconftest(
-        "import sys\n"
-        f"sys.path[:0] = [{str(REPOSITORY)!r}, {str(REPOSITORY / 'src')!r}]\n"
-        "from tests.servers import provision\n"
-        "provision.find = lambda name: None\n"
-        "pytest_plugins = ['tests.servers.fixtures']\n"
+    (tmp_path / "conftest.py").write_text(_SUITE)
+    (tmp_path / "test_x.py").write_text("def test_a(redis): pass\ndef test_b(redis): pass\ndef test_c(postgres): pass")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:audioeval",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            tmp_path,
+            tmp_path,
+        ],
+        env={**os.environ, "TEST_SERVERS": required, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    pytester.makepyfile("def test_a(redis): pass\ndef test_b(redis): pass\ndef test_c(postgres): pass")
-    monkeypatch.delenv("TEST_SERVERS", raising=False)
-    result = pytester.runpytest_subprocess("-p", "no:audioeval")
-    result.assert_outcomes(skipped=3)
-    result.stdout.fnmatch_lines(["*NOT RUN*", "3 tests DID NOT RUN*: postgres, redis.*provision"])
-    monkeypatch.setenv("TEST_SERVERS", "required")
-    result = pytester.runpytest_subprocess("-p", "no:audioeval")
-    result.assert_outcomes(errors=3)
+    assert outcome in done.stdout
+    loud = "3 tests DID NOT RUN, because these servers are missing: postgres, redis. " in done.stdout
+    assert loud is not bool(required)
 
 
 def test_ready_servers_are_waited_for_with_a_limit(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +233,6 @@ def test_ready_servers_are_waited_for_with_a_limit(redis: RedisServer, monkeypat
     with pytest.raises(AssertionError, match="is not ready"):
         redis.wait_ready(0.2)
     assert time.monotonic() - started < 5
-    redis.pids[0]
     os.kill(redis.pids[0], signal.SIGKILL)
     with pytest.raises(AssertionError, match="ended with"):
         redis.wait_ready(10)
