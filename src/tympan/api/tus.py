@@ -1,0 +1,157 @@
+"""``/v1/uploads``: uploads that survive a broken connection, by the tus protocol 1.0.
+
+Offered beside the core: creation (also with the first bytes, also with the length told later), expiration, checksums
+and termination. Concatenation is not.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tympan.api import tus_headers
+from tympan.api.deps import services_of
+from tympan.api.errors import ErrorResponse
+from tympan.api.tus_body import Body, resumable_of, run_slow
+from tympan.api.uploads import announced_bytes
+from tympan.errors import InvalidRequest, ProtocolVersion, TympanError, Unavailable
+from tympan.jobs.resumable import Append, StoredUpload
+
+TENANT = "default"
+
+router = APIRouter()
+
+_ROOT = "/v1/uploads"
+_ONE = "/v1/uploads/{upload_id}"
+_EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
+_VERSION_HEADER: dict[str, Any] = {
+    "parameters": [{"name": "Tus-Resumable", "in": "header", "required": True, "schema": {"enum": ["1.0.0"]}}]
+}
+
+
+@router.options(_ROOT, status_code=204, response_class=Response)
+@router.options(_ROOT + "/", status_code=204, response_class=Response, include_in_schema=False)
+@router.options(_ONE, status_code=204, response_class=Response)
+async def describe_uploads(request: Request) -> Response:
+    """Return what this server offers of the protocol, in headers."""
+    offer = {
+        "tus-resumable": tus_headers.VERSION,
+        "tus-version": tus_headers.VERSION,
+        "tus-extension": _EXTENSIONS,
+        "tus-max-size": str(resumable_of(request).rules.max_bytes),
+        "tus-checksum-algorithm": ",".join(tus_headers.CHECKSUMS),
+    }
+    return Response(status_code=204, headers=offer)
+
+
+@router.post(_ROOT, status_code=201, response_class=Response, openapi_extra=_VERSION_HEADER)
+@router.post(_ROOT + "/", status_code=201, response_class=Response, include_in_schema=False)
+async def create_upload(request: Request) -> Response:
+    """Begin an upload; its address is in the Location header."""
+    return await _spoken(request, _create)
+
+
+@router.head(_ONE, response_class=Response, openapi_extra=_VERSION_HEADER)
+async def upload_offset(request: Request) -> Response:
+    """Tell how many bytes have arrived, in the Upload-Offset header."""
+    return await _spoken(request, _tell)
+
+
+@router.patch(_ONE, status_code=204, response_class=Response, openapi_extra=_VERSION_HEADER)
+async def append_to_upload(request: Request) -> Response:
+    """Append the body to the upload."""
+    return await _spoken(request, _append)
+
+
+@router.delete(_ONE, status_code=204, response_class=Response, openapi_extra=_VERSION_HEADER)
+async def terminate_upload(request: Request) -> Response:
+    """Remove the upload and its bytes."""
+    return await _spoken(request, _terminate)
+
+
+async def _spoken(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Return what ``handle`` answers, errors too, with the headers that the protocol asks for."""
+    headers = {"tus-resumable": tus_headers.VERSION}
+    try:
+        tus_headers.require_version(request.headers)
+        response = await handle(request)
+    except TympanError as error:
+        if isinstance(error, ProtocolVersion):
+            headers["tus-version"] = tus_headers.VERSION
+        return ErrorResponse(error, headers)
+    response.headers.update(headers)
+    return response
+
+
+async def _create(request: Request) -> Response:
+    services, uploads = services_of(request), resumable_of(request)
+    length, metadata = tus_headers.creation_length(request.headers), tus_headers.metadata(request.headers)
+    with_bytes = _carries_bytes(request)
+    if services.house.draining:
+        raise Unavailable("The server is stopping.", remedy="Try again in a few seconds.", retry_after_s=5.0)
+    upload = await services.runner.query(lambda: uploads.create(TENANT, length, metadata))
+    headers = {"location": _location(request, upload), "upload-expires": _date(upload.expires_at)}
+    if with_bytes:
+        try:
+            headers["upload-offset"] = str((await Body(request, TENANT, upload.id).send(Append(0))).offset_bytes)
+        except TympanError:
+            # The caller will not learn this upload's address, so nobody could go on with it.
+            await run_slow(uploads, lambda: uploads.terminate(TENANT, upload.id))
+            raise
+    return Response(status_code=201, headers=headers)
+
+
+async def _tell(request: Request) -> Response:
+    upload_id: str = request.path_params["upload_id"]
+    upload = await services_of(request).runner.query(lambda: resumable_of(request).get(TENANT, upload_id))
+    headers = {"upload-offset": str(upload.offset_bytes), "upload-expires": _date(upload.expires_at)}
+    if upload.n_bytes is None:
+        headers["upload-defer-length"] = "1"
+    else:
+        headers["upload-length"] = str(upload.n_bytes)
+    if upload.metadata:
+        headers["upload-metadata"] = tus_headers.metadata_text(upload.metadata)
+    return Response(status_code=200, headers={**headers, "cache-control": "no-store"})
+
+
+async def _append(request: Request) -> Response:
+    tus_headers.require_offset_type(request.headers)
+    offset = tus_headers.number(request.headers, "Upload-Offset")
+    if offset is None:
+        raise InvalidRequest(
+            "The Upload-Offset header is missing.", param="Upload-Offset", remedy="Say where the body belongs."
+        )
+    wanted = Append(offset, tus_headers.number(request.headers, "Upload-Length"))
+    done = await Body(request, TENANT, request.path_params["upload_id"]).send(wanted)
+    headers = {"upload-offset": str(done.offset_bytes), "upload-expires": _date(done.expires_at)}
+    return Response(status_code=204, headers=headers)
+
+
+async def _terminate(request: Request) -> Response:
+    uploads, upload_id = resumable_of(request), request.path_params["upload_id"]
+    await run_slow(uploads, lambda: uploads.terminate(TENANT, upload_id))
+    return Response(status_code=204)
+
+
+def _carries_bytes(request: Request) -> bool:
+    """Return whether a creation brings the first bytes along. Raises ``InvalidRequest`` for a body of another kind."""
+    if not announced_bytes(request, sys.maxsize) and "transfer-encoding" not in request.headers:
+        return False
+    tus_headers.require_offset_type(request.headers)
+    return True
+
+
+def _location(request: Request, upload: StoredUpload) -> str:
+    """Return the upload's address as seen from the address that was asked.
+
+    A proxy may have changed scheme, host and the beginning of the path; a relative address is right all the same.
+    """
+    return upload.id if request.url.path.endswith("/") else f"uploads/{upload.id}"
+
+
+def _date(unix_s: float) -> str:
+    return formatdate(unix_s, usegmt=True)
