@@ -162,11 +162,12 @@ def _clock_s(postgres: Database) -> float:
 _RUN = """
 import sys, time
 from tests.servers.nginx import NginxServer
-from tests.servers.process import Keeper
+from tests.servers.process import Keeper, wait_until
 from tests.servers.provision import find
 keeper = Keeper()
 server = NginxServer(keeper, find("nginx"), "server { listen 127.0.0.1:@PORT@; }")
 server.start()
+wait_until(lambda: len(server.pids) >= 2, 10)
 print(keeper.folder, *server.pids, flush=True)
 time.sleep(600)
 """
@@ -181,10 +182,13 @@ def test_servers_do_not_outlive_a_killed_test_run(number: signal.Signals) -> Non
         [sys.executable, "-c", _RUN], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as run:
         assert run.stdout
-        folder, *pids = run.stdout.readline().split()
-        assert len(pids) >= 2
+        folder, *pids = run.stdout.readline().split() or [""]
         run.send_signal(number)
-        run.wait(timeout=10)
+        try:
+            run.wait(timeout=10)
+        finally:
+            run.kill()
+    assert len(pids) >= 2
     wait_until(lambda: not any(int(pid) in family(int(pid)) for pid in pids), 10)
     wait_until(lambda: not Path(folder).exists(), 10)
 
