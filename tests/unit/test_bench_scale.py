@@ -93,7 +93,7 @@ def test_load_and_workers_in_step_change_every_rate_in_step(factor: float, name:
         assert model.transactions_per_s(large)[kind] == pytest.approx(per_s * factor)
     for rate in (model.database_cores, model.log_bytes_per_s, model.dead_rows_per_s, model.store_bytes_per_s):
         assert rate(large) == pytest.approx(rate(small) * factor)
-    square = "broker, with Celery's gossip left on"
+    square = model.GOSSIP
     if factor > 2:
         assert part(large, square).load > part(small, square).load * factor
 
@@ -230,14 +230,15 @@ def test_the_page_shows_what_the_file_holds() -> None:
 
 
 def test_a_page_is_filled_between_its_marks_only(tmp_path: Path) -> None:
-    """Text around a block stays; an unknown name is refused."""
+    """Text around a block stays, even when filled twice; an unknown name is refused."""
     document = load()
-    filled = fill("before\n<!-- figures: claims -->\nold\n<!-- end -->\nafter\n", document)
-    assert filled.startswith("before\n<!-- figures: claims -->\n\n| ready steps |")
-    assert filled.endswith("|\n\n<!-- end -->\nafter\n")
+    filled = fill("before\n<!-- figures: stored -->\nold\n\nafter\n", document)
+    assert filled.startswith("before\n<!-- figures: stored -->\nWhatever the mix: ")
+    assert filled.endswith(".\n\nafter\n")
     assert "old" not in filled
+    assert fill(filled, document) == filled
     with pytest.raises(KeyError, match="nothing"):
-        fill("<!-- figures: nothing -->\n<!-- end -->\n", document)
+        fill("<!-- figures: nothing -->\n", document)
     save(document, tmp_path / "scale.json")
     assert load(tmp_path / "scale.json") == document
 

@@ -1,6 +1,9 @@
 """The HTTP application: routes, middleware and error handlers put together."""
 
-from fastapi import FastAPI
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -10,9 +13,23 @@ from tympan.api.errors import on_error, on_http_error
 from tympan.api.middleware import Exchange
 from tympan.errors import TympanError
 
+Application: TypeAlias = FastAPI
+"""What the server runs."""
+
+_ROUTERS = (transcriptions.router, models.router, ops.router)
+
 
 def create_app(services: Services) -> FastAPI:
     """Return the application over ``services``; it starts and stops nothing itself."""
+    return _application(services, _ROUTERS)
+
+
+def create_ops_app(services: Services) -> FastAPI:
+    """Return the application of a process that only works: health checks and metrics."""
+    return _application(services, (ops.router,))
+
+
+def _application(services: Services, routers: Iterable[APIRouter]) -> FastAPI:
     app = FastAPI(
         title="Tympan",
         summary="Speech to text, with OpenAI's interface.",
@@ -22,8 +39,8 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (transcriptions, models, ops):
-        app.include_router(module.router)
+    for router in routers:
+        app.include_router(router)
     app.add_exception_handler(TympanError, on_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_http_error)

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +48,9 @@ class Stores:
 class WorkerPost:
     """Where this process's worker can be reached, once there is one."""
 
-    def __init__(self, drain_s: float) -> None:
-        """Give running steps ``drain_s`` to end once the worker is asked to stop."""
-        self._drain_s = drain_s
+    def __init__(self, drain_s: float, ring: Callable[[], None] = lambda: None) -> None:
+        """Give running steps ``drain_s`` to end once the worker is asked to stop; ``ring`` tells other processes."""
+        self._drain_s, self._ring_others = drain_s, ring
         self._runner: LocalRunner | None = None
         self._stopped_at: float | None = None
 
@@ -62,6 +62,7 @@ class WorkerPost:
 
     def ring(self) -> None:
         """Wake the worker; one that starts later looks by itself."""
+        self._ring_others()
         if self._runner is not None:
             self._runner.ring()
 
@@ -79,6 +80,17 @@ class WorkerPost:
 
 
 @contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """Yield the database of this installation as it is. Raises ``ConfigError``."""
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    database = Database(url or sqlite_url(settings.data_dir / "tympan.db"))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """Yield the stores of this installation, the schema up to date (embedded) or checked (cluster).
 
@@ -86,9 +98,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     """
     embedded = settings.mode == "embedded"
     with ExitStack() as stack:
-        url = settings.database_url.get_secret_value() if settings.database_url else None
-        database = Database(url or sqlite_url(settings.data_dir / "tympan.db"))
-        stack.callback(database.close)
+        database = stack.enter_context(open_database(settings))
         if embedded:
             migrate.upgrade(database)
         else:

@@ -1,4 +1,4 @@
-"""The command line: ``tympan serve``, ``transcribe``, ``batch``, ``models``, ``doctor``, ``version``.
+"""The command line: ``tympan serve``, ``api``, ``worker``, ``scheduler``, ``migrate``, ``transcribe``, ``models``...
 
 Modules that cost time to import (engine, decoder, web server) are imported by the commands that use them.
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import doctor, models, serve, transcribe
+from tympan.cli import doctor, migrate, models, serve, transcribe
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serve.register(app)
+migrate.register(app)
 transcribe.register(app)
 models.register(app)
 doctor.register(app)

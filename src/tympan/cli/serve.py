@@ -2,13 +2,16 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, stderr, turn_debugging_on
 from tympan.cli.services import fetch_model, load_settings
+
+if TYPE_CHECKING:
+    from tympan.config import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,11 @@ class DebugArgs:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
+    """Add the commands to ``app``."""
     command(app, "serve")(serve)
+    command(app, "api")(api)
+    command(app, "worker")(worker)
+    command(app, "scheduler")(scheduler)
 
 
 def serve(args: ServeArgs, debug: DebugArgs) -> int:
@@ -61,12 +67,50 @@ def serve(args: ServeArgs, debug: DebugArgs) -> int:
     """
     from tympan import bootstrap  # noqa: PLC0415  (imports the web server)
 
-    if debug.debug:
-        turn_debugging_on()
-    overrides = {name: value for name, value in asdict(args).items() if value is not None}
-    settings = load_settings(overrides)
+    settings = _settings(args, debug)
     if stderr().is_terminal:
         # A person sees the model arrive; under a supervisor the server answers its health checks meanwhile.
         fetch_model(settings, quiet=False)
     bootstrap.serve(settings)
     return ExitCode.OK
+
+
+def api(args: ServeArgs, debug: DebugArgs) -> int:
+    """Answer HTTP as a part of a cluster, without an engine; the workers transcribe.
+
+    Needs MODE=cluster with DATABASE_URL, BROKER_URL, STORAGE_URL and SECRET_KEY.
+    """
+    from tympan.bootstrap import cluster  # noqa: PLC0415  (imports the web server and Celery)
+
+    cluster.serve_api(_settings(args, debug))
+    return ExitCode.OK
+
+
+def worker(args: ServeArgs, debug: DebugArgs) -> int:
+    """Transcribe as a part of a cluster; HOST and PORT answer health checks and metrics.
+
+    On SIGTERM it finishes what it can in DRAIN_S and leaves the rest to other workers.
+    """
+    from tympan.bootstrap import cluster  # noqa: PLC0415  (as above)
+
+    settings = _settings(args, debug)
+    fetch_model(settings, quiet=not stderr().is_terminal)
+    cluster.run_worker(settings)
+    return ExitCode.OK
+
+
+def scheduler(args: ServeArgs, debug: DebugArgs) -> int:
+    """Look after a cluster: doorbells, lost work, webhooks, old data. One is enough, two do no harm.
+
+    HOST and PORT answer health checks and metrics.
+    """
+    from tympan.bootstrap import cluster  # noqa: PLC0415  (as above)
+
+    cluster.run_scheduler(_settings(args, debug))
+    return ExitCode.OK
+
+
+def _settings(args: ServeArgs, debug: DebugArgs) -> "Settings":
+    if debug.debug:
+        turn_debugging_on()
+    return load_settings({name: value for name, value in asdict(args).items() if value is not None})

@@ -109,6 +109,11 @@ class Upkeep:
 
         self._db.write(work)
 
+    def has_workers(self) -> bool:
+        """Return whether a worker has been seen lately."""
+        query = select(workers.c.id).where(workers.c.seen_at > self._db.now() - _WORKER_S).limit(1)
+        return self._db.read(lambda tx: tx.scalar(query)) is not None
+
     def gone(self, worker_id: str) -> None:
         """Forget a worker that has stopped."""
         self._db.write(lambda tx: tx.execute(delete(workers).where(workers.c.id == worker_id)))

@@ -1,0 +1,103 @@
+"""``tympan serve``: everything in one process tree."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+
+from tympan import __version__
+from tympan.api.app import create_app
+from tympan.api.deps import Backend, make_services
+from tympan.api.deps import Services as ApiServices
+from tympan.api.server import HttpServer, ServerHooks
+from tympan.api.staging import open_staging
+from tympan.bootstrap.jobs import WorkerPost, job_worker, make_janitor, make_service, open_stores
+from tympan.bootstrap.pipeline import make_data_dir, running
+from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
+from tympan.config import Settings
+from tympan.errors import Cancelled
+from tympan.pipeline import Transcriber
+
+_STOP_S = 30.0
+
+
+def serve(settings: Settings) -> None:
+    """Serve HTTP until a signal asks to stop; answers from the first moment, while the model is still being loaded.
+
+    Raises what ``running`` raises, and ``ConfigError`` when the address is taken.
+    """
+    with ExitStack() as started:
+        # 1. The port and the folders.
+        address = open_address(settings)
+        make_data_dir(settings.data_dir)
+        staging = started.enter_context(open_staging(settings.data_dir / "staging"))
+        # 2. What is kept: the database and the audio, and who tidies them up.
+        stores = started.enter_context(open_stores(settings))
+        post = WorkerPost(settings.drain_s)
+        jobs = make_service(settings, stores, post)
+        janitor = make_janitor(settings, stores, jobs, post)
+        started.callback(janitor.stop)
+        janitor.start()
+        # 3. The HTTP application, which takes jobs at once and transcribes when step 4 is done.
+        services = make_services(staging, limits_of(settings), Backend(), __version__, jobs)
+        started.callback(services.runner.close)
+        hooks = ServerHooks(on_drain=post.stop_taking, on_force=exit_at_once)
+        server = HttpServer(create_app(services), services, address, hooks)
+        # 4. The pipeline and the worker over it, in a thread that owns them from start to stop.
+        keeper = _Keeper(
+            settings, services, server, lambda pipeline: job_worker(settings, stores, pipeline, staging, post)
+        )
+        started.callback(keeper.stop)
+        keeper.start()
+        # 5. Serve on the main thread, which gets the signals.
+        server.run()
+    keeper.raise_failure()
+
+
+class _Keeper:
+    """The thread that brings the pipeline up behind a server that already answers, and takes it down at the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: ApiServices,
+        server: HttpServer,
+        worker: Callable[[Transcriber], AbstractContextManager[object]],
+    ) -> None:
+        self._settings, self._services, self._server, self._worker = settings, services, server, worker
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the pipeline down; waits for it."""
+        self._over.set()
+        self._thread.join(_STOP_S + self._settings.drain_s)
+
+    def raise_failure(self) -> None:
+        """Raise what kept the pipeline from coming up, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            with running(self._settings) as services, self._worker(services.transcriber):
+                self._wait_for_socket()
+                self._services.backend.arrive(services.transcriber, services.model)
+                announce(services, self._server.url, time.monotonic() - started)
+                self._over.wait()
+        except Cancelled:
+            return
+        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
+            self._failure = error
+            self._server.stop()
+
+    def _wait_for_socket(self) -> None:
+        while not self._server.started:
+            if self._over.wait(0.01):
+                raise Cancelled

@@ -1,0 +1,53 @@
+"""What every process that listens for HTTP has in common: its limits, its address, how it says that it is there."""
+
+import os
+import sys
+from typing import NoReturn
+
+from tympan import __version__, config, telemetry
+from tympan.api.deps import Limits
+from tympan.api.server import Address, check_free
+from tympan.bootstrap.pipeline import Services
+from tympan.config import Settings
+
+_FORCED_EXIT = 130
+_LOG = telemetry.get_logger(__name__)
+
+
+def open_address(settings: Settings) -> Address:
+    """Return where to listen, after setting up the log. Raises ``ConfigError`` when the address is taken."""
+    telemetry.configure_logging(settings.log_level, settings.log_format)
+    for note in config.notes(settings):
+        _LOG.warning("settings", note=note)
+    address = Address(settings.host, settings.port, settings.drain_s)
+    check_free(address)
+    return address
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what requests may take."""
+    return Limits(
+        max_upload_bytes=settings.max_upload_mb * 1_000_000,
+        max_audio_s=settings.max_audio_s,
+        request_timeout_s=settings.request_timeout_s,
+        upload_idle_s=settings.upload_idle_s,
+        max_requests=settings.max_requests,
+        max_concurrent=settings.max_concurrent,
+    )
+
+
+def announce(services: Services, url: str, took_s: float) -> None:
+    """Say on standard output that requests are answered, and in the log how the decoder is protected."""
+    info = services.batcher.info
+    what = f"{info.engine}, {info.device}, {info.compute_type}" if info else ""
+    sys.stdout.write(f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n")
+    sys.stdout.flush()
+    report = services.decoder.sandbox
+    _LOG.info("ready", took_s=round(took_s, 2), sandbox=list(report.lines))
+    if report.missing:
+        _LOG.warning("decoder_sandbox_is_incomplete", missing=list(report.missing))
+
+
+def exit_at_once() -> NoReturn:
+    """End the process now; its children notice, and what lies in staging is swept at the next start."""
+    os._exit(_FORCED_EXIT)

@@ -1,0 +1,40 @@
+"""``tympan migrate``: the database's schema brought up to date."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import typer
+
+from tympan.cli.arguments import command
+from tympan.cli.console import ExitCode, say, turn_debugging_on
+from tympan.cli.serve import DebugArgs
+from tympan.cli.services import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateArgs:
+    """What to do."""
+
+    PANEL: ClassVar[str] = "Options"
+
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the schema is up to date.")] = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    command(app, "migrate")(migrate)
+
+
+def migrate(args: MigrateArgs, debug: DebugArgs) -> int:
+    """Bring the database's schema up to date; safe to run twice, and while the version before still runs."""
+    from tympan.bootstrap import schema  # noqa: PLC0415  (imports the database)
+
+    if debug.debug:
+        turn_debugging_on()
+    settings = load_settings({})
+    before, after = schema.check(settings) if args.check else schema.upgrade(settings)
+    if before == after:
+        say(f"The schema is up to date ({after}).")
+        return ExitCode.OK
+    say(f"The schema is {before or 'missing'}; this version needs {after}." if args.check else f"Migrated to {after}.")
+    return ExitCode.SOME_FAILED if args.check else ExitCode.OK

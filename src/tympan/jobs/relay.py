@@ -1,0 +1,62 @@
+"""From the outbox to the broker: a thread that publishes doorbells as soon as it is rung, and looks by itself too."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from tympan import telemetry
+from tympan.domain import Lane
+from tympan.errors import TympanError
+from tympan.storage.outbox import Outbox
+
+_LOG = telemetry.get_logger(__name__)
+_JOIN_S = 10.0
+_LONGEST_PAUSE_S = 10.0
+_BATCH = 100
+
+
+class Relay:
+    """Publishes doorbells. While the broker is away they wait in the outbox, and tries are ever further apart."""
+
+    def __init__(self, outbox: Outbox, send: Callable[[Sequence[Lane]], None], *, poll_s: float = 1.0) -> None:
+        """Read from ``outbox``; ``send`` publishes, within a bounded time, or raises."""
+        self._outbox, self._send, self._poll_s = outbox, send, poll_s
+        self._bell = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Say that the outbox has something; never blocks."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Stop; waits for the publication in progress."""
+        self._over.set()
+        self._bell.set()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        pause_s = self._poll_s
+        while not self._over.is_set():
+            self._bell.wait(pause_s)
+            self._bell.clear()
+            works = self._publish_all()
+            telemetry.BROKER_BLOCKED.set(0 if works else 1)
+            pause_s = self._poll_s if works else min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    def _publish_all(self) -> bool:
+        """Publish what waits; return whether that worked."""
+        try:
+            while not self._over.is_set() and self._outbox.publish(self._send, _BATCH) == _BATCH:
+                pass
+        except TympanError as error:
+            _LOG.warning("bells_wait", code=error.code, cause=error.message)
+            return False
+        except Exception as error:  # noqa: BLE001 (the thread has to live on; the next turn tries again)
+            _LOG.error("relay_broke", **telemetry.crash_report(error))
+            return False
+        return True
