@@ -44,6 +44,7 @@ Result = TypeVar("Result")
 
 _LOG = telemetry.get_logger(__name__)
 _FLUSH_BYTES = 256 << 10
+_LOOK_UP_S = 0.5
 _KEEPS = (Cancelled, RequestTimeout, InsufficientStorage, Unavailable)
 """Ways for a request to end early that say nothing against the bytes that came."""
 
@@ -118,16 +119,23 @@ class Body:
     async def _read(self, writing: Writing, spool: "_Spool", place: Place) -> None:
         deadline = time.monotonic() + max(0.0, writing.left_s)
         pace = Pace(UploadLimits(self._uploads.rules.max_bytes, self._services.limits.upload_idle_s, deadline))
-        while (chunk := await next_chunk(self._request, pace)) is not None:
-            if self._lost:
-                await self._explain_lost()
+        while (chunk := await self._next(pace, place)) is not None:
             if spool.n_bytes + len(chunk) > writing.room_bytes:
                 raise self._overflow(writing)
             await spool.feed(chunk)
-            if place.evicted:
-                raise Unavailable("The server is stopping.", remedy="Go on in a few seconds.", retry_after_s=5.0)
+            await self._check_use(place)
             if self._checksum is None and spool.n_bytes >= self._uploads.rules.part_bytes:
                 await self._store(writing, spool, last=False)
+
+    async def _next(self, pace: Pace, place: Place) -> bytes | None:
+        """Return the next piece of the body, ``None`` at its end; do not wait for it when there is no use in it."""
+        coming = asyncio.create_task(next_chunk(self._request, pace))
+        try:
+            while not (await asyncio.wait({coming}, timeout=_LOOK_UP_S))[0]:
+                await self._check_use(place)
+            return coming.result()
+        finally:
+            coming.cancel()
 
     async def _store(self, writing: Writing, spool: "_Spool", *, last: bool) -> None:
         await spool.flush()
@@ -144,9 +152,13 @@ class Body:
                 # Whether the lock is lost shows when the part is stored; until then the bytes are worth taking.
                 _LOG.warning("upload_lock_not_extended", code=error.code)
 
-    async def _explain_lost(self) -> None:
-        await self._services.runner.query(lambda: self._uploads.get(self._tenant, self._upload_id))
-        raise UploadLocked("Another request has taken this upload over.", remedy="Ask for the offset again.")
+    async def _check_use(self, place: Place) -> None:
+        """Raise unless further bytes are of use: the upload may be gone, or the server about to be."""
+        if place.evicted:
+            raise Unavailable("The server is stopping.", remedy="Go on in a few seconds.", retry_after_s=5.0)
+        if self._lost:
+            await self._services.runner.query(lambda: self._uploads.get(self._tenant, self._upload_id))
+            raise UploadLocked("Another request has taken this upload over.", remedy="Ask for the offset again.")
 
     async def _unlock(self, writing: Writing) -> None:
         try:
