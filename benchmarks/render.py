@@ -13,6 +13,7 @@ _SIDES = {"tympan": "Tympan", "full_context": "Tympan, full context", "faster_wh
 def render(results: Path, pages: Path) -> list[Path]:
     """Write ``PAGES/NAME.md`` for every ``RESULTS/NAME.json`` that has a page, and ``summary.md``; return the paths."""
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    documents = [document for document in documents if document["name"] in _BODIES]
     written = [_write(pages / f"{document['name']}.md", page(document)) for document in documents]
     return [*written, _write(pages / "summary.md", summary(documents))]
 

@@ -24,8 +24,8 @@ from tympan.errors import ConfigError
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
 CONFIG_FILE_VARIABLE = "TYMPAN_CONFIG"
-_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG"})
-"""Variables with our prefix that are not settings: where the file is, and the command line's tracebacks."""
+_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG", "TYMPAN_FAULT"})
+"""Variables with our prefix that are no settings: where the file is, tracebacks, and failures that tests ask for."""
 
 
 def default_data_dir() -> Path:

@@ -1,6 +1,7 @@
 """PostgreSQL with a private folder and port; every test gets a database of its own."""
 
 import os
+import pwd
 import signal
 from collections.abc import Iterable
 
@@ -31,10 +32,10 @@ class PostgresServer(Server):
     end_signal = signal.SIGINT  # Does not wait for clients to go.
 
     def __init__(self, keeper: Keeper, installation: Installation) -> None:
-        """Use the programs of ``installation``; as root they run as the user ``postgres``."""
+        """Use the programs of ``installation``; as root they run as another user."""
         super().__init__(keeper)
         self._bin, self._env = installation.program.parent, dict(installation.env)
-        self._user = "postgres" if os.geteuid() == 0 else None
+        self._user = _unprivileged() if os.geteuid() == 0 else None
         own(self.folder, self._user)
         self._data = self.folder / "data"
 
@@ -74,6 +75,14 @@ class PostgresServer(Server):
 
     def _command(self, program: str, *arguments: str) -> Command:
         return Command((str(self._bin / program), *arguments), self._env, self._user)
+
+
+def _unprivileged() -> str:
+    """Return a user that PostgreSQL accepts; its package brings one."""
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        return "nobody"
 
 
 class Database:

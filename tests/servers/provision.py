@@ -17,10 +17,10 @@ from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".cache" / "servers"
 PACKAGES = {
-    "postgres": ("postgresql", "postgresql-contrib"),
+    "postgres": ("postgresql",),
     "rabbitmq": ("rabbitmq-server",),
     "redis": ("redis-server",),
-    "nginx": ("nginx-light",),
+    "nginx": ("nginx",),
     "faketime": ("libfaketime",),
 }
 """Server: its packages in Debian and Ubuntu."""

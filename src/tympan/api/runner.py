@@ -20,19 +20,19 @@ QUERY_S = 5.0
 
 _DISK_THREADS = 4
 _DATABASE_THREADS = 8
-_MAX_QUERIES = 256
+_CHORE_THREADS = 8
+_MAX_WAITING = 256
 
 
 class Runner:
-    """Three pools, for pipelines, disk writes and queries, so that none keeps the others waiting."""
+    """Four pools, for pipelines, disk writes, queries and chores, so that none keeps the others waiting."""
 
     def __init__(self, max_concurrent: int) -> None:
         """Allow ``max_concurrent`` pipelines at the same time; the bound on those that wait is the house's."""
         self._pipelines = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pipeline")
         self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk")
-        self._database = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
-        self._queries = 0
-        self._lock = threading.Lock()
+        self._queries = _Pool(_DATABASE_THREADS, "database")
+        self._chores = _Pool(_CHORE_THREADS, "chores")
 
     async def run(
         self,
@@ -68,19 +68,14 @@ class Runner:
         Raises what it raises, and ``StorageUnavailable`` when it takes longer or too many wait already: a frozen
         database must not collect requests.
         """
-        if self._queries >= _MAX_QUERIES:
-            raise StorageUnavailable("Too many requests wait for the database.", retry_after_s=2.0)
-        with self._lock:
-            self._queries += 1
-        future = self._database.submit(contextvars.copy_context().run, work)
-        future.add_done_callback(lambda _: self._query_ended())
-        answer = asyncio.wrap_future(future)
-        answer.add_done_callback(_retrieve)
-        try:
-            return await asyncio.wait_for(asyncio.shield(answer), QUERY_S)
-        except TimeoutError:
-            future.cancel()
-            raise StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0) from None
+        return await self._queries.run(work, QUERY_S)
+
+    async def chore(self, work: Callable[[], Result], limit_s: float) -> Result:
+        """Return what work on the database and the blobs returns that may take longer: moving, joining, rendering.
+
+        Raises as ``query``. Work that is given up ends by itself; what it does until then is done.
+        """
+        return await self._chores.run(work, limit_s)
 
     async def to_disk(self, write: Callable[[], None]) -> None:
         """Do one short disk operation in a thread. Raises what it raises."""
@@ -90,11 +85,8 @@ class Runner:
         """Take no more work and drop what has not started; running work is left to end by itself."""
         self._pipelines.shutdown(wait=False, cancel_futures=True)
         self._disk.shutdown(wait=False, cancel_futures=True)
-        self._database.shutdown(wait=False, cancel_futures=True)
-
-    def _query_ended(self) -> None:
-        with self._lock:
-            self._queries -= 1
+        self._queries.close()
+        self._chores.close()
 
     def _submit(self, work: Callable[[], Result], cleanup: Callable[[], None]) -> Future[Result]:
         def run_and_clean() -> Result:
@@ -110,6 +102,37 @@ class Runner:
             raise
         future.add_done_callback(lambda done: cleanup() if done.cancelled() else None)
         return future
+
+
+class _Pool:
+    """Threads for work that is waited for only so long, with a bound on how much of it there is."""
+
+    def __init__(self, n_threads: int, name: str) -> None:
+        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    async def run(self, work: Callable[[], Result], limit_s: float) -> Result:
+        if self._count >= _MAX_WAITING:
+            raise StorageUnavailable("Too many requests wait for the database.", retry_after_s=2.0)
+        with self._lock:
+            self._count += 1
+        future = self._threads.submit(contextvars.copy_context().run, work)
+        future.add_done_callback(lambda _: self._ended())
+        answer = asyncio.wrap_future(future)
+        answer.add_done_callback(_retrieve)
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), limit_s)
+        except TimeoutError:
+            future.cancel()
+            raise StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0) from None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._count -= 1
 
 
 async def _departure(receive: Receive) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, get_args
@@ -104,9 +104,14 @@ UNSUPPORTED = MappingProxyType(
 )
 """OpenAI's fields that are refused by name, with the remedy."""
 
-_KNOWN = frozenset(parameter.name.removesuffix("[]") for parameter in PARAMETERS)
+KNOWN = frozenset(parameter.name.removesuffix("[]") for parameter in PARAMETERS)
+"""Names of the fields, without ``[]``."""
+
+REPEATABLE = ("timestamp_granularities",)
+ALL_FORMATS = (*FORMATS, "diarized_json")
+"""The formats that callers may name; the last one is understood and refused."""
+
 _FEW = 9
-_REPEATABLE = ("timestamp_granularities",)
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -126,10 +131,18 @@ def parse_form(raw: Mapping[str, list[str]], task: Task) -> TranscriptionRequest
 
     Raises ``InvalidRequest``, ``UnsupportedOption`` or ``UnsupportedLanguage``, naming the field and the remedy.
     """
-    form = _Form(raw)
+    form = Form(raw)
+    asked = parse_options(form, task)
+    if asked.response_format != "verbose_json":
+        _refuse_granularities(form, asked.response_format)
+    return asked
+
+
+def parse_options(form: "Form", task: Task) -> TranscriptionRequest:
+    """Return the request that a form's fields describe, its other fields aside. Raises as ``parse_form``."""
     _refuse_unsupported(form)
-    fmt = _format(form)
-    granularities = _granularities(form, fmt)
+    fmt = response_format("response_format", form.choice("response_format", ALL_FORMATS, "json"))
+    granularities = _granularities(form)
     return TranscriptionRequest(
         options=_options(form, task, _timestamps(fmt, granularities)),
         response_format=fmt,
@@ -150,24 +163,39 @@ def require_language(code: str | None, supported: Iterable[str]) -> None:
         )
 
 
-class _Form:
-    """The fields of a form by name, each checked as it is read. An empty field counts as left out."""
+class Form:
+    """The fields of a form or a query by name, each checked as it is read. An empty field counts as left out."""
 
-    def __init__(self, raw: Mapping[str, list[str]]) -> None:
+    def __init__(
+        self, raw: Mapping[str, list[str]], known: frozenset[str] = KNOWN, repeatable: tuple[str, ...] = REPEATABLE
+    ) -> None:
+        """Take ``raw``. Raises ``InvalidRequest`` for a ``known`` field given twice, unless it is ``repeatable``."""
+        self.known = known
         self._values: dict[str, list[str]] = {}
         for name, values in raw.items():
             self._values.setdefault(name.removesuffix("[]"), []).extend(value for value in values if value.strip())
         for name, given in self._values.items():
-            if len(given) > 1 and name in _KNOWN and name not in _REPEATABLE:
+            if len(given) > 1 and name in known and name not in repeatable:
                 raise InvalidRequest(f"The field {name} is given twice.", param=name, remedy="Send it once.")
 
     def names(self) -> Iterable[str]:
+        """Return the names that were given."""
         return self._values
 
     def all(self, name: str) -> list[str]:
+        """Return every value of one field."""
         return self._values.get(name, [])
 
+    def refuse_unknown(self, besides: Container[str] = ()) -> None:
+        """Raise ``InvalidRequest`` for a name that is neither known nor in ``besides``, with the nearest that is."""
+        for name in self._values:
+            if name not in self.known and name not in besides:
+                near = difflib.get_close_matches(name[:64], self.known, n=1, cutoff=0.0)
+                remedy = f"The nearest is {near[0]!r}." if near else "Leave it out."
+                raise InvalidRequest(f"There is no field {name[:64]!r}.", param=name[:64], remedy=remedy)
+
     def text(self, name: str, *, max_chars: int) -> str | None:
+        """Return a field's text, ``None`` when left out. Raises ``InvalidRequest`` for a longer one."""
         values = self.all(name)
         if not values:
             return None
@@ -176,17 +204,21 @@ class _Form:
         return values[0]
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:
+        """Return which of ``choices`` a field names. Raises ``InvalidRequest``."""
         value = self.text(name, max_chars=MAX_PROMPT_CHARS)
         return default if value is None else one_of(name, value, choices)
 
     def flag(self, name: str, *, default: bool) -> bool:
+        """Return a field that is on or off. Raises ``InvalidRequest``."""
         return self.choice(name, (*_TRUE, *_FALSE), "true" if default else "false").lower() in _TRUE
 
     def number(self, name: str, low: float, high: float) -> float | None:
+        """Return a number from ``low`` to ``high``. Raises ``InvalidRequest``."""
         value = self.text(name, max_chars=MAX_PROMPT_CHARS)
         return None if value is None else number_in(name, _to_float(value), low, high)
 
     def integer(self, name: str, low: int, high: int) -> int | None:
+        """Return a whole number from ``low`` to ``high``. Raises ``InvalidRequest``."""
         value = self.number(name, low, high)
         if value is not None and value != int(value):
             raise _bad(name, "a whole number", f"between {low} and {high}")
@@ -210,7 +242,7 @@ def number_in(name: str, value: object, low: float, high: float) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def _options(form: _Form, task: Task, timestamps: Timestamps) -> Options:
+def _options(form: Form, task: Task, timestamps: Timestamps) -> Options:
     preset = form.choice("preset", PRESETS, "accurate")
     language = form.text("language", max_chars=MAX_PROMPT_CHARS)
     return Options(
@@ -227,15 +259,11 @@ def _options(form: _Form, task: Task, timestamps: Timestamps) -> Options:
     )
 
 
-def _refuse_unsupported(form: _Form) -> None:
+def _refuse_unsupported(form: Form) -> None:
     for name in form.names():
         if name in UNSUPPORTED and form.all(name):
             raise UnsupportedOption(f"{name} is not supported.", param=name, remedy=UNSUPPORTED[name])
-        if name not in _KNOWN and name not in UNSUPPORTED:
-            near = difflib.get_close_matches(name[:64], _KNOWN, n=1, cutoff=0.0)[0]
-            raise InvalidRequest(
-                f"There is no field {name[:64]!r}.", param=name[:64], remedy=f"The nearest is {near!r}."
-            )
+    form.refuse_unknown(UNSUPPORTED)
     if form.flag("stream", default=False):
         raise UnsupportedOption("Streaming is not supported.", param="stream", remedy="Send stream=false.")
     if (form.text("chunking_strategy", max_chars=MAX_PROMPT_CHARS) or "auto").strip().lower() != "auto":
@@ -244,32 +272,34 @@ def _refuse_unsupported(form: _Form) -> None:
         )
 
 
-def _format(form: _Form) -> ResponseFormat:
-    wanted = form.choice("response_format", (*FORMATS, "diarized_json"), "json")
+def response_format(param: str, wanted: str) -> ResponseFormat:
+    """Return one of ``ALL_FORMATS`` as a format that there is. Raises ``UnsupportedOption``."""
     for fmt in FORMATS:
         if fmt == wanted:
             return fmt
     raise UnsupportedOption(
         "Speakers are not told apart, so there is no diarized_json.",
-        param="response_format",
+        param=param,
         remedy=f"Use one of {', '.join(FORMATS)}.",
     )
 
 
-def _granularities(form: _Form, fmt: ResponseFormat) -> frozenset[str]:
+def _granularities(form: Form) -> frozenset[str]:
     name = "timestamp_granularities"
-    given = [word for value in form.all(name) for word in value.split(",")]
-    chosen = {one_of(name, word, GRANULARITIES) for word in given}
+    chosen = {one_of(name, word, GRANULARITIES) for value in form.all(name) for word in value.split(",")}
     if form.flag("word_timestamps", default=False):
         chosen |= set(GRANULARITIES)
-    if chosen and fmt != "verbose_json":
-        param = name if given else "word_timestamps"
-        raise InvalidRequest(
-            f"{param} needs response_format=verbose_json, not {fmt}.",
-            param=param,
-            remedy=f"Ask for verbose_json, or leave {param} out.",
-        )
     return frozenset(chosen or {"segment"})
+
+
+def _refuse_granularities(form: Form, fmt: ResponseFormat) -> None:
+    name = "timestamp_granularities" if form.all("timestamp_granularities") else "word_timestamps"
+    if name != "word_timestamps" or form.flag(name, default=False):
+        raise InvalidRequest(
+            f"{name} needs response_format=verbose_json, not {fmt}.",
+            param=name,
+            remedy=f"Ask for verbose_json, or leave {name} out.",
+        )
 
 
 def _timestamps(fmt: ResponseFormat, granularities: frozenset[str]) -> Timestamps:

@@ -5,6 +5,7 @@ The name that the caller gave a file is never used: the upload is written to a p
 
 import asyncio
 import errno
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,16 +42,43 @@ class UploadLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A file on disk and the other fields of its form, in the order they came."""
+class FileRules:
+    """Which part of a form is a file, how many of them there may be, and how large they may be together.
+
+    ``total_bytes`` 0 means no more than one file may have. ``digest`` asks for the SHA-256 of each.
+    """
+
+    field: str = FILE_FIELD
+    least: int = 1
+    most: int = 1
+    total_bytes: int = 0
+    digest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file on disk; ``sha256`` is in hexadecimal, and empty unless it was asked for."""
 
     path: Path
     n_bytes: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The files of a form on disk and its other fields, in the order they came."""
+
+    files: tuple[UploadedFile, ...]
     fields: dict[str, list[str]]
 
+    @property
+    def path(self) -> Path:
+        """Where the first file is."""
+        return self.files[0].path
 
-def announced_bytes(request: Request, max_bytes: int) -> int:
-    """Return the announced length of the body, 0 when it is not announced.
+
+def announced_bytes(request: Request, max_bytes: int, param: str = FILE_FIELD) -> int:
+    """Return the announced length of the body, 0 when it is not announced; ``param`` is the field to blame.
 
     Raises ``TooLarge`` when it cannot fit, and ``InvalidRequest`` for bodies of a kind that is not taken.
     """
@@ -61,36 +89,51 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
     if length < 0:
         raise InvalidRequest("The Content-Length header is not a number.", remedy="Let the HTTP client set it.")
     if length > max_bytes + FORM_BYTES:
-        raise too_large(max_bytes)
+        raise too_large(max_bytes, param)
     return length
 
 
-def too_large(max_bytes: int) -> TooLarge:
+def too_large(max_bytes: int, param: str = FILE_FIELD) -> TooLarge:
     """Return the error for a file above the limit."""
     return TooLarge(
         f"The file is larger than {max_bytes / 1e6:g} MB.",
-        param=FILE_FIELD,
+        param=param,
         remedy="Send a compressed format (opus, mp3, m4a) or cut the file; MAX_UPLOAD_MB sets the limit.",
     )
 
 
-async def receive(request: Request, folder: Path, limits: UploadLimits, runner: Runner) -> Upload:
-    """Read the whole body: the file to ``folder/in``, the other fields to memory.
+async def receive(
+    request: Request, folder: Path, limits: UploadLimits, runner: Runner, rules: FileRules = FileRules()
+) -> Upload:
+    """Read the whole body: files to ``folder``, the other fields to memory.
 
     Raises ``InvalidRequest``, ``TooLarge``, ``RequestTimeout``, ``InsufficientStorage``, and ``Cancelled`` when the
     caller hangs up.
     """
-    form = _Form(_boundary(request), limits.max_bytes)
-    path = folder / "in"
+    form = _Form(_boundary(request), limits.max_bytes, rules)
+    files = _Files(folder, rules)
     pace = _Pace(limits)
-    await _to_disk(runner, lambda: _create(path))
+    await _to_disk(runner, files.create)
     while (chunk := await _next_chunk(request, pace)) is not None:
         form.feed(chunk)
         if form.pending_bytes >= _FLUSH_BYTES:
-            await _flush(runner, path, form)
+            await _flush(runner, files, form)
     form.finish()
-    await _flush(runner, path, form)
-    return Upload(path, form.file_bytes, form.fields)
+    await _flush(runner, files, form)
+    return Upload(files.all(form.file_bytes), form.fields)
+
+
+async def receive_text(request: Request, limits: UploadLimits) -> bytes:
+    """Return a body that is no form with files: JSON, or fields in a URL's spelling.
+
+    Raises ``TooLarge``, ``RequestTimeout``, and ``Cancelled`` when the caller hangs up.
+    """
+    pace, body = _Pace(limits), bytearray()
+    while (chunk := await _next_chunk(request, pace)) is not None:
+        body += chunk
+        if len(body) > limits.max_bytes:
+            raise TooLarge(f"The body is larger than {limits.max_bytes >> 10} kB.", remedy="Send audio as a file.")
+    return bytes(body)
 
 
 @dataclass(slots=True)
@@ -132,15 +175,16 @@ async def _next_chunk(request: Request, pace: _Pace) -> bytes | None:
 class _Form:
     """Takes a multipart body in pieces of any size, checks it, and sorts it into file data and fields."""
 
-    def __init__(self, boundary: bytes, max_file_bytes: int) -> None:
+    def __init__(self, boundary: bytes, max_file_bytes: int, rules: FileRules) -> None:
         self.fields: dict[str, list[str]] = {}
-        self.file_bytes = 0
-        self.pending: list[bytes] = []
+        self.file_bytes: list[int] = []
+        self.pending: list[tuple[int, bytes]] = []
         self.pending_bytes = 0
+        self._rules = rules
         self._max_file_bytes = max_file_bytes
+        self._max_total_bytes = (rules.total_bytes or max_file_bytes) + FORM_BYTES
         self._total_bytes = 0
         self._parts = 0
-        self._files = 0
         self._complete = False
         self._header: dict[bytes, bytes] = {}
         self._header_name = self._header_value = b""
@@ -165,8 +209,8 @@ class _Form:
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
         self._total_bytes += len(chunk)
-        if self._total_bytes > self._max_file_bytes + FORM_BYTES:
-            raise too_large(self._max_file_bytes)
+        if self._total_bytes > self._max_total_bytes:
+            raise too_large(self._max_total_bytes - FORM_BYTES, self._rules.field)
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -176,23 +220,24 @@ class _Form:
         """Check that the body was whole and held exactly one file."""
         if not self._complete:
             raise _malformed("ends in the middle")
-        if not self._files:
+        name = self._rules.field
+        if len(self.file_bytes) < self._rules.least:
             raise InvalidRequest(
-                "There is no file in the form.", param=FILE_FIELD, remedy="Send the audio as a file field named 'file'."
+                "There is no file in the form.", param=name, remedy=f"Send the audio as a file field named {name!r}."
             )
-        if not self.file_bytes:
-            raise EmptyAudio("The file is empty.", param=FILE_FIELD, remedy="Send a file with audio in it.")
+        if not all(self.file_bytes):
+            raise EmptyAudio("The file is empty.", param=name, remedy="Send a file with audio in it.")
 
-    def take(self) -> bytes:
-        """Return the file data since the last call."""
-        data = b"".join(self.pending)
-        self.pending, self.pending_bytes = [], 0
-        return data
+    def take(self) -> list[tuple[int, bytes]]:
+        """Return the data since the last call, each piece with the number of its file."""
+        pieces, self.pending, self.pending_bytes = self.pending, [], 0
+        return pieces
 
     def _part_begin(self) -> None:
         self._parts += 1
-        if self._parts > MAX_FIELDS:
-            raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields.", remedy="Send only the fields needed.")
+        most = MAX_FIELDS + self._rules.most - 1
+        if self._parts > most:
+            raise InvalidRequest(f"The form has more than {most} fields.", remedy="Send only the fields needed.")
         self._header, self._name, self._value = {}, "", bytearray()
 
     def _header_field_data(self, data: bytes, start: int, end: int) -> None:
@@ -210,19 +255,23 @@ class _Form:
         if kind != b"form-data" or b"name" not in options:
             raise _malformed("has a part without a field name")
         self._name = _decode(options[b"name"], "a field name")
-        if self._name == FILE_FIELD:
-            self._files += 1
-        if self._files > 1:
+        if self._name != self._rules.field:
+            return
+        self.file_bytes.append(0)
+        most = self._rules.most
+        if len(self.file_bytes) > most:
             raise InvalidRequest(
-                "The form has more than one file.", param=FILE_FIELD, remedy="Send one request for each file."
+                f"The form has more than {'one file' if most == 1 else f'{most} files'}.",
+                param=self._name,
+                remedy="Send one request for each file." if most == 1 else "Spread them over several requests.",
             )
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FILE_FIELD:
-            self.file_bytes += end - start
-            if self.file_bytes > self._max_file_bytes:
-                raise too_large(self._max_file_bytes)
-            self.pending.append(data[start:end])
+        if self._name == self._rules.field:
+            self.file_bytes[-1] += end - start
+            if self.file_bytes[-1] > self._max_file_bytes:
+                raise too_large(self._max_file_bytes, self._name)
+            self.pending.append((len(self.file_bytes) - 1, data[start:end]))
             self.pending_bytes += end - start
             return
         self._value += data[start:end]
@@ -234,7 +283,7 @@ class _Form:
             )
 
     def _part_end(self) -> None:
-        if self._name != FILE_FIELD:
+        if self._name != self._rules.field:
             self.fields.setdefault(self._name, []).append(_decode(bytes(self._value), self._name[:40]))
 
     def _end(self) -> None:
@@ -265,9 +314,38 @@ def _decode(data: bytes, name: str) -> str:
     return text
 
 
-async def _flush(runner: Runner, path: Path, form: _Form) -> None:
-    if data := form.take():
-        await _to_disk(runner, lambda: _append(path, data))
+class _Files:
+    """The files of one form on their way to ``folder``; used by one thread at a time."""
+
+    def __init__(self, folder: Path, rules: FileRules) -> None:
+        self._folder = folder
+        self._digests = [hashlib.sha256() for _ in range(rules.most)] if rules.digest else []
+
+    def create(self) -> None:
+        """Make the folder and the first file."""
+        self._folder.mkdir(mode=0o700)
+        self._path(0).touch(mode=0o600)
+
+    def append(self, pieces: list[tuple[int, bytes]]) -> None:
+        """Write pieces behind what their files have already."""
+        for number in sorted({number for number, _ in pieces}):
+            data = b"".join(piece for of, piece in pieces if of == number)
+            _append(self._path(number), data)
+            if self._digests:
+                self._digests[number].update(data)
+
+    def all(self, sizes: list[int]) -> tuple[UploadedFile, ...]:
+        """Return the files, now that they are whole; there may be none."""
+        digests = [digest.hexdigest() for digest in self._digests] or [""] * len(sizes)
+        return tuple(UploadedFile(self._path(n), size, digests[n]) for n, size in enumerate(sizes))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / (f"in-{number}" if number else "in")
+
+
+async def _flush(runner: Runner, files: _Files, form: _Form) -> None:
+    if pieces := form.take():
+        await _to_disk(runner, lambda: files.append(pieces))
 
 
 async def _to_disk(runner: Runner, write: Callable[[], None]) -> None:
@@ -277,11 +355,6 @@ async def _to_disk(runner: Runner, write: Callable[[], None]) -> None:
         if error.errno in _FULL:
             raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.") from error
         raise
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(mode=0o700)
-    path.touch(mode=0o600)
 
 
 def _append(path: Path, data: bytes) -> None:

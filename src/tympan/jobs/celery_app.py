@@ -139,7 +139,8 @@ def run_consumer(app: Celery, work: Callable[[Lane], object], slots: int, *, on_
 
     worker_shutting_down.connect(begin_stop, weak=False)
     worker = app.Worker(pool="threads", concurrency=slots, loglevel="WARNING", quiet=True, without_gossip=True,
-                        without_mingle=True, queues=[queue_name(lane) for lane in Lane])  # fmt: skip
+                        without_mingle=True,
+        without_heartbeat=True, queues=[queue_name(lane) for lane in Lane])  # fmt: skip
     worker.start()
 
 

@@ -7,20 +7,25 @@ a thousand jobs delays another's first one by no more than one section. (Start-t
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from tympan.domain import Job, JobState, Lane, NewJob, StepKind, Transcript
-from tympan.errors import IdempotencyMismatch, NotFound
+from tympan.domain import SAMPLE_RATE_HZ, Job, JobState, Lane, NewJob, StepKind, Transcript
+from tympan.errors import NotFound
 from tympan.faultpoints import reach
 from tympan.storage import codec
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
+from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
 from tympan.storage.rows import job_from, values_of
-from tympan.storage.tables import batches, bells, events, idempotency, jobs, results, steps, tenants, workers
+from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants, workers
+
+__all__ = ["IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
 
 SECTION_S = 300.0
 """What a job costs in the fair order before its length is known, at most: one section."""
@@ -32,17 +37,7 @@ _ASSUMED_BYTES_PER_S = 8_000
 _MIN_COST_S = 1.0
 _MAX_COUNTED = 10_000
 _COUNT_EVERY_S = 2.0
-_KEY_S = 24 * 3600.0
 _WORKER_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A caller's key for one request on one route, with a digest of everything that was asked for."""
-
-    route: str
-    key: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +59,21 @@ class Standing:
     rate: float | None
 
 
+class SectionText(NamedTuple):
+    """The text of one finished section, and where in the audio it ends."""
+
+    index: int
+    text: str
+    end_s: float
+
+
 class JobStore:
     """The jobs table and what hangs on it."""
 
     def __init__(self, database: Database, endings: Endings, *, rings: bool = False) -> None:
         """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready."""
         self._db, self._endings, self._rings = database, endings, rings
+        self.database, self.endings = database, endings
         self._counted_at, self._waiting = -_COUNT_EVERY_S, 0
 
     def submit(self, job: NewJob, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
@@ -86,9 +90,18 @@ class JobStore:
             reach("job.committed")
         return stored, replayed
 
-    def submit_many(self, new: list[NewJob]) -> list[Job]:
-        """Store several jobs in one transaction: all of them or none."""
-        return self._db.write(lambda tx: [self._submit(tx, job, None)[0] for job in new])
+    def earlier(self, tenant: str, key: IdempotencyKey) -> Job | None:
+        """Return the job that has this key already. Raises ``IdempotencyMismatch``."""
+
+        def work(tx: Connection) -> Job | None:
+            job_id = find_key(self._db, tx, tenant, key)
+            return None if job_id is None else self._get(tx, tenant, job_id)
+
+        return self._db.read(work)
+
+    def now_s(self) -> float:
+        """Return the time by the database's clock, in Unix seconds."""
+        return float(self._db.read(lambda tx: tx.scalar(select(self._db.now()))) or 0.0)
 
     def get(self, tenant: str, job_id: str) -> Job:
         """Return a job. Raises ``NotFound``, for another tenant's as for none."""
@@ -116,10 +129,10 @@ class JobStore:
         text = self._db.read(lambda tx: tx.scalar(query))
         return None if text is None else codec.TRANSCRIPT.validate_json(text)
 
-    def partial_texts(self, job_id: str, after: int = -1) -> list[tuple[int, str]]:
-        """Return index and text of the finished sections beyond ``after``, as far as none is missing between them."""
+    def partial_texts(self, job_id: str, after: int = -1) -> list[SectionText]:
+        """Return the texts of the finished sections beyond ``after``, as far as none is missing between them."""
         query = (
-            select(steps.c.idx, steps.c.text)
+            select(steps.c.idx, steps.c.text, steps.c.end_sample)
             .where(
                 steps.c.job_id == job_id,
                 steps.c.kind == StepKind.SECTION.value,
@@ -128,8 +141,9 @@ class JobStore:
             )
             .order_by(steps.c.idx)
         )
-        found = self._db.read(lambda tx: [(row.idx, row.text or "") for row in tx.execute(query)])
-        return [pair for place, pair in enumerate(found) if pair[0] == after + 1 + place]
+        rows = self._db.read(lambda tx: tx.execute(query).all())
+        found = [SectionText(row.idx, row.text or "", row.end_sample / SAMPLE_RATE_HZ) for row in rows]
+        return [section for place, section in enumerate(found) if section.index == after + 1 + place]
 
     def standing(self, job: Job) -> Standing:
         """Return how long a job that has not ended still has to wait and run."""
@@ -149,18 +163,30 @@ class JobStore:
     def erase(self, tenant: str, job_id: str) -> None:
         """Remove every row about a job; its blobs are the caller's to remove. Raises ``NotFound``."""
 
-        def work(tx: Connection) -> None:
-            job = self._get(tx, tenant, job_id)
-            tx.execute(delete(steps).where(steps.c.job_id == job_id))
-            tx.execute(delete(results).where(results.c.job_id == job_id))
-            tx.execute(delete(events).where(events.c.subject_id == job_id))
-            tx.execute(delete(idempotency).where(idempotency.c.subject_id == job_id))
-            tx.execute(delete(jobs).where(jobs.c.id == job_id))
-            if job.batch_id is not None and not job.state.is_terminal:
-                tx.execute(update(batches).where(batches.c.id == job.batch_id).values(pending=batches.c.pending - 1))
-            reach("erase.rows")
+        self._db.write(lambda tx: self.erase_in(tx, tenant, job_id))
 
-        self._db.write(work)
+    def erase_in(self, tx: Connection, tenant: str, job_id: str) -> None:
+        """Do as ``erase``, in the caller's transaction. What has not ended is ended first, for its batch's sake."""
+        self._get(tx, tenant, job_id)
+        self._endings.end(tx, job_id, JobState.CANCELLED)
+        tx.execute(delete(results).where(results.c.job_id == job_id))
+        tx.execute(delete(events).where(events.c.subject_id == job_id))
+        tx.execute(delete(idempotency).where(idempotency.c.subject_id == job_id))
+        tx.execute(delete(jobs).where(jobs.c.id == job_id))
+        reach("erase.rows")
+
+    def insert_many(self, tx: Connection, new: Sequence[NewJob]) -> None:
+        """Store jobs of one tenant and lane, in this order, in the caller's transaction: a few statements for all."""
+        now = tx.scalar(select(self._db.now()))
+        costs = [_cost_s(job) for job in new]
+        tag_s, weight = self._tag(tx, new[0], sum(costs))
+        tags = accumulate((cost / weight for cost in costs[:-1]), initial=tag_s)
+        queued = {"state": JobState.QUEUED.value, "created_at": now}
+        tx.execute(insert(jobs), [{**values_of(job), **queued} for job in new])
+        tx.execute(insert(steps), [_first_step(job, tag, now) for job, tag in zip(new, tags, strict=True)])
+        if self._rings:
+            tx.execute(insert(bells), [{"lane": int(job.lane), "created_at": now} for job in new])
+        reach("job.insert")
 
     def is_full(self, max_waiting: int) -> bool:
         """Return whether ``max_waiting`` steps or more wait; counted every few seconds only."""
@@ -186,8 +212,8 @@ class JobStore:
         return self._db.read(lambda tx: float(tx.scalar(query) or 0) / 16_000 + float(tx.scalar(waiting) or 0.0))
 
     def _submit(self, tx: Connection, job: NewJob, key: IdempotencyKey | None) -> tuple[Job, bool]:
-        if key is not None and (earlier := self._earlier(tx, job, key)) is not None:
-            return earlier, True
+        if key is not None and (earlier := claim_key(self._db, tx, job.tenant, key, job.id)) is not None:
+            return self._get(tx, job.tenant, earlier), True
         now = self._db.now()
         row = (
             tx.execute(
@@ -196,52 +222,16 @@ class JobStore:
             .mappings()
             .one()
         )
-        tx.execute(
-            insert(steps).values(
-                job_id=job.id,
-                kind=StepKind.PREPARE.value,
-                idx=0,
-                state="ready",
-                lane=int(job.lane),
-                rank=-job.priority,
-                tag_s=self._tag(tx, job),
-                run_at=now,
-            )
-        )
+        tx.execute(insert(steps).values(_first_step(job, self._tag(tx, job, _cost_s(job))[0], now)))
         if self._rings:
             tx.execute(insert(bells).values(lane=int(job.lane), created_at=now))
         reach("job.insert")
         return job_from(row), False
 
-    def _earlier(self, tx: Connection, job: NewJob, key: IdempotencyKey) -> Job | None:
-        """Claim the key for this job; return the job that had it before."""
-        table, now = idempotency.c, self._db.now()
-        mine = (table.tenant == job.tenant, table.route == key.route, table.key == key.key)
-        tx.execute(delete(idempotency).where(*mine, table.expires_at < now))
-        taken = tx.execute(
-            self._db.insert(idempotency)
-            .values(
-                tenant=job.tenant,
-                route=key.route,
-                key=key.key,
-                fingerprint=key.fingerprint,
-                subject_id=job.id,
-                expires_at=now + _KEY_S,
-            )
-            .on_conflict_do_nothing()
-        )
-        if taken.rowcount:
-            return None
-        earlier = tx.execute(select(table.fingerprint, table.subject_id).where(*mine)).one()
-        if earlier.fingerprint != key.fingerprint:
-            raise IdempotencyMismatch(param="Idempotency-Key", remedy="Use a new key for a new request.")
-        return self._get(tx, job.tenant, earlier.subject_id)
-
-    def _tag(self, tx: Connection, job: NewJob) -> float:
-        """Return the new job's place in the fair order, and move its tenant's on."""
+    def _tag(self, tx: Connection, job: NewJob, cost_s: float) -> tuple[float, float]:
+        """Return the new job's place in the fair order and its tenant's weight; move the tenant on by ``cost_s``."""
         served = _served(tx, job.lane)
         tx.execute(self._db.insert(tenants).values(id=job.tenant).on_conflict_do_nothing())
-        cost_s = _cost_s(job)
         begins = case((tenants.c.virtual_s > served, tenants.c.virtual_s), else_=served)
         row = tx.execute(
             update(tenants)
@@ -249,7 +239,8 @@ class JobStore:
             .values(virtual_s=begins + cost_s / tenants.c.weight)
             .returning(tenants.c.virtual_s, tenants.c.weight)
         ).one()
-        return float(row.virtual_s) - cost_s / float(row.weight)
+        weight = float(row.weight)
+        return float(row.virtual_s) - cost_s / weight, weight
 
     @staticmethod
     def _get(tx: Connection, tenant: str, job_id: str) -> Job:
@@ -272,6 +263,19 @@ class JobStore:
         count = tx.scalar(select(func.count()).select_from(ahead.subquery())) or 0
         waits_s = max(0.0, mine.tag_s - _served(tx, job.lane))
         return Standing(count + 1, waits_s + _estimate_s(job.source.n_bytes), rate)
+
+
+def _first_step(job: NewJob, tag_s: float, now: Any) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "kind": StepKind.PREPARE.value,
+        "idx": 0,
+        "state": "ready",
+        "lane": int(job.lane),
+        "rank": -job.priority,
+        "tag_s": tag_s,
+        "run_at": now,
+    }
 
 
 def _served(tx: Connection, lane: Lane) -> float:
