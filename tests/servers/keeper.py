@@ -14,19 +14,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-_Rows = list[tuple[int, int, int]]
+_Rows = list[tuple[int, int, int, str]]
+"""Of each process: its id, its parent's, its group's, and the letter of its state."""
 
 
 def family(leader: int) -> list[int]:
     """Return the ids of all living processes that descend from ``leader`` or are in its group, itself included."""
-    rows = _rows()
-    found = {pid for pid, _, group in rows if leader in {pid, group}}
-    grown = True
-    while grown:
-        children = {pid for pid, parent, _ in rows if parent in found} - found
-        found |= children
-        grown = bool(children)
-    return sorted(found)
+    return sorted(pid for pid, *_ in _family(leader))
+
+
+def frozen(leader: int) -> bool:
+    """Return whether ``leader`` and all its descendants are stopped."""
+    return all(state.startswith("T") for *_, state in _family(leader))
 
 
 def signal_family(leader: int, number: signal.Signals) -> None:
@@ -39,18 +38,32 @@ def signal_family(leader: int, number: signal.Signals) -> None:
         sent |= new
 
 
+def _family(leader: int) -> _Rows:
+    rows = _rows()
+    found = {pid for pid, _, group, _ in rows if leader in {pid, group}}
+    grown = True
+    while grown:
+        children = {pid for pid, parent, *_ in rows if parent in found} - found
+        found |= children
+        grown = bool(children)
+    return [row for row in rows if row[0] in found]
+
+
 def _rows() -> _Rows:
     if Path("/proc/self/stat").exists():
         return [row for entry in os.scandir("/proc") if entry.name.isdigit() for row in _row(entry.name)]
-    listed = subprocess.run(["ps", "-axo", "pid=,ppid=,pgid="], capture_output=True, text=True, check=True)
-    return [(int(pid), int(parent), int(group)) for pid, parent, group in map(str.split, listed.stdout.splitlines())]
+    command = ["ps", "-axo", "pid=,ppid=,pgid=,stat="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [
+        (int(pid), int(up), int(group), state) for pid, up, group, state in map(str.split, listed) if state[0] != "Z"
+    ]
 
 
 def _row(pid: str) -> _Rows:
     with contextlib.suppress(OSError):
-        state, parent, group = Path("/proc", pid, "stat").read_bytes().rpartition(b")")[2].split()[:3]
-        if state != b"Z":
-            return [(int(pid), int(parent), int(group))]
+        state, parent, group = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
+        if state != "Z":
+            return [(int(pid), int(parent), int(group), state)]
     return []
 
 

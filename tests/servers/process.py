@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import keeper as keeper_program
-from tests.servers.keeper import family, signal_family
+from tests.servers.keeper import family, frozen, signal_family
 
 START_S = 60.0
 _ORDERLY_S = 10.0
@@ -116,6 +116,7 @@ class Server:
         """Freeze the server: connections stay open, new ones are accepted by the kernel, and nothing answers."""
         for process in self._processes:
             signal_family(process.pid, signal.SIGSTOP)
+        wait_until(lambda: self.frozen, 30, lambda: f"{self.name} does not freeze")
 
     def cont(self) -> None:
         """Let a frozen server go on."""
@@ -149,6 +150,11 @@ class Server:
     def running(self) -> bool:
         """Whether all its processes exist, frozen or not."""
         return bool(self._processes) and all(process.poll() is None for process in self._processes)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all its processes are stopped."""
+        return all(frozen(process.pid) for process in self._processes)
 
     @property
     def pids(self) -> list[int]:

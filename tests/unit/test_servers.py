@@ -18,7 +18,7 @@ from tests.servers.faketime import ShiftedClock
 from tests.servers.keeper import family
 from tests.servers.nginx import NginxServer
 from tests.servers.postgres import Database
-from tests.servers.process import Server, port_open, wait_until
+from tests.servers.process import port_open, wait_until
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import VirtualHost
 from tests.servers.redis import RedisServer
@@ -27,18 +27,12 @@ from tests.servers.s3 import S3Bucket
 REPOSITORY = Path(__file__).parents[2]
 
 
-def frozen(server: Server) -> bool:
-    """Return whether every process of the server is stopped."""
-    states = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in server.pids}
-    return states == {"T"}
-
-
 def test_postgres_keeps_what_it_confirmed(postgres: Database) -> None:
     """A row survives SIGKILL of the whole server; a frozen server answers nobody."""
     postgres.execute("CREATE TABLE t (x int)")
     postgres.execute("INSERT INTO t VALUES (7)")
     postgres.server.stop()
-    assert frozen(postgres.server)
+    assert postgres.server.frozen
     with pytest.raises(psycopg.Error):
         postgres.server.execute("SELECT 1", connect_timeout_s=2)
     postgres.server.cont()
@@ -74,10 +68,11 @@ def test_redis_forgets(redis: RedisServer) -> None:
     redis.ask("SET", "a", "b")
     assert redis.ask("GET", "a") == "$1"
     redis.stop()
-    assert frozen(redis)
+    assert redis.frozen
     with pytest.raises(TimeoutError):
         redis.ask("PING")
     redis.cont()
+    assert not redis.frozen
     redis.kill()
     assert not port_open(redis.port)
     redis.start()
@@ -112,7 +107,7 @@ def test_rabbitmq_keeps_durable_messages(rabbitmq: VirtualHost) -> None:
 def test_rabbitmq_freezes_and_raises_alarms(rabbitmq: VirtualHost) -> None:
     """A frozen broker does not answer; the alarm that blocks publishers can be raised and taken back."""
     rabbitmq.server.stop()
-    assert frozen(rabbitmq.server)
+    assert rabbitmq.server.frozen
     with pytest.raises(OSError, match="timed out"):
         rabbitmq.server.api("GET", "/api/overview", limit_s=1)
     rabbitmq.server.cont()

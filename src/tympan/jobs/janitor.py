@@ -23,6 +23,7 @@ class JanitorOptions:
     """How often to look, in seconds, and how old a blob without a job has to be before it is an orphan."""
 
     sweep_s: float = 5.0
+    measure_s: float = 10.0
     retention_s: float = 60.0
     orphans_s: float = 3600.0
     orphan_age_s: float = 3600.0
@@ -72,6 +73,12 @@ class Janitor:
             _LOG.warning("lost_work_found", released=released, rung=rung)
             self._on_released()
 
+    def measure(self) -> None:
+        """Show operators and autoscalers how many jobs there are, and how much audio waits."""
+        for state, count in self._jobs.counts().items():
+            telemetry.JOBS.labels(state.value).set(count)
+        telemetry.JOB_BACKLOG.set(self._jobs.backlog_s())
+
     def retain(self) -> None:
         """Remove audio and text that have been kept long enough."""
         due = self._upkeep.audio_due()
@@ -104,6 +111,7 @@ class Janitor:
     def _run(self) -> None:
         options = self._options
         chores = [(options.sweep_s, self.sweep), (options.retention_s, self.retain)]
+        chores.append((options.measure_s, self.measure))
         chores.append((options.orphans_s, self.remove_orphans))  # type: ignore[arg-type]
         due = [0.0] * len(chores)
         while not self._over.wait(min(options.sweep_s, 1.0)):

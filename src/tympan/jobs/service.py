@@ -11,13 +11,15 @@ from pathlib import Path
 from tympan.domain import Job, JobState, NewJob, Source, SourceKind, Transcript
 from tympan.errors import IdempotencyMismatch, JobNotFinished, JobNotRetryable, MediaMissing, NotFound, Overloaded
 from tympan.faultpoints import reach
+from tympan.jobs.batches import BatchService
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
+from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
 from tympan.storage.ids import new_id
-from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore
+from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore, SectionText
 
-__all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "new_id"]
+__all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "SectionText", "new_id"]
 
 _RETRYABLE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _POLL_S = 2.0
@@ -48,6 +50,7 @@ class JobService:
         """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process."""
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
         self._max_queued = max_queued
+        self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring, admit=self._admit)
 
     def submit(self, new: NewJob, media: Path | None = None, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
@@ -71,6 +74,14 @@ class JobService:
             self._ring()
         return job, replayed
 
+    def earlier(self, tenant: str, key: IdempotencyKey) -> Job | None:
+        """Return the job that has this key already. Raises ``IdempotencyMismatch``."""
+        return self._store.earlier(tenant, key)
+
+    def now_s(self) -> float:
+        """Return the time that deadlines are measured by, in Unix seconds."""
+        return self._store.now_s()
+
     def get(self, tenant: str, job_id: str) -> Job:
         """Return a job. Raises ``NotFound``."""
         return self._store.get(tenant, job_id)
@@ -84,15 +95,15 @@ class JobService:
         eta_s = math.ceil(standing.remaining_s / standing.rate) if standing.rate else None
         text = None
         if job.state is JobState.RUNNING:
-            text = " ".join(text for _, text in self._store.partial_texts(job_id) if text)
+            text = " ".join(section.text for section in self._store.partial_texts(job_id) if section.text)
         return JobView(job, standing.position, eta_s, text)
 
     def page(self, tenant: str, wanted: JobFilter) -> list[Job]:
         """Return one page of jobs, newest first."""
         return self._store.page(tenant, wanted)
 
-    def section_texts(self, tenant: str, job_id: str, after: int = -1) -> list[tuple[int, str]]:
-        """Return index and text of sections finished beyond ``after``, without gaps. Raises ``NotFound``."""
+    def section_texts(self, tenant: str, job_id: str, after: int = -1) -> list[SectionText]:
+        """Return the texts of sections finished beyond ``after``, without gaps. Raises ``NotFound``."""
         self._store.get(tenant, job_id)
         return self._store.partial_texts(job_id, after)
 
@@ -140,6 +151,10 @@ class JobService:
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""
         return self._store.counts()
+
+    def backlog_s(self) -> float:
+        """Return about how many audio-seconds wait."""
+        return self._store.backlog_s()
 
     def _admit(self) -> None:
         if self._store.is_full(self._max_queued):

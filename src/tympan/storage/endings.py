@@ -8,13 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, case, delete, insert, select, update
 
-from tympan.domain import Fault, JobState
+from tympan.domain import Fault, JobState, Lane
 from tympan.errors import DeadlinePassed, Quarantined
 from tympan.storage.database import Database
 from tympan.storage.ids import new_id
 from tympan.storage.tables import batches, deliveries, events, jobs, steps, tenants
 
 _DAY_S = 86_400.0
+_HOUR_DAYS = 1 / 24
 
 
 class Endings:
@@ -58,15 +59,23 @@ class Endings:
         return self.end(connection, job_id, JobState.FAILED, fault)
 
     def _retention(self, connection: Connection, job_id: str) -> dict[str, Any]:
-        """Return when the job's audio and text go, counted from now."""
-        owner = select(jobs.c.tenant).where(jobs.c.id == job_id).scalar_subquery()
-        own = connection.execute(select(tenants.c.audio_days, tenants.c.text_days).where(tenants.c.id == owner)).first()
-        audio_days, text_days = own or (None, None)
+        """Return when the job's audio and text go, counted from now.
+
+        A synchronous call fetches its result at once; what it leaves when it dies goes within the hour.
+        """
+        query = (
+            select(jobs.c.lane, tenants.c.audio_days, tenants.c.text_days)
+            .select_from(jobs.outerjoin(tenants, tenants.c.id == jobs.c.tenant))
+            .where(jobs.c.id == job_id)
+        )
+        row = connection.execute(query).first()
+        lane, audio_days, text_days = row or (int(Lane.BATCH), None, None)
+        audio_days = self._audio_days if audio_days is None else audio_days
+        text_days = self._text_days if text_days is None else text_days
+        if lane != int(Lane.BATCH):
+            audio_days, text_days = min(audio_days, _HOUR_DAYS), min(text_days, _HOUR_DAYS)
         now = self._db.now()
-        return {
-            "audio_until": now + _DAY_S * (self._audio_days if audio_days is None else audio_days),
-            "text_until": now + _DAY_S * (self._text_days if text_days is None else text_days),
-        }
+        return {"audio_until": now + _DAY_S * audio_days, "text_until": now + _DAY_S * text_days}
 
     def _announce(self, connection: Connection, job: RowMapping) -> None:
         """Write the event, and its delivery when somebody asked for one."""

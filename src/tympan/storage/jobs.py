@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
@@ -59,7 +59,8 @@ class Standing:
     rate: float | None
 
 
-class SectionText(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SectionText:
     """The text of one finished section, and where in the audio it ends."""
 
     index: int
@@ -162,7 +163,6 @@ class JobStore:
 
     def erase(self, tenant: str, job_id: str) -> None:
         """Remove every row about a job; its blobs are the caller's to remove. Raises ``NotFound``."""
-
         self._db.write(lambda tx: self.erase_in(tx, tenant, job_id))
 
     def erase_in(self, tx: Connection, tenant: str, job_id: str) -> None:
