@@ -72,7 +72,7 @@ def test_redis_forgets(redis: RedisServer) -> None:
     with pytest.raises(TimeoutError):
         redis.ask("PING")
     redis.cont()
-    assert not redis.frozen
+    wait_until(lambda: not redis.frozen, 5)
     redis.kill()
     assert not port_open(redis.port)
     redis.start()
