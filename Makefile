@@ -28,6 +28,9 @@ $(VENV)/.installed: scripts/install.sh requirements/runtime.txt pyproject.toml
 $(VENV)/.installed-dev: scripts/install.sh requirements/dev.txt requirements/samples.txt $(VENV)/.installed
 	@sh scripts/install.sh $(VENV) dev
 
+$(VENV)/.servers: tests/servers/provision.py $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.servers.provision && touch $@
+
 install: $(VENV)/.installed
 	@echo "tympan: installed; run $(BIN)/tympan --help"
 
@@ -35,15 +38,15 @@ serve: $(VENV)/.installed
 	@echo "tympan: starting the server; the first start fetches the model"
 	@exec $(BIN)/tympan serve $(ARGS)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: running the tests"
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)
 
-test-long: $(VENV)/.installed-dev
+test-long: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: running the long tests"
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: format";       $(BIN)/ruff format --check .
 	@echo "tympan: lint";         $(BIN)/ruff check .
 	@echo "tympan: types";        $(BIN)/mypy

@@ -17,6 +17,7 @@ from tympan.jobs.fetching import ObjectSource, SourceGuard, UrlFetcher
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.media import Fetcher, MediaDesk
+from tympan.jobs.sealing import Sealer
 from tympan.jobs.service import JobService
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.workbench import BenchOptions, Workbench
@@ -28,6 +29,9 @@ from tympan.storage.endings import Endings
 from tympan.storage.jobs import JobStore
 from tympan.storage.upkeep import Upkeep
 from tympan.storage.work import WorkStore
+
+LOCK_FILE = "tympan.db.lock"
+"""Held by every process that uses the embedded database."""
 
 _WATCH_SHARE = 0.2
 _PATIENCE_SHARE = 0.8
@@ -106,7 +110,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         endings = Endings(database, audio_days=settings.retain_audio_days, text_days=settings.retain_text_days)
         upkeep = Upkeep(database, endings, rings=not embedded)
         if database.is_sqlite:
-            stack.enter_context(_only_user(settings.data_dir / "tympan.db.lock", upkeep))
+            stack.enter_context(_only_user(settings.data_dir / LOCK_FILE, upkeep))
         storage = settings.storage_url.get_secret_value() if settings.storage_url else None
         yield Stores(
             database,
@@ -162,6 +166,13 @@ def make_janitor(settings: Settings, stores: Stores, jobs: JobService, post: Wor
     """Return who tidies up."""
     options = JanitorOptions(sweep_s=settings.sweep_s, rings=settings.mode == "cluster")
     return Janitor(stores.upkeep, jobs, stores.blobs, options, post.ring)
+
+
+def make_sealer(settings: Settings) -> Sealer:
+    """Return what seals secrets, with the key of this installation. Raises ``ConfigError``."""
+    if settings.secret_key is not None:
+        return Sealer.from_secret(settings.secret_key.get_secret_value())
+    return Sealer.from_file(settings.data_dir / "secret.key")
 
 
 def _objects(settings: Settings) -> ObjectSource:

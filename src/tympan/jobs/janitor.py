@@ -15,6 +15,7 @@ from tympan.storage.upkeep import Upkeep
 
 _LOG = telemetry.get_logger(__name__)
 _BLOBS_AT_A_TIME = 500
+_LONGEST_UPLOAD_S = 24 * 3600.0
 _JOIN_S = 10.0
 
 
@@ -99,7 +100,7 @@ class Janitor:
         """Remove blobs of jobs that are not there, or whose audio should be gone; return how many."""
         oldest = time.time() - self._options.orphan_age_s
         found = (blob.key for blob in self._blobs.list("jobs/") if blob.modified_s < oldest)
-        removed = 0
+        removed = self._blobs.abort_stale_uploads(_LONGEST_UPLOAD_S)
         while keys := list(islice(found, _BLOBS_AT_A_TIME)):
             owners = {key.split("/")[1] for key in keys}
             for job_id in owners - self._upkeep.with_audio(owners):

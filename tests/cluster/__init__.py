@@ -1,1 +1,0 @@
-"""A cluster of real processes on real servers."""
