@@ -28,6 +28,7 @@ from tympan.storage.work import WorkStore
 
 TENANT = "default"
 LANES = tuple(Lane)
+SECTION_S = 20.0
 
 
 class PcmFiles:
@@ -54,7 +55,7 @@ class Shop:
     upkeep: Upkeep
     service: JobService
     desk: WindowDesk = field(default_factory=WindowDesk)
-    section_s: float = 20.0
+    section_s: float = SECTION_S
 
     @property
     def transcriber(self) -> Transcriber:
@@ -111,7 +112,7 @@ def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 3.0, rin
     migrate.upgrade(database)
     endings = Endings(database, audio_days=1.0, text_days=30.0)
     blobs = open_blobs(None, folder / "blobs")
-    store = JobStore(database, endings, rings=rings)
+    store = JobStore(database, endings, rings=rings, section_s=SECTION_S)
     guard = SourceGuard(Egress(EgressRules()), ObjectSource((folder,)))
     try:
         yield Shop(

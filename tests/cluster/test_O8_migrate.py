@@ -1,8 +1,10 @@
 """O8: an embedded installation moves into a cluster: the same jobs, the same bytes, and work goes on."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection, Select
 from typer.testing import CliRunner
 
 from tests.jobs_support import TENANT, Shop, open_shop
@@ -24,8 +26,12 @@ def rows_of(database: Database) -> dict[str, list[tuple[object, ...]]]:
     for table in metadata.sorted_tables:
         if table.name not in {"bells", "workers"}:
             query = table.select().order_by(*table.primary_key.columns)
-            found[table.name] = database.read(lambda tx, query=query: [tuple(row) for row in tx.execute(query)])
+            found[table.name] = database.read(partial(_rows, query=query))
     return found
+
+
+def _rows(tx: Connection, query: Select[*tuple[object, ...]]) -> list[tuple[object, ...]]:
+    return [tuple(row) for row in tx.execute(query)]
 
 
 def digests_of(blobs: BlobStore, scratch: Path) -> dict[str, str]:

@@ -30,6 +30,9 @@ __all__ = ["IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
 SECTION_S = 300.0
 """What a job costs in the fair order before its length is known, at most: one section."""
 
+_CHARGED_BYTES_PER_S = 32_000
+"""Bytes of a second of 16-kHz PCM. What is compressed is charged too little, which favours short jobs."""
+
 ORDER = (steps.c.lane, steps.c.rank, steps.c.tag_s, steps.c.id)
 """The order in which ready steps are taken; an index has it."""
 
@@ -71,9 +74,11 @@ class SectionText:
 class JobStore:
     """The jobs table and what hangs on it."""
 
-    def __init__(self, database: Database, endings: Endings, *, rings: bool = False) -> None:
+    def __init__(
+        self, database: Database, endings: Endings, *, rings: bool = False, section_s: float = SECTION_S
+    ) -> None:
         """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready."""
-        self._db, self._endings, self._rings = database, endings, rings
+        self._db, self._endings, self._rings, self._section_s = database, endings, rings, section_s
         self.database, self.endings = database, endings
         self._counted_at, self._waiting = -_COUNT_EVERY_S, 0
 
@@ -178,7 +183,7 @@ class JobStore:
     def insert_many(self, tx: Connection, new: Sequence[NewJob]) -> None:
         """Store jobs of one tenant and lane, in this order, in the caller's transaction: a few statements for all."""
         now = tx.scalar(select(self._db.now()))
-        costs = [_cost_s(job) for job in new]
+        costs = [self._cost_s(job) for job in new]
         tag_s, weight = self._tag(tx, new[0], sum(costs))
         tags = accumulate((cost / weight for cost in costs[:-1]), initial=tag_s)
         queued = {"state": JobState.QUEUED.value, "created_at": now}
@@ -222,7 +227,7 @@ class JobStore:
             .mappings()
             .one()
         )
-        tx.execute(insert(steps).values(_first_step(job, self._tag(tx, job, _cost_s(job))[0], now)))
+        tx.execute(insert(steps).values(_first_step(job, self._tag(tx, job, self._cost_s(job))[0], now)))
         if self._rings:
             tx.execute(insert(bells).values(lane=int(job.lane), created_at=now))
         reach("job.insert")
@@ -241,6 +246,11 @@ class JobStore:
         ).one()
         weight = float(row.weight)
         return float(row.virtual_s) - cost_s / weight, weight
+
+    def _cost_s(self, job: NewJob) -> float:
+        """Return what a job is charged before its length is known."""
+        length_s = (job.source.n_bytes or 0) / _CHARGED_BYTES_PER_S
+        return min(self._section_s, max(_MIN_COST_S, length_s))
 
     @staticmethod
     def _get(tx: Connection, tenant: str, job_id: str) -> Job:
@@ -289,10 +299,6 @@ def _served(tx: Connection, lane: Lane) -> float:
 
 def _estimate_s(n_bytes: int | None) -> float:
     return _MIN_COST_S if n_bytes is None else max(_MIN_COST_S, n_bytes / _ASSUMED_BYTES_PER_S)
-
-
-def _cost_s(job: NewJob) -> float:
-    return min(SECTION_S, _estimate_s(job.source.n_bytes))
 
 
 def _cost_column() -> Any:

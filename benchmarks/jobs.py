@@ -1,0 +1,154 @@
+"""How fast jobs are taken in and handed out on one machine: ``python -m benchmarks.jobs``.
+
+The engine is the fake one, so nothing is transcribed. Four figures: jobs accepted per second over HTTP, each on disk
+when it is answered, and none lost; the time of a claim with a thousand, ten thousand and a hundred thousand jobs
+waiting; what a section costs beside its transcription; how much of that the database takes.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import insert
+
+from benchmarks.facts import provenance
+from benchmarks.server import Server
+from tests.jobs_support import LANES, Shop, open_shop
+from tests.media import tone, wav
+from tympan.domain import NewJob, Options, Source, SourceKind
+from tympan.jobs.service import new_id
+from tympan.storage.rows import values_of
+from tympan.storage.tables import jobs, steps
+
+DEPTHS = (1_000, 10_000, 100_000)
+CLAIMS = 200
+SECTIONS = 60
+SUBMITTED = 4_000
+CLIENTS = 8
+CLIP_S = 1.0
+PAGE = 100
+
+_BULK = 1_000
+
+
+def submission(work: Path) -> dict[str, Any]:
+    """Return jobs accepted per second by a server whose worker is off, and how many of them are there afterwards."""
+    settings = {"TYMPAN_ENGINE": "fake", "TYMPAN_JOB_SLOTS": "0", "TYMPAN_DATA_DIR": str(work / "data")}
+    clip = wav(tone(CLIP_S), 16_000)
+    with Server(settings, work / "server.log") as server:
+        took_s, ids = asyncio.run(_submit_all(server.base_url, clip))
+        listed = _list_all(server.base_url)
+    return {
+        "jobs": SUBMITTED,
+        "clients": CLIENTS,
+        "clip_bytes": len(clip),
+        "jobs_per_s": round(SUBMITTED / took_s, 1),
+        "lost": len(ids - listed),
+        "duplicates": SUBMITTED - len(ids),
+    }
+
+
+async def _submit_all(url: str, clip: bytes) -> tuple[float, set[str]]:
+    ids: set[str] = set()
+    waiting = iter(range(SUBMITTED))
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+
+        async def user() -> None:
+            for _ in waiting:
+                answer = await client.post("/v1/jobs", files={"file": ("clip.wav", clip)})
+                assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+                ids.add(answer.json()["id"])
+
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as users:
+            for _ in range(CLIENTS):
+                users.create_task(user())
+        return time.perf_counter() - started, ids
+
+
+def _list_all(url: str) -> set[str]:
+    found: set[str] = set()
+    after: str | None = None
+    while True:
+        query = {"limit": str(PAGE), **({"after": after} if after else {})}
+        page = httpx.get(f"{url}/v1/jobs", params=query, timeout=60, trust_env=False).json()
+        found |= {job["id"] for job in page["data"]}
+        if not page["has_more"]:
+            return found
+        after = page["next"]
+
+
+def claim_times(work: Path) -> list[dict[str, Any]]:
+    """Return the time of a claim, transaction and all, by the number of jobs that wait."""
+    rows = []
+    for depth in DEPTHS:
+        with open_shop(work / f"claims{depth}", lease_s=600.0) as shop:
+            _fill(shop, depth)
+            rows.append({"waiting": depth, **_spread(lambda: shop.work.claim("bench", LANES), CLAIMS)})
+    return rows
+
+
+def section_overhead(work: Path) -> dict[str, Any]:
+    """Return the time of a whole section step over an engine that answers at once: claim, fetch, store."""
+    with open_shop(work / "sections") as shop:
+        shop.section_s = 5.0
+        shop.submit(10.0 * SECTIONS)
+        bench = shop.bench()
+        bench.work_once(LANES)
+        return _spread(lambda: bench.work_once(LANES), SECTIONS)
+
+
+def _fill(shop: Shop, count: int) -> None:
+    """Write jobs as ``submit`` does, but many in one transaction."""
+    now = time.time()
+    for start in range(0, count, _BULK):
+        new = [NewJob(new_id("job"), Source(SourceKind.STORED), Options()) for _ in range(min(_BULK, count - start))]
+        of_job = [{**values_of(job), "state": "queued", "created_at": now} for job in new]
+        step = {"kind": "prepare", "idx": 0, "state": "ready", "lane": 2, "rank": 0, "run_at": now}
+        of_steps = [{**step, "job_id": job.id, "tag_s": float(start + n)} for n, job in enumerate(new)]
+        shop.database.write(
+            lambda tx, a=of_job, b=of_steps: (tx.execute(insert(jobs), a), tx.execute(insert(steps), b))
+        )  # type: ignore[misc]
+
+
+def _spread(call: Callable[[], object], times: int) -> dict[str, float]:
+    took_ms = []
+    for _ in range(times):
+        started = time.perf_counter()
+        assert call(), "there was nothing to do"
+        took_ms.append((time.perf_counter() - started) * 1000)
+    ordered = sorted(took_ms)
+    return {
+        "median_ms": round(statistics.median(ordered), 2),
+        "p95_ms": round(ordered[int(0.95 * len(ordered))], 2),
+    }
+
+
+def main() -> None:
+    """Measure, and write ``jobs.json``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.jobs", description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("docs/benchmarks/results"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        document = {
+            "name": "jobs",
+            **provenance(),
+            "submission": submission(work),
+            "claims": claim_times(work),
+            "section": section_overhead(work),
+        }
+    given.results.mkdir(parents=True, exist_ok=True)
+    (given.results / "jobs.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()
