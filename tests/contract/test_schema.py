@@ -1,0 +1,136 @@
+"""The schema is what the migrations make of it, on SQLite and PostgreSQL, whatever interrupts them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from tympan.errors import ConfigError
+from tympan.storage import migrate
+from tympan.storage.database import Database, sqlite_url
+from tympan.storage.tables import metadata
+
+_DIE_IN_THE_MIDDLE = """
+import os, signal, sys
+from alembic import op
+from tympan.storage import migrate
+from tympan.storage.database import Database
+
+made, create = [], op.create_table
+
+def create_and_die(*arguments, **keywords):
+    create(*arguments, **keywords)
+    made.append(arguments[0])
+    if len(made) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+op.create_table = create_and_die
+migrate.upgrade(Database(sys.argv[1]))
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of an empty database."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "t.db")
+    found: str = request.getfixturevalue("postgres").url
+    return found
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """Return an empty database."""
+    opened = Database(url)
+    yield opened
+    opened.close()
+
+
+def _tables(database: Database) -> set[str]:
+    return database.read(lambda tx: set(inspect(tx).get_table_names()))
+
+
+def _program(url: str, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "TYMPAN_DATABASE_URL": url, "TYMPAN_MODE": "cluster", "TYMPAN_SECRET_KEY": "k" * 32}
+    environment |= {"TYMPAN_BROKER_URL": "amqp://nobody@127.0.0.1:1/", "TYMPAN_STORAGE_URL": "s3://none"}
+    command = [str(Path(sys.executable).with_name("tympan")), "migrate", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_migrations_make_the_schema_that_the_code_knows(database: Database) -> None:
+    """Nothing is missing, nothing is left over, every column has its type."""
+    migrate.upgrade(database)
+
+    def differences(tx: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(tx, opts={"compare_type": True}), metadata)
+
+    assert database.read(differences) == []
+    assert migrate.current(database) == migrate.head()
+
+
+def test_a_second_run_changes_nothing(database: Database) -> None:
+    """An up-to-date schema is left alone, with what is in it."""
+    migrate.upgrade(database)
+    database.write(lambda tx: tx.execute(text("insert into tenants (id) values ('a')")))
+    migrate.upgrade(database)
+    migrate.check(database)
+    assert database.read(lambda tx: tx.scalar(text("select count(*) from tenants"))) == 1
+
+
+def test_an_empty_database_is_told_from_a_migrated_one(database: Database) -> None:
+    """Without a schema a process of a cluster says which command makes it."""
+    with pytest.raises(ConfigError, match="missing") as caught:
+        migrate.check(database)
+    assert "tympan migrate" in str(caught.value.remedy)
+
+
+def test_O5_a_newer_schema_is_served_but_not_migrated(database: Database) -> None:
+    """A revision that this version has not heard of is fine: a migration keeps the version before it working."""
+    migrate.upgrade(database)
+    database.write(lambda tx: tx.execute(text("update alembic_version set version_num = '9999'")))
+    migrate.check(database)
+    with pytest.raises(ConfigError, match="9999"):
+        migrate.upgrade(database)
+
+
+@pytest.mark.parametrize("tables", [1, 7, 13])
+def test_C8_a_migration_that_is_killed_leaves_nothing(url: str, database: Database, tables: int) -> None:
+    """It is one transaction: killed after any table, the database is as before, and the next run completes."""
+    command = [sys.executable, "-c", _DIE_IN_THE_MIDDLE, url, str(tables)]
+    killed = subprocess.run(command, check=False, timeout=60, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert _tables(database) <= {"alembic_version"}
+    assert migrate.current(database) is None
+    migrate.upgrade(database)
+    assert set(metadata.tables) <= _tables(database)
+
+
+def test_C8_two_processes_that_migrate_at_once_both_succeed(url: str, database: Database) -> None:
+    """One makes the schema, the other waits and finds it made."""
+    with ThreadPoolExecutor(3) as threads:
+        databases = [Database(url) for _ in range(3)]
+        list(threads.map(migrate.upgrade, databases))
+    for each in databases:
+        each.close()
+    assert migrate.current(database) == migrate.head()
+
+
+def test_the_command_checks_migrates_and_checks_again(request: pytest.FixtureRequest) -> None:
+    """`tympan migrate --check` fails before and succeeds after `tympan migrate`, run by two processes at once."""
+    url: str = request.getfixturevalue("postgres").url
+    before = _program(url, "--check")
+    assert "missing" in before.communicate(timeout=60)[0]
+    assert before.returncode == 1
+    both = [_program(url), _program(url)]
+    says = [each.communicate(timeout=60)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], says
+    after = _program(url, "--check")
+    assert "up to date" in after.communicate(timeout=60)[0]
+    assert after.returncode == 0
