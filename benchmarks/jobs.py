@@ -115,7 +115,7 @@ def _fill(shop: Shop, count: int) -> None:
         of_steps = [{**step, "job_id": job.id, "tag_s": float(start + n)} for n, job in enumerate(new)]
         shop.database.write(
             lambda tx, a=of_job, b=of_steps: (tx.execute(insert(jobs), a), tx.execute(insert(steps), b))
-        )  # type: ignore[misc]
+        )
 
 
 def _spread(call: Callable[[], object], times: int) -> dict[str, float]:
