@@ -1,0 +1,342 @@
+"""``/v1/webhook-endpoints``: where events are sent, with which secret, and what came of each delivery."""
+
+import asyncio
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tympan.api.deps import services_of
+from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TooLarge, Unavailable
+from tympan.jobs.webhooks import DELIVERY_STATES, Delivery, Endpoint, EndpointChange, EndpointSecret, WebhookService
+
+router = APIRouter(prefix="/v1/webhook-endpoints")
+
+MAX_PAGE = 100
+
+_MAX_BODY_BYTES = 64 << 10
+_BODY_S = 10.0
+_TENANT = "default"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+Body = TypeVar("Body", bound=_Body)
+Url = Annotated[StrictStr, Field(min_length=1, max_length=8192, description="Where events are sent: an https address.")]
+Description = Annotated[StrictStr, Field(max_length=1000)]
+
+
+class EndpointBody(_Body):
+    """A new endpoint."""
+
+    url: Url
+    description: Description = ""
+
+
+class ChangeBody(_Body):
+    """What to change of an endpoint; what is left out stays."""
+
+    url: Url | None = None
+    description: Description | None = None
+    enabled: StrictBool | None = Field(None, description="false stops deliveries and drops what waits.")
+
+
+class SinceBody(_Body):
+    """Which lost deliveries to send again."""
+
+    since: float = Field(ge=0, le=1e11, description="Unix seconds: events since then.")
+
+
+class EndpointView(BaseModel):
+    """A webhook endpoint. Times are Unix seconds."""
+
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    id: str
+    url: str
+    description: str
+    enabled: bool
+    disabled_reason: str | None = Field(description="Why it is disabled.")
+    failing_since: float | None = Field(description="When the failures began that no success has ended.")
+    implicit: bool = Field(description="Whether it was made for a job's webhook_url.")
+    created_at: float
+
+
+class SecretView(BaseModel):
+    """The secret that signs messages."""
+
+    secret: str
+    previous_secret_until: float | None = Field(description="Until when the secret before it signs too.")
+
+
+class CreatedView(EndpointView):
+    """A new endpoint with its secret."""
+
+    secret: str
+
+
+class EndpointList(BaseModel):
+    """One page of endpoints, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EndpointView]
+    has_more: bool
+
+
+class AttemptView(BaseModel):
+    """One try to deliver; ``status`` is null when no answer came."""
+
+    number: int
+    at: float
+    status: int | None
+    error: str | None
+    duration_ms: int
+    excerpt: str = Field(description="The beginning of the answer, 1 kB at most.")
+
+
+class DeliveryView(BaseModel):
+    """An event on its way to an endpoint."""
+
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+    id: str = Field(description="The event's id, which the receiver gets as webhook-id.")
+    type: str
+    subject: str = Field(description="The job or batch that it is about.")
+    seq: int
+    state: Literal["pending", "delivered", "failed", "dropped"]
+    attempts: int = Field(description="Attempts made since it was queued or replayed.")
+    created_at: float
+    next_attempt_at: float | None
+    finished_at: float | None
+    last_status: int | None
+    last_error: str | None
+    log: list[AttemptView] = Field(description="The attempts, oldest first; the last 20.")
+
+
+class DeliveryList(BaseModel):
+    """One page of deliveries, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[DeliveryView]
+    has_more: bool
+
+
+class ReplayedView(BaseModel):
+    """How many deliveries are sent again; when it is 10000, ask again for the rest."""
+
+    replayed: int
+
+
+def _takes(model: type[_Body]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+@router.post("", status_code=201, openapi_extra=_takes(EndpointBody))
+async def create_endpoint(request: Request, response: Response) -> CreatedView:
+    """Make an endpoint; the answer holds its secret."""
+    body = await _body(request, EndpointBody)
+    made, secret = await services_of(request).runner.query(
+        lambda: _webhooks(request).create(_TENANT, body.url, body.description)
+    )
+    response.headers["cache-control"] = "no-store"
+    return CreatedView(**_endpoint(made).model_dump(), secret=secret.secret)
+
+
+@router.get("")
+async def list_endpoints(request: Request) -> EndpointList:
+    """List endpoints, newest first; ``limit`` and ``after`` (an id) page through them."""
+    query = _Query(request, ("limit", "after"))
+    limit, after = query.limit(), query.text("after")
+    found = await services_of(request).runner.query(lambda: _webhooks(request).page(_TENANT, limit + 1, after))
+    return EndpointList(data=[_endpoint(one) for one in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/{endpoint_id}")
+async def get_endpoint(request: Request, endpoint_id: str) -> EndpointView:
+    """Return one endpoint."""
+    return _endpoint(await services_of(request).runner.query(lambda: _webhooks(request).get(_TENANT, endpoint_id)))
+
+
+@router.patch("/{endpoint_id}", openapi_extra=_takes(ChangeBody))
+async def change_endpoint(request: Request, endpoint_id: str) -> EndpointView:
+    """Change address or description; disable, or enable again."""
+    body = await _body(request, ChangeBody)
+    change = EndpointChange(body.url, body.description, body.enabled)
+    changed = await services_of(request).runner.query(lambda: _webhooks(request).change(_TENANT, endpoint_id, change))
+    return _endpoint(changed)
+
+
+@router.delete("/{endpoint_id}", status_code=204)
+async def delete_endpoint(request: Request, endpoint_id: str) -> None:
+    """Delete an endpoint and its secret; what waits for it is dropped."""
+    await services_of(request).runner.query(lambda: _webhooks(request).delete(_TENANT, endpoint_id))
+
+
+@router.get("/{endpoint_id}/secret")
+async def get_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
+    """Return the secret that receivers check signatures with."""
+    secret = await services_of(request).runner.query(lambda: _webhooks(request).secret(_TENANT, endpoint_id))
+    return _secret(secret, response)
+
+
+@router.post("/{endpoint_id}/secret/rotate")
+async def rotate_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
+    """Return a new secret; for a day messages are signed with the one before it as well."""
+    secret = await services_of(request).runner.query(lambda: _webhooks(request).rotate(_TENANT, endpoint_id))
+    return _secret(secret, response)
+
+
+@router.get("/{endpoint_id}/deliveries")
+async def list_deliveries(request: Request, endpoint_id: str) -> DeliveryList:
+    """List deliveries with their attempts, newest first; ``state`` chooses, ``limit`` and ``after`` (an id) page."""
+    query = _Query(request, ("limit", "after", "state"))
+    limit, after, states = query.limit(), query.text("after"), query.states()
+    found = await services_of(request).runner.query(
+        lambda: _webhooks(request).deliveries(_TENANT, endpoint_id, limit + 1, states=states, after=after)
+    )
+    return DeliveryList(data=[_delivery(one) for one in found[:limit]], has_more=len(found) > limit)
+
+
+@router.post("/{endpoint_id}/deliveries/{delivery_id}/replay", status_code=202)
+async def replay(request: Request, endpoint_id: str, delivery_id: str) -> DeliveryView:
+    """Send one delivery again, whatever became of it."""
+    again = await services_of(request).runner.query(
+        lambda: _webhooks(request).replay(_TENANT, endpoint_id, delivery_id)
+    )
+    return _delivery(again)
+
+
+@router.post("/{endpoint_id}/replay-failed", status_code=202, openapi_extra=_takes(SinceBody))
+async def replay_failed(request: Request, endpoint_id: str) -> ReplayedView:
+    """Send again what failed or was dropped of the events since a time."""
+    body = await _body(request, SinceBody)
+    count = await services_of(request).runner.query(
+        lambda: _webhooks(request).replay_failed(_TENANT, endpoint_id, body.since)
+    )
+    return ReplayedView(replayed=count)
+
+
+@router.post("/{endpoint_id}/test", status_code=202)
+async def test_endpoint(request: Request, endpoint_id: str) -> DeliveryView:
+    """Send an event of the type ``test.ping``."""
+    return _delivery(await services_of(request).runner.query(lambda: _webhooks(request).ping(_TENANT, endpoint_id)))
+
+
+def _webhooks(request: Request) -> WebhookService:
+    service = services_of(request).webhooks
+    if not isinstance(service, WebhookService):
+        raise Unavailable("Webhooks are not set up on this server.", remedy="Ask for the job's state instead.")
+    return service
+
+
+class _Query:
+    """The query's parameters, each checked as it is read."""
+
+    def __init__(self, request: Request, known: tuple[str, ...]) -> None:
+        self._values = request.query_params
+        for name in self._values:
+            if name not in known:
+                raise InvalidRequest(
+                    f"There is no parameter {name[:64]!r}.", param=name[:64], remedy=f"There are {', '.join(known)}."
+                )
+
+    def text(self, name: str) -> str | None:
+        return self._values.get(name) or None
+
+    def limit(self) -> int:
+        text = self.text("limit") or "20"
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
+            raise InvalidRequest("limit is not a number in its range.", param="limit", remedy=f"Use 1 to {MAX_PAGE}.")
+        return int(text[:9])
+
+    def states(self) -> tuple[str, ...]:
+        states = tuple(word.strip() for word in (self.text("state") or "").split(",") if word.strip())
+        if unknown := set(states) - set(DELIVERY_STATES):
+            raise InvalidRequest(
+                f"There is no state {min(unknown)[:64]!r}.",
+                param="state",
+                remedy=f"There are {', '.join(DELIVERY_STATES)}.",
+            )
+        return states
+
+
+async def _body(request: Request, model: type[Body]) -> Body:
+    """Return the body as ``model``. Raises ``InvalidRequest`` naming the field, ``TooLarge``, ``RequestTimeout``."""
+    raw = await _read(request)
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])[:64]
+        known = ", ".join(model.model_fields)
+        raise InvalidRequest(
+            f"{name or 'The body'}: {first['msg']}.", param=name or None, remedy=f"Send a JSON object with {known}."
+        ) from error
+
+
+async def _read(request: Request) -> bytes:
+    data = b""
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for piece in request.stream():
+                data += piece
+                if len(data) > _MAX_BODY_BYTES:
+                    raise TooLarge("The body is larger than 64 kB.", remedy="Send less.")
+    except TimeoutError as error:
+        raise RequestTimeout("The body did not arrive in time.") from error
+    except ClientDisconnect as error:
+        raise Cancelled from error
+    return data
+
+
+def _secret(secret: EndpointSecret, response: Response) -> SecretView:
+    response.headers["cache-control"] = "no-store"
+    return SecretView(secret=secret.secret, previous_secret_until=_time(secret.previous_until))
+
+
+def _endpoint(endpoint: Endpoint) -> EndpointView:
+    return EndpointView(
+        id=endpoint.id,
+        url=endpoint.url,
+        description=endpoint.description,
+        enabled=endpoint.enabled,
+        disabled_reason=endpoint.disabled_reason,
+        failing_since=_time(endpoint.failing_since),
+        implicit=endpoint.implicit,
+        created_at=round(endpoint.created_at, 3),
+    )
+
+
+def _delivery(delivery: Delivery) -> DeliveryView:
+    return DeliveryView.model_validate(
+        {
+            "id": delivery.event_id,
+            "type": delivery.type,
+            "subject": delivery.subject_id,
+            "seq": delivery.seq,
+            "state": delivery.state,
+            "attempts": delivery.attempts,
+            "created_at": _time(delivery.created_at),
+            "next_attempt_at": _time(delivery.due_at) if delivery.state == "pending" else None,
+            "finished_at": _time(delivery.finished_at),
+            "last_status": delivery.last_status,
+            "last_error": delivery.last_error,
+            "log": [
+                AttemptView(
+                    number=attempt.number,
+                    at=round(attempt.at, 3),
+                    status=attempt.status,
+                    error=attempt.error,
+                    duration_ms=attempt.duration_ms,
+                    excerpt=attempt.excerpt,
+                )
+                for attempt in delivery.log
+            ],
+        }
+    )
+
+
+def _time(moment: float | None) -> float | None:
+    return None if moment is None else round(moment, 3)

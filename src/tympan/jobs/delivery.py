@@ -1,0 +1,212 @@
+"""The delivery loop: claims what is due, sends it from a few threads, and notes what came of it.
+
+One thread talks to the database and hands claims to the senders; what they bring back is noted together. An attempt
+that is not noted, because the process died, is made again by whoever finds its lease run out: receivers get each event
+at least once, under one id.
+"""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from tympan import telemetry
+from tympan.egress import Answer, PostLimits
+from tympan.errors import StorageUnavailable, TympanError
+from tympan.faultpoints import reach
+from tympan.jobs.delivery_rules import Reply, Schedule, judge
+from tympan.jobs.sealing import Sealer
+from tympan.jobs.webhooks import message_body, message_headers
+from tympan.storage.deliveries import DeliveryClaim, DeliveryStore, Outcome
+from tympan.storage.ids import new_id
+
+_GATHER_S = 0.005
+_LOG = telemetry.get_logger(__name__)
+
+
+class Courier(Protocol):
+    """Sends messages to addresses that may be reached."""
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: PostLimits) -> Answer:
+        """Send ``body`` and return the answer, whatever its status. Raises ``TympanError`` when none came."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOptions:
+    """How deliveries are made. ``workers`` bounds the attempts at a time; half of them are for endpoints on trial."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    limits: PostLimits = field(default_factory=PostLimits)
+    workers: int = 16
+    poll_s: float = 1.0
+    tidy_s: float = 600.0
+    keep_s: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a test replaces: the clock (Unix seconds), the dice (0 to 1), and who is told what came of attempts.
+
+    ``observer`` gets ``delivered``, ``pending``, ``failed``, ``dropped`` or ``lost``, and how many.
+    """
+
+    clock: Callable[[], float] = time.time
+    draw: Callable[[], float] = random.random
+    observer: Callable[[str, int], None] = lambda _result, _count: None
+
+
+class DeliveryLoop:
+    """Sends what is due until it is stopped; any number of processes may run one."""
+
+    def __init__(
+        self,
+        store: DeliveryStore,
+        courier: Courier,
+        sealer: Sealer,
+        options: DeliveryOptions | None = None,
+        tools: Tools | None = None,
+    ) -> None:
+        """Take deliveries from ``store``; ``start`` starts the threads."""
+        self._store, self._courier, self._sealer = store, courier, sealer
+        self._options, self._tools = options or DeliveryOptions(), tools or Tools()
+        self._owner = new_id("snd")
+        self._senders = ThreadPoolExecutor(self._options.workers, thread_name_prefix="webhook")
+        # Bounded by the number of claims in flight, which the number of workers bounds.
+        self._ended: deque[tuple[DeliveryClaim, Outcome | None]] = deque()
+        self._unmarked: list[Outcome] = []
+        self._in_flight = self._on_trial = 0
+        self._bell = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._tidy_at = time.monotonic()
+
+    def start(self) -> None:
+        """Start sending in the background."""
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 25.0) -> None:
+        """Claim nothing more, wait up to ``timeout_s`` for what is being sent, and end the threads."""
+        self._stop.set()
+        self._bell.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._senders.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self) -> None:
+        """Look for work now: something has just become due."""
+        self._bell.set()
+
+    def run_once(self) -> int:
+        """Send what is due now, as far as there is room, and return how many attempts were noted.
+
+        For callers that have not called ``start``. Raises ``StorageUnavailable``.
+        """
+        noted = self._note()
+        self._claim()
+        while self._in_flight:
+            self._bell.wait()
+            self._bell.clear()
+            noted += self._note()
+        return noted
+
+    def _run(self) -> None:
+        while not self._stop.is_set() or self._in_flight:
+            self._bell.clear()
+            try:
+                self._note()
+                if not self._stop.is_set():
+                    self._claim()
+                    self._tidy()
+            except TympanError as error:
+                _LOG.warning("webhooks_wait", code=error.code)
+            except Exception:  # noqa: BLE001 (a mistake in one delivery must not end all others)
+                _LOG.exception("webhooks_failed")
+                self._unmarked.clear()  # Their leases run out, and they are tried again.
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for work or answers; a moment longer when more answers are about to come, to note them together."""
+        self._bell.wait(self._options.poll_s)
+        if 0 < len(self._ended) < self._in_flight:
+            time.sleep(_GATHER_S)
+
+    def _claim(self) -> None:
+        room = self._options.workers - self._in_flight - len(self._unmarked)
+        trial_room = max(1, self._options.workers // 2) - self._on_trial
+        for claim in self._store.claim(self._owner, room, trial_room):
+            self._in_flight += 1
+            self._on_trial += claim.on_trial
+            self._senders.submit(self._work, claim)
+
+    def _note(self) -> int:
+        """Note what the senders brought back; what cannot be noted now is kept for the next time."""
+        while self._ended:
+            claim, outcome = self._ended.popleft()
+            self._in_flight -= 1
+            self._on_trial -= claim.on_trial
+            if outcome is not None:
+                self._unmarked.append(outcome)
+        if not self._unmarked:
+            return 0
+        reach("webhook.mark")
+        counts = self._store.mark(self._unmarked)
+        noted, self._unmarked = len(self._unmarked), []
+        for result, count in counts.items():
+            self._tools.observer(result, count)
+        return noted
+
+    def _tidy(self) -> None:
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + self._options.tidy_s
+            self._store.forget(self._options.keep_s)
+
+    def _work(self, claim: DeliveryClaim) -> None:
+        outcome: Outcome | None = None
+        try:
+            outcome = self._attempt(claim)
+        except StorageUnavailable:
+            _LOG.warning("webhook_put_off", endpoint=claim.endpoint_id, event_id=claim.event.id)
+        except Exception:  # noqa: BLE001 (a mistake in one delivery must not end all others)
+            _LOG.exception("webhook_attempt_failed", endpoint=claim.endpoint_id, event_id=claim.event.id)
+            reply = Reply(error="The attempt failed inside the server.")
+            outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
+        finally:
+            self._ended.append((claim, outcome))
+            self._bell.set()
+
+    def _attempt(self, claim: DeliveryClaim) -> Outcome | None:
+        """Return what came of an attempt; ``None`` when the delivery is no longer ours to make."""
+        reach("webhook.send")
+        if not self._store.holds(claim):
+            return None
+        reply = self._post(claim)
+        outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
+        _LOG.info(
+            "webhook_attempt",
+            endpoint=claim.endpoint_id,
+            event_id=claim.event.id,
+            event_type=claim.event.type,
+            attempt=claim.attempt,
+            result=outcome.result,
+            status=outcome.status,
+            duration_ms=outcome.duration_ms,
+        )
+        return outcome
+
+    def _post(self, claim: DeliveryClaim) -> Reply:
+        started = time.monotonic()
+        try:
+            secrets = [self._sealer.unseal(sealed) for sealed in claim.secrets]
+            body = message_body(claim.event)
+            at = datetime.fromtimestamp(self._tools.clock(), UTC)
+            headers = message_headers(claim.event.id, body, secrets, at)
+            answer = self._courier.post(claim.url, body, headers, self._options.limits)
+        except TympanError as error:
+            return Reply(error=error.message, duration_s=time.monotonic() - started)
+        return Reply(answer.status, None, answer.retry_after_s, answer.excerpt, answer.duration_s)
