@@ -7,16 +7,17 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from tympan.api import models, ops, transcriptions
+from tympan.api import batches, drop_in, jobs, models, ops, transcriptions
 from tympan.api.deps import Services
 from tympan.api.errors import on_error, on_http_error
 from tympan.api.middleware import Exchange
+from tympan.api.streaming import Streams
 from tympan.errors import TympanError
 
 Application: TypeAlias = FastAPI
 """What the server runs."""
 
-_ROUTERS = (transcriptions.router, models.router, ops.router)
+_ROUTERS = (transcriptions.router, jobs.router, batches.router, drop_in.router, models.router, ops.router)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -39,6 +40,7 @@ def _application(services: Services, routers: Iterable[APIRouter]) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.streams = Streams()
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(TympanError, on_error)

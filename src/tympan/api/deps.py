@@ -137,9 +137,32 @@ class Backend:
         return transcriber, card
 
 
+class Uploads(Protocol):
+    """Resumable uploads as jobs see them; every call blocks."""
+
+    def take(self, tenant: str, upload_id: str, job_id: str, target: Path) -> tuple[int, str]:
+        """Write a finished upload to ``target`` for one job; return its bytes and SHA-256. Raises ``TympanError``."""
+
+    def release(self, upload_id: str) -> None:
+        """Remove an upload whose job has its own copy."""
+
+    def give_back(self, upload_id: str, job_id: str) -> None:
+        """Let another job take the upload: this one will not be."""
+
+
+class Webhooks(Protocol):
+    """Webhook endpoints as jobs see them; every call blocks."""
+
+    def ensure_endpoint(self, tenant: str, url: str) -> str:
+        """Return the id of the endpoint at ``url``, which is made when there is none. Raises ``TympanError``."""
+
+    def require_endpoint(self, tenant: str, endpoint_id: str) -> object:
+        """Raise ``NotFound`` when there is no such endpoint, ``Conflict`` when it is disabled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything the routes use, made once and given to ``create_app``."""
+    """Everything the routes use, made once and given to ``create_app``; what is ``None`` is refused by name."""
 
     staging: Path
     limits: Limits
@@ -148,6 +171,8 @@ class Services:
     runner: Runner
     jobs: JobService
     version: str = "0"
+    uploads: Uploads | None = None
+    webhooks: Webhooks | None = None
 
 
 def make_services(staging: Path, limits: Limits, backend: Backend, version: str, jobs: JobService) -> Services:

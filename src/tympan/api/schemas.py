@@ -208,6 +208,10 @@ class Form:
         value = self.text(name, max_chars=MAX_PROMPT_CHARS)
         return default if value is None else one_of(name, value, choices)
 
+    def each(self, name: str, choices: Iterable[str]) -> list[str]:
+        """Return which of ``choices`` a field names that may be given several times. Raises ``InvalidRequest``."""
+        return [one_of(name, value, choices) for value in self.all(name)]
+
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a field that is on or off. Raises ``InvalidRequest``."""
         return self.choice(name, (*_TRUE, *_FALSE), "true" if default else "false").lower() in _TRUE

@@ -1,0 +1,154 @@
+"""``/transcribe/async`` and ``/transcribe/{job_id}``: the job routes in the shape that other servers have."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tympan.api.bodies import received
+from tympan.api.deps import services_of
+from tympan.api.errors import ErrorResponse
+from tympan.api.job_forms import parse_job
+from tympan.api.job_intake import TENANT, hand_in
+from tympan.api.queries import query_of
+from tympan.api.uploads import FileRules
+from tympan.domain import Job, JobState, Transcript
+from tympan.errors import InvalidRequest, TympanError
+from tympan.formats import verbose
+from tympan.jobs.service import JobService
+
+router = APIRouter()
+
+FIELDS: Mapping[str, str] = {
+    "language": "language",
+    "word_timestamps": "word_timestamps",
+    "beam_size": "beam_size",
+    "vad_filter": "vad",
+}
+"""Fields of the form beside ``audio``, and what they are called in ours."""
+
+STATUSES: Mapping[JobState, str] = {
+    JobState.QUEUED: "queued",
+    JobState.RUNNING: "processing",
+    JobState.SUCCEEDED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "failed",
+    JobState.EXPIRED: "failed",
+}
+
+_AUDIO = FileRules(field="audio", digest=True)
+_CREATE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["audio"],
+                    "properties": {
+                        "audio": {"type": "string", "format": "binary"},
+                        "language": {"type": "string"},
+                        "word_timestamps": {"type": "boolean", "default": False},
+                        "beam_size": {"type": "integer", "default": 5},
+                        "vad_filter": {"type": "boolean", "default": True},
+                    },
+                }
+            }
+        },
+    }
+}
+
+Handler: TypeAlias = Callable[[], Awaitable[Response]]
+
+
+class DetailResponse(ErrorResponse):
+    """An error as these routes tell it: ``{"detail": ..., "code": ...}``."""
+
+    def __init__(self, error: TympanError) -> None:
+        """Build the answer to ``error``, with the status it has everywhere."""
+        super().__init__(error)
+        self.body = json.dumps({"detail": str(error), "code": error.code}, ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
+        self.headers["content-length"] = str(len(self.body))
+
+
+@router.post("/transcribe/async", status_code=202, openapi_extra=_CREATE, response_class=Response)
+async def submit(request: Request) -> Response:
+    """Take a file named ``audio`` and return the id of the job that will transcribe it."""
+
+    async def handle() -> Response:
+        query_of(request)
+        async with received(request, _AUDIO) as body:
+            fields = _ours(body.fields)
+            ask = parse_job({**fields, "response_format": ["verbose_json"]}, has_file=True)
+            job, _ = await hand_in(request, body, ask, None)
+        return _json({"job_id": job.id, "status": STATUSES[job.state]}, 202)
+
+    return await _plainly(handle)
+
+
+@router.get("/transcribe/{job_id}", response_class=Response)
+async def poll(request: Request, job_id: str) -> Response:
+    """Return the status of a job, and its result once it is completed."""
+
+    async def handle() -> Response:
+        query_of(request)
+        services = services_of(request)
+        limit_s = services.limits.request_timeout_s
+        return _json(await services.runner.chore(lambda: _standing(services.jobs, job_id), limit_s), 200)
+
+    return await _plainly(handle)
+
+
+async def _plainly(handle: Handler) -> Response:
+    try:
+        return await handle()
+    except TympanError as error:
+        return DetailResponse(error)
+
+
+def _ours(fields: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the fields under our names. Raises ``InvalidRequest`` for one that there is not."""
+    for name in fields:
+        if name not in FIELDS:
+            raise InvalidRequest(
+                f"There is no field {name[:64]!r}.", param=name[:64], remedy=f"There are audio, {', '.join(FIELDS)}."
+            )
+    return {FIELDS[name]: values for name, values in fields.items()}
+
+
+def _standing(jobs: JobService, job_id: str) -> dict[str, Any]:
+    job = jobs.get(TENANT, job_id)
+    found: dict[str, Any] = {"job_id": job.id, "status": STATUSES[job.state], "result": None}
+    if job.state is JobState.SUCCEEDED:
+        found["result"] = _result(*jobs.transcript(TENANT, job_id))
+    elif job.state.is_terminal:
+        found["error"] = job.error.message if job.error else f"It was {job.state.value}."
+    return found
+
+
+def _result(job: Job, transcript: Transcript) -> dict[str, Any]:
+    whole = verbose(replace(transcript, segments=()), words=False, segments=False)
+    segments = [
+        {"start": round(one.start_s, 3), "end": round(one.end_s, 3), "text": one.text}
+        | ({"words": _words(transcript, place)} if job.output.words else {})
+        for place, one in enumerate(transcript.segments)
+    ]
+    kept = {"text": whole["text"], "language": whole["language_code"]}
+    return {**kept, "language_probability": whole["language_probability"], "segments": segments}
+
+
+def _words(transcript: Transcript, place: int) -> list[dict[str, Any]]:
+    one = replace(transcript, segments=transcript.segments[place : place + 1])
+    words: list[dict[str, Any]] = verbose(one, words=True, segments=False)["words"]
+    return words
+
+
+def _json(value: Mapping[str, Any], status: int) -> Response:
+    content = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return Response(content, status, media_type="application/json")

@@ -1,0 +1,121 @@
+"""The results of jobs: rendered in pieces, away from the event loop, and sent from the disk when they are large."""
+
+import json
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tympan.api.deps import services_of
+from tympan.api.streaming import Departure, StreamResponse, streams_of
+from tympan.domain import Job, Output, ResponseFormat, Transcript
+from tympan.errors import InsufficientStorage
+from tympan.formats import media_type, render, verbose
+
+PIECE_BYTES = 64 << 10
+IN_MEMORY_BYTES = 1 << 20
+"""Results up to this size do not touch the disk."""
+
+_AT_ONCE = 256
+_SHORT = ("text", "usage", "processing_time_ms", "audio_duration_s", "speech")
+
+
+def rendered(transcript: Transcript, output: Output) -> Iterator[str]:
+    """Yield a transcript in one format, in pieces. JSON also tells how long it took and the audio is."""
+    if output.response_format == "verbose_json":
+        yield from _verbose(transcript, output)
+    elif output.response_format == "json":
+        whole = verbose(replace(transcript, segments=()), words=False, segments=False)
+        yield _dump({name: whole[name] for name in _SHORT})
+    else:
+        yield render(transcript, output.response_format)
+
+
+def output_of(job: Job, fmt: ResponseFormat | None) -> Output:
+    """Return how a job's result is to be rendered when ``fmt`` is asked for, ``None`` for what the job asked for."""
+    return job.output if fmt is None else replace(job.output, response_format=fmt)
+
+
+class Spool:
+    """A result on its way out: in memory, or in a file without a name when it is large. Close it."""
+
+    def __init__(self, folder: Path, pieces: Iterator[str]) -> None:
+        """Write ``pieces``, into ``folder`` if need be. Raises ``InsufficientStorage``."""
+        with ExitStack() as undo:
+            self._file: IO[bytes] = undo.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=str(folder)))
+            try:
+                for piece in pieces:
+                    self._file.write(piece.encode("utf-8", "replace"))
+                self.n_bytes = self._file.tell()
+                self._file.seek(0)
+            except OSError as error:
+                raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.") from error
+            undo.pop_all()
+
+    def read(self, n_bytes: int = PIECE_BYTES) -> bytes:
+        """Return the next piece, nothing at the end."""
+        return self._file.read(n_bytes)
+
+    async def pieces(self, _departure: Departure) -> AsyncGenerator[bytes, None]:
+        """Yield the rest in pieces. Each is read from what has just been written: the disk is not waited for."""
+        while piece := self.read():
+            yield piece
+
+    def close(self) -> None:
+        """Drop the result."""
+        self._file.close()
+
+
+async def result_answer(request: Request, tenant: str, job_id: str, fmt: ResponseFormat | None) -> Response:
+    """Return a finished job's result, in the format it was asked for unless ``fmt`` says another.
+
+    Raises ``NotFound``, ``JobNotFinished``, ``InsufficientStorage``, ``StorageUnavailable``, ``Overloaded``.
+    """
+    services, streams = services_of(request), streams_of(request)
+
+    def make() -> tuple[Spool, str]:
+        job, transcript = services.jobs.transcript(tenant, job_id)
+        output = output_of(job, fmt)
+        return Spool(services.staging, rendered(transcript, output)), media_type(output.response_format)
+
+    async with streams.rendering:
+        spool, kind = await services.runner.chore(make, services.limits.request_timeout_s)
+    if spool.n_bytes > IN_MEMORY_BYTES:
+        return StreamResponse(streams, spool.pieces, kind, spool.close)
+    with closing(spool):
+        return Response(spool.read(IN_MEMORY_BYTES), media_type=kind)
+
+
+def _verbose(transcript: Transcript, output: Output) -> Iterator[str]:
+    """Yield ``verbose_json`` with its long lists a few entries at a time; joined, it is what ``render`` returns."""
+    whole = verbose(replace(transcript, segments=()), words=output.words, segments=output.segments)
+    before = "{"
+    for name, value in whole.items():
+        yield f"{before}{json.dumps(name)}: "
+        before = ", "
+        if name in ("segments", "words"):
+            yield from _entries(transcript, name)
+        else:
+            yield _dump(value)
+    yield "}"
+
+
+def _entries(transcript: Transcript, name: str) -> Iterator[str]:
+    yield "["
+    before = ""
+    for start in range(0, len(transcript.segments), _AT_ONCE):
+        few = replace(transcript, segments=transcript.segments[start : start + _AT_ONCE])
+        found = verbose(few, words=name == "words", segments=name == "segments")[name]
+        if found:
+            yield before + ", ".join(_dump(entry) for entry in found)
+            before = ", "
+    yield "]"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,165 @@
+"""``/v1/jobs``: transcriptions that outlive the request that asked for them."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tympan.api.bodies import received
+from tympan.api.deps import services_of
+from tympan.api.job_events import MEDIA_TYPE, JobEvents, seen_from
+from tympan.api.job_forms import JOB_PARAMETERS, idempotency_key, parse_job
+from tympan.api.job_intake import TENANT, hand_in
+from tympan.api.job_results import result_answer
+from tympan.api.job_views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
+from tympan.api.queries import page_of, query_of
+from tympan.api.schemas import ALL_FORMATS, PARAMETERS, response_format
+from tympan.api.streaming import StreamResponse, streams_of
+from tympan.api.uploads import FileRules
+from tympan.domain import Job, JobState, ResponseFormat
+from tympan.formats import MEDIA_TYPES
+from tympan.jobs.service import JobFilter, JobView
+
+router = APIRouter()
+
+_FILE = FileRules(least=0, digest=True)
+_FORM_SCHEMA = {
+    "type": "object",
+    "properties": {p.name: {**p.schema, "description": p.description} for p in (*PARAMETERS, *JOB_PARAMETERS)},
+}
+_LIST_QUERY: list[dict[str, Any]] = [
+    {"name": "state", "in": "query", "schema": {"type": "array", "items": {"enum": list(JobState)}}},
+    {"name": "batch_id", "in": "query", "schema": {"type": "string"}},
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+]
+_KEY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "With the same key and the same request, the job is made once.",
+}
+_CREATE: dict[str, Any] = {
+    "parameters": [_KEY_HEADER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _FORM_SCHEMA},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "The fields of the form, but for `file`, as numbers, booleans, lists and objects.",
+                }
+            },
+        },
+    },
+}
+_RESULT: dict[str, Any] = {
+    "parameters": [{"name": "format", "in": "query", "schema": {"type": "string", "enum": list(MEDIA_TYPES)}}],
+    "responses": {"200": {"description": "The transcript.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+}
+_EVENTS: dict[str, Any] = {
+    "parameters": [{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
+    "responses": {
+        "200": {"description": "Events `state`, `progress` and `segment`.", "content": {MEDIA_TYPE: {}}},
+        "204": {"description": "The caller has had them all."},
+    },
+}
+
+
+@router.post(
+    "/v1/jobs", status_code=202, responses={202: {"model": JobBody}}, openapi_extra=_CREATE, response_class=Response
+)
+async def create_job(request: Request) -> Response:
+    """Take audio, or the address of audio, and return the job that will transcribe it."""
+    key = idempotency_key(request.headers.getlist("idempotency-key"))
+    query_of(request)
+    async with received(request, _FILE) as body:
+        ask = parse_job(body.all_fields, has_file=bool(body.files))
+        job, replayed = await hand_in(request, body, ask, key)
+    return _accepted(job, {"idempotent-replayed": "true"} if replayed else {})
+
+
+@router.get("/v1/jobs", responses={200: {"model": JobListBody}}, openapi_extra={"parameters": _LIST_QUERY})
+async def list_jobs(request: Request) -> Response:
+    """List jobs, newest first."""
+    query = query_of(request, "state", "batch_id", "limit", "after", repeatable=("state",))
+    limit, after = page_of(query)
+    states = tuple(JobState(value) for value in query.each("state", tuple(JobState)))
+    wanted = JobFilter(states, query.text("batch_id", max_chars=64), after, limit + 1)
+    jobs = services_of(request).jobs
+    found = await services_of(request).runner.query(lambda: jobs.page(TENANT, wanted))
+    data = [job_body(JobView(job)) for job in found[:limit]]
+    more = len(found) > limit
+    return json_answer(JobListBody(data=data, has_more=more, next=data[-1].id if more else None))
+
+
+@router.get("/v1/jobs/{job_id}", responses={200: {"model": JobBody}, 304: {}})
+async def get_job(request: Request, job_id: str) -> Response:
+    """Return a job as it stands; while it runs, with the text so far."""
+    query_of(request)
+    services = services_of(request)
+    view = await services.runner.query(lambda: services.jobs.view(TENANT, job_id))
+    return revalidated(request, json_answer(job_body(view), headers=ask_again(view)))
+
+
+@router.get("/v1/jobs/{job_id}/result", openapi_extra=_RESULT, response_class=Response)
+async def get_result(request: Request, job_id: str) -> Response:
+    """Return the transcript of a finished job, in the format it was asked for or in another."""
+    return await result_answer(request, TENANT, job_id, asked_format(request, "format"))
+
+
+@router.get("/v1/jobs/{job_id}/events", openapi_extra=_EVENTS, response_class=Response)
+async def get_events(request: Request, job_id: str) -> Response:
+    """Stream a job's state, progress and text as they come, until it has ended."""
+    query_of(request)
+    services = services_of(request)
+    job = await services.runner.query(lambda: services.jobs.get(TENANT, job_id))
+    seen = seen_from(request.headers.get("last-event-id"))
+    if job.state.is_terminal and seen.state == job.state.value:
+        return Response(status_code=204)
+    return StreamResponse(streams_of(request), JobEvents(services, TENANT, job_id, seen).pieces, MEDIA_TYPE)
+
+
+@router.post("/v1/jobs/{job_id}/cancel", responses={200: {"model": JobBody}}, response_class=Response)
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """Stop a job and return it; one that has ended stays as it is."""
+    query_of(request)
+    services = services_of(request)
+    job = await services.runner.query(lambda: services.jobs.cancel(TENANT, job_id))
+    return json_answer(job_body(JobView(job)))
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=202, responses={202: {"model": JobBody}}, response_class=Response)
+async def retry_job(request: Request, job_id: str) -> Response:
+    """Hand in a job that failed, expired or was cancelled once more, as a new one, and return that."""
+    query_of(request)
+    services = services_of(request)
+    limit_s = services.limits.request_timeout_s
+    return _accepted(await services.runner.chore(lambda: services.jobs.retry(TENANT, job_id), limit_s))
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response)
+async def delete_job(request: Request, job_id: str) -> Response:
+    """Cancel a job and remove everything about it: audio, text and events."""
+    query_of(request)
+    services = services_of(request)
+    await services.runner.chore(lambda: services.jobs.erase(TENANT, job_id), services.limits.request_timeout_s)
+    return Response(status_code=204)
+
+
+def asked_format(request: Request, name: str, *others: str) -> ResponseFormat | None:
+    """Return the format that the query asks for under ``name``, ``None`` for the job's own; ``others`` may be there.
+
+    Raises ``InvalidRequest``, and ``UnsupportedOption`` for a format that is understood but not made.
+    """
+    query = query_of(request, name, *others)
+    wanted = query.choice(name, ALL_FORMATS, "") if query.all(name) else ""
+    return response_format(name, wanted) if wanted else None
+
+
+def _accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
+    view = JobView(job)
+    found = {"location": f"/v1/jobs/{job.id}", **ask_again(view), **(headers or {})}
+    return json_answer(job_body(view), 202, found)
