@@ -30,7 +30,8 @@ _LOG = telemetry.get_logger(__name__)
 _TRIES = 3
 _BACKOFF_S = 0.05
 _LOST_RACE = ("40001", "40P01", "55P03")
-_STATEMENT_TIMEOUT_MS = 30_000
+_REPEAT_WITHIN_S = 4.0
+"""What took longer to fail is not repeated: whoever waits for it has been told that the database does not answer."""
 
 
 class Database:
@@ -70,6 +71,13 @@ class Database:
         """Return what ``work`` returns once it is committed. Raises ``StorageUnavailable``, ``InsufficientStorage``."""
         return self._attempt(work, self._write_once)
 
+    def patiently(self, connection: Connection) -> None:
+        """Let this transaction take as long as it needs: a migration of a large table does."""
+        if not self.is_sqlite:
+            connection.connection.driver_connection.answer_s = None  # type: ignore[union-attr]
+            connection.exec_driver_sql("set local statement_timeout = 0")
+            connection.exec_driver_sql("set local lock_timeout = 0")
+
     def check(self) -> None:
         """Raise ``StorageUnavailable`` unless the database answers."""
         self.read(lambda connection: connection.scalar(func.coalesce(1).select()))
@@ -97,11 +105,13 @@ class Database:
     def _attempt(
         self, work: Callable[[Connection], Result], once: Callable[[Callable[[Connection], Result]], Result]
     ) -> Result:
+        started = time.monotonic()
         for left in reversed(range(_TRIES)):
             try:
                 return once(work)
             except (SQLAlchemyError, OSError) as error:
-                if not left or not _may_repeat(error):
+                late = time.monotonic() - started > _REPEAT_WITHIN_S
+                if not left or late or not _may_repeat(error):
                     raise _translated(error) from error
             time.sleep(random.uniform(0, _BACKOFF_S * 2 ** (_TRIES - left)))  # noqa: S311 (no secret)
         raise StorageUnavailable(retry_after_s=1.0)
@@ -158,24 +168,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgres_engine(url: URL, pool_size: int) -> Engine:
-    settings = (
-        f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c lock_timeout={int(BUSY_S * 1000)} "
-        "-c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c synchronous_commit=on"
-    )
-    arguments: dict[str, Any] = {
-        "connect_timeout": int(BUSY_S),
-        "options": settings,
-        "application_name": "tympan",
-        "keepalives_idle": 5,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 15_000,
-        # A pooler in front may hand every transaction another session, which knows no prepared statements.
-        "prepare_threshold": None,
-    }
-    return create_engine(
-        url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_S, pool_pre_ping=True
-    )
+    from tympan.storage import postgres  # noqa: PLC0415  (the driver is installed for clusters only)
+
+    # Connections are not tried before use: the work is repeated when one turns out to be dead, which needs no
+    # second wait for a database that does not answer.
+    arguments = postgres.connect_arguments()
+    engine = create_engine(url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_S)
+    event.listen(engine, "do_connect", postgres.connect)
+    return engine
 
 
 def _may_repeat(error: Exception) -> bool:

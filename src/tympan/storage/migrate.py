@@ -39,6 +39,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """
 
     def run(connection: Connection) -> None:
+        database.patiently(connection)
         if not database.is_sqlite:
             connection.execute(text("select pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
         config = _config()
