@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.faults.evidence import Entry, Evidence, JobRow
+from tests.faults.evidence import Entry, Evidence, JobRow, Remains
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 _FDS, _THREADS = 5, 2
@@ -181,17 +181,19 @@ def _files(history: History, evidence: Evidence) -> Iterator[str]:
 
 
 def _nothing_left(history: History, evidence: Evidence) -> Iterator[str]:
-    left = evidence.remains
-    if left is None:
-        return
-    if left.children:
-        yield f"I8: {left.children} processes are left"
-    if left.zombies:
-        yield f"I8: {left.zombies} zombies are left"
-    if left.fds > left.fresh_fds + _FDS:
-        yield f"I8: {left.fds} files are open, {left.fresh_fds} when it was fresh"
-    if left.threads > left.fresh_threads + _THREADS:
-        yield f"I8: {left.threads} threads run, {left.fresh_threads} when it was fresh"
+    yield from left_over(evidence.remains) if evidence.remains else ()
+
+
+def left_over(remains: Remains) -> Iterator[str]:
+    """Yield what processes hold that they should have let go of."""
+    if remains.children:
+        yield f"I8: {remains.children} processes are left"
+    if remains.zombies:
+        yield f"I8: {remains.zombies} zombies are left"
+    if remains.fds > remains.fresh_fds + _FDS:
+        yield f"I8: {remains.fds} files are open, {remains.fresh_fds} when it was fresh"
+    if remains.threads > remains.fresh_threads + _THREADS:
+        yield f"I8: {remains.threads} threads run, {remains.fresh_threads} when it was fresh"
 
 
 def _step(entry: Entry) -> str:

@@ -136,6 +136,13 @@ class House:
         self.workers.append(worker)
         return worker
 
+    def replace(self, worker: Worker) -> None:
+        """Kill one process and start another like it, which becomes the first of the list."""
+        worker.kill()
+        self.workers.remove(worker)
+        worker.close()
+        self.workers.insert(0, Worker(worker.plan))
+
     def ask(self, request: str, **values: object) -> Any:
         """Return the answer of the last process; when it is killed, start another and ask again, as a client would."""
         while True:

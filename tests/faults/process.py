@@ -194,6 +194,10 @@ class Installation:
         """Return how often each fault point has been reached."""
         return dict(self.reached)
 
+    def open_jobs(self) -> int:
+        """Return how many jobs have not ended."""
+        return sum(count for state, count in self._shop.service.counts().items() if not state.is_terminal)
+
     def held(self) -> dict[str, int]:
         """Return how many files are open, threads run, and windows the engine has done."""
         return {
