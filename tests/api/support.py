@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from tests.jobs_support import Shop, open_shop
 from tympan.api.app import create_app
-from tympan.api.deps import Backend, Limits, ModelCard, Services, make_services
+from tympan.api.deps import Backend, Desks, Limits, ModelCard, Services, make_services
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.api.staging import open_staging
 from tympan.domain import Accounting, DecodeStats, Lane, Options, Progress, Segment, Timestamps, Transcript, Word
@@ -132,7 +132,7 @@ def site(folder: Path, limits: Limits, transcriber: ScriptedTranscriber | None =
     """Run an application on a real socket in a thread."""
     transcriber = transcriber or ScriptedTranscriber()
     with open_staging(folder / "staging") as staging, open_shop(folder / "jobs") as shop:
-        services = make_services(staging, limits, Backend(), "9.9.9", shop.service)
+        services = make_services(staging, limits, Backend(), "9.9.9", Desks(shop.service))
         services.backend.arrive(transcriber, CARD)
         app = create_app(services)
         server = HttpServer(app, services, Address("127.0.0.1", 0, drain_s=0.2), _NO_HOOKS)

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from tests.api.support import wait_for
 from tympan.api import tus
-from tympan.api.deps import Backend, Limits, Services, make_services
+from tympan.api.deps import Backend, Desks, Limits, Services, make_services
 from tympan.api.errors import on_error, on_http_error
 from tympan.api.middleware import Exchange
 from tympan.api.server import Address, HttpServer, ServerHooks
@@ -74,7 +74,7 @@ def parts_of(folder: Path, setup: Setup) -> Iterator[TusSite]:
     rules = UploadRules(setup.max_bytes, setup.part_bytes, setup.max_writers, renew_s=setup.lock_s / 3)
     uploads = ResumableUploads(UploadStore(database, ttl_s=setup.ttl_s, lock_s=setup.lock_s), blobs, rules)
     with open_staging(folder / "staging") as staging:
-        services = make_services(staging, Limits(upload_idle_s=setup.idle_s), Backend(), "0", _NO_JOBS)
+        services = make_services(staging, Limits(upload_idle_s=setup.idle_s), Backend(), "0", Desks(_NO_JOBS, uploads))
         try:
             yield TusSite("", services, uploads, blobs, database)
         finally:
@@ -107,7 +107,7 @@ def _server(site: TusSite) -> HttpServer:
 
 def _app(site: TusSite) -> FastAPI:
     app = FastAPI()
-    app.state.services, app.state.resumable = site.services, site.uploads
+    app.state.services = site.services
     app.include_router(tus.router)
     app.add_exception_handler(TympanError, on_error)
     app.add_exception_handler(404, on_http_error)

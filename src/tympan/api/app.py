@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from tympan.api import batches, drop_in, jobs, models, ops, transcriptions
+from tympan.api import batches, drop_in, jobs, models, ops, transcriptions, tus, webhooks
 from tympan.api.deps import Services
 from tympan.api.errors import on_error, on_http_error
 from tympan.api.middleware import Exchange
@@ -17,7 +17,7 @@ from tympan.errors import TympanError
 Application: TypeAlias = FastAPI
 """What the server runs."""
 
-_ROUTERS = (transcriptions.router, jobs.router, batches.router, drop_in.router, models.router, ops.router)
+_ROUTERS = tuple(module.router for module in (transcriptions, jobs, batches, tus, webhooks, drop_in, models, ops))
 
 
 def create_app(services: Services) -> FastAPI:

@@ -161,24 +161,46 @@ class Webhooks(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Desks:
+    """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name."""
+
+    jobs: JobService
+    uploads: Uploads | None = None
+    webhooks: Webhooks | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """Everything the routes use, made once and given to ``create_app``; what is ``None`` is refused by name."""
+    """Everything the routes use, made once and given to ``create_app``."""
 
     staging: Path
     limits: Limits
     backend: Backend
     house: House
     runner: Runner
-    jobs: JobService
+    desks: Desks
     version: str = "0"
-    uploads: Uploads | None = None
-    webhooks: Webhooks | None = None
+
+    @property
+    def jobs(self) -> JobService:
+        """What may be asked about jobs."""
+        return self.desks.jobs
+
+    @property
+    def uploads(self) -> Uploads | None:
+        """What may be asked about resumable uploads."""
+        return self.desks.uploads
+
+    @property
+    def webhooks(self) -> Webhooks | None:
+        """What may be asked about webhooks."""
+        return self.desks.webhooks
 
 
-def make_services(staging: Path, limits: Limits, backend: Backend, version: str, jobs: JobService) -> Services:
+def make_services(staging: Path, limits: Limits, backend: Backend, version: str, desks: Desks) -> Services:
     """Return the services of one server; ``close`` the runner when the server has stopped."""
     house = House(limits.max_requests, staging)
-    return Services(staging, limits, backend, house, Runner(limits.max_concurrent), jobs, version)
+    return Services(staging, limits, backend, house, Runner(limits.max_concurrent), desks, version)
 
 
 def services_of(request: Request) -> Services:

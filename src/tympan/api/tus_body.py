@@ -50,8 +50,10 @@ _KEEPS = (Cancelled, RequestTimeout, InsufficientStorage, Unavailable)
 
 
 def resumable_of(request: Request) -> ResumableUploads:
-    """Return the uploads of the application that a request came to."""
-    found: ResumableUploads = request.app.state.resumable
+    """Return the uploads of the application that a request came to. Raises ``Unavailable`` when it has none."""
+    found = services_of(request).uploads
+    if not isinstance(found, ResumableUploads):
+        raise Unavailable("Resumable uploads are not served here.", remedy="Send the file with the request.")
     return found
 
 

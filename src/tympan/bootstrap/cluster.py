@@ -1,8 +1,10 @@
 """The three kinds of process of a cluster: ``api`` answers, ``worker`` transcribes, ``scheduler`` looks after all.
 
-Each listens for HTTP: the api for everything, the others for health checks and metrics alone.
+Each listens for HTTP: the api for everything, the others for health checks and metrics alone. Each answers from its
+first moment, and waits for the database and the object storage, which may be started later.
 """
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 
 from tympan import __version__, telemetry
 from tympan.api.app import Application, create_app, create_ops_app
-from tympan.api.deps import Backend, ModelCard, Services, make_services
+from tympan.api.deps import Backend, ModelCard, Services, Transcriber, make_services
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.api.staging import open_staging
-from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, make_janitor, make_service, open_stores
+from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.pipeline import make_data_dir, running
+from tympan.bootstrap.waiting import wait_for
 from tympan.bootstrap.web import exit_at_once, limits_of, open_address
 from tympan.config import Settings
 from tympan.domain import Lane
@@ -22,11 +25,14 @@ from tympan.engine import catalogue
 from tympan.errors import ConfigError
 from tympan.jobs.celery_app import BellPublisher, make_celery, run_consumer
 from tympan.jobs.relay import Relay
-from tympan.jobs.remote import RemoteTranscriber
+from tympan.jobs.remote import Lookout, RemoteTranscriber
+from tympan.jobs.signals import LocalSignals, Signals
+from tympan.storage import migrate
 from tympan.storage.outbox import Outbox
 
 _LOG = telemetry.get_logger(__name__)
 _STOP_S = 10.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve_api(settings: Settings) -> None:
@@ -34,10 +40,19 @@ def serve_api(settings: Settings) -> None:
     with ExitStack() as started:
         node = _Node(settings, started)
         card = _card(settings)
-        node.services.backend.arrive(
-            RemoteTranscriber(node.services.jobs, card.id, node.stores.upkeep.has_workers), card
-        )
-        node.start_relay()
+        over = threading.Event()
+
+        def begin() -> None:
+            if node.wait_for_stores(over):
+                node.begin(RemoteTranscriber(node.services.jobs, card.id, workers, node.signals), card)
+
+        workers = Lookout(node.stores.upkeep.has_workers)
+        started.callback(workers.stop)
+        keeper = threading.Thread(target=begin, name="keeper", daemon=True)
+        started.callback(keeper.join, _STOP_S)
+        started.callback(over.set)
+        workers.start()
+        keeper.start()
         node.serve(create_app(node.services), f"api for {card.id}")
 
 
@@ -45,22 +60,25 @@ def run_worker(settings: Settings) -> None:
     """Work on steps of jobs until a signal asks to stop; what is not done by then goes back to the others."""
     with ExitStack() as started:
         node = _Node(settings, started)
+        started.enter_context(node.serving(create_ops_app(node.services)))
+        _leave_when_asked()
         pipeline = started.enter_context(running(settings))
+        node.wait_for_stores(threading.Event())
         bench = make_bench(settings, node.stores, pipeline.transcriber, node.services.staging)
+        bench.tell(node.signals.announce)
         bench.start()
         started.callback(bench.close)
-        node.start_relay()
-        node.services.backend.arrive(pipeline.transcriber, pipeline.model)
-        started.enter_context(node.serving(create_ops_app(node.services), f"worker with {pipeline.model.id}"))
+        node.begin(pipeline.transcriber, pipeline.model)
 
         def stop() -> None:
             node.services.house.draining = True
             bench.drain(settings.drain_s)
 
-        def work(lane: Lane) -> None:
-            # Interactive work goes first whatever the bell was for: a bell is only a reason to look.
-            bench.work_once((Lane.INTERACTIVE, lane))
-            node.relay.ring()
+        def work() -> None:
+            # A bell is only a reason to look: what is most urgent goes first whatever it was for. And who has done
+            # one step looks for more, since the next bell may take its time.
+            while pipeline.transcriber.ready and bench.work_once(tuple(Lane)):
+                node.relay.ring()
 
         run_consumer(node.celery, work, settings.job_slots, on_stop=stop)
 
@@ -69,12 +87,28 @@ def run_scheduler(settings: Settings) -> None:
     """Publish doorbells, take back lost work, remove old data, until a signal asks to stop. Two of them do no harm."""
     with ExitStack() as started:
         node = _Node(settings, started)
-        post = WorkerPost(0.0, node.relay.ring)
-        janitor = make_janitor(settings, node.stores, node.services.jobs, post)
-        started.callback(janitor.stop)
-        janitor.start()
-        node.start_relay()
-        node.serve(create_ops_app(node.services), "scheduler")
+        started.enter_context(node.serving(create_ops_app(node.services)))
+        _leave_when_asked()
+        node.wait_for_stores(threading.Event())
+        started.enter_context(upkeep_of(settings, node.stores, node.services.desks, node.post))
+        database = Lookout(node.database_answers)
+        started.callback(database.stop)
+        database.start()
+        card = _card(settings)
+        node.begin(RemoteTranscriber(node.services.jobs, card.id, database), card)
+        threading.Event().wait()
+
+
+def _leave_when_asked() -> None:
+    """Let SIGTERM and SIGINT end this process orderly, and a second one at once."""
+
+    def leave(*_: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: exit_at_once())
+        raise SystemExit
+
+    for number in _SIGNALS:
+        signal.signal(number, leave)
 
 
 class _Node:
@@ -92,26 +126,40 @@ class _Node:
         publisher = BellPublisher(self.celery)
         started.callback(publisher.close)
         self.relay = Relay(Outbox(self.stores.database), publisher.ring, poll_s=settings.poll_s)
-        jobs = make_service(settings, self.stores, WorkerPost(0.0, self.relay.ring))
-        self.services: Services = make_services(staging, limits_of(settings), Backend(), __version__, jobs)
+        self.post = WorkerPost(0.0, self.relay.ring)
+        desks = started.enter_context(open_desks(settings, self.stores, self.post))
+        self.services: Services = make_services(staging, limits_of(settings), Backend(), __version__, desks)
         started.callback(self.services.runner.close)
+        started.callback(self.relay.stop)
+        self.signals: Signals = started.enter_context(_signals(settings))
 
-    def start_relay(self) -> None:
+    def wait_for_stores(self, over: threading.Event) -> bool:
+        """Return whether database, schema and object storage were there before ``over`` was set."""
+        needs = {"database": lambda: migrate.check(self.stores.database), "object storage": self.stores.blobs.check}
+        return wait_for(needs, over)
+
+    def database_answers(self) -> bool:
+        """Return True. Raises ``StorageUnavailable``."""
+        self.stores.database.check()
+        return True
+
+    def begin(self, transcriber: Transcriber, card: ModelCard) -> None:
+        """Say that this process is ready, and publish doorbells."""
         self.relay.start()
-        self._started.callback(self.relay.stop)
+        self.services.backend.arrive(transcriber, card)
+        _LOG.info("ready", model=card.id)
 
     def serve(self, app: Application, what: str) -> None:
         """Answer HTTP on the main thread until a signal asks to stop."""
-        _LOG.info("ready", what=what)
+        _LOG.info("listening", what=what)
         self._server(app).run()
 
     @contextmanager
-    def serving(self, app: Application, what: str) -> Iterator[None]:
+    def serving(self, app: Application) -> Iterator[None]:
         """Answer HTTP in a thread, because the main one has something else to do."""
         server = self._server(app)
         thread = threading.Thread(target=server.run, name="http", daemon=True)
         thread.start()
-        _LOG.info("ready", what=what)
         try:
             yield
         finally:
@@ -121,6 +169,22 @@ class _Node:
     def _server(self, app: Application) -> HttpServer:
         hooks = ServerHooks(on_drain=lambda: None, on_force=exit_at_once)
         return HttpServer(app, self.services, self._address, hooks)
+
+
+@contextmanager
+def _signals(settings: Settings) -> Iterator[Signals]:
+    """Yield signals between processes where there is a Redis, else within this one."""
+    if settings.redis_url is None:
+        yield LocalSignals()
+        return
+    from tympan.jobs.redis_signals import RedisSignals  # noqa: PLC0415  (the client may not be installed)
+
+    signals = RedisSignals(settings.redis_url.get_secret_value())
+    signals.start()
+    try:
+        yield signals
+    finally:
+        signals.stop()
 
 
 def _secret(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from tympan.api.deps import Backend, make_services
 from tympan.api.deps import Services as ApiServices
 from tympan.api.server import HttpServer, ServerHooks
 from tympan.api.staging import open_staging
-from tympan.bootstrap.jobs import WorkerPost, job_worker, make_janitor, make_service, open_stores
+from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.pipeline import make_data_dir, running
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
 from tympan.config import Settings
@@ -34,12 +34,10 @@ def serve(settings: Settings) -> None:
         # 2. What is kept: the database and the audio, and who tidies them up.
         stores = started.enter_context(open_stores(settings))
         post = WorkerPost(settings.drain_s)
-        jobs = make_service(settings, stores, post)
-        janitor = make_janitor(settings, stores, jobs, post)
-        started.callback(janitor.stop)
-        janitor.start()
+        desks = started.enter_context(open_desks(settings, stores, post))
+        started.enter_context(upkeep_of(settings, stores, desks, post))
         # 3. The HTTP application, which takes jobs at once and transcribes when step 4 is done.
-        services = make_services(staging, limits_of(settings), Backend(), __version__, jobs)
+        services = make_services(staging, limits_of(settings), Backend(), __version__, desks)
         started.callback(services.runner.close)
         hooks = ServerHooks(on_drain=post.stop_taking, on_force=exit_at_once)
         server = HttpServer(create_app(services), services, address, hooks)
@@ -87,8 +85,8 @@ class _Keeper:
         started = time.monotonic()
         try:
             with running(self._settings) as services, self._worker(services.transcriber):
-                self._wait_for_socket()
                 self._services.backend.arrive(services.transcriber, services.model)
+                self._wait_for_socket()
                 announce(services, self._server.url, time.monotonic() - started)
                 self._over.wait()
         except Cancelled:

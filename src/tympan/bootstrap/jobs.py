@@ -10,24 +10,32 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tympan import telemetry
+from tympan.api.deps import Desks
 from tympan.config import Settings
 from tympan.domain import SourceKind
 from tympan.egress import Egress, EgressRules
+from tympan.jobs.delivery import DeliveryLoop, Tools
 from tympan.jobs.fetching import ObjectSource, SourceGuard, UrlFetcher
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.media import Fetcher, MediaDesk
+from tympan.jobs.resumable import ResumableUploads, UploadRules
 from tympan.jobs.sealing import Sealer
 from tympan.jobs.service import JobService
 from tympan.jobs.steps import StepLimits, Steps
+from tympan.jobs.webhooks import WebhookService
 from tympan.jobs.workbench import BenchOptions, Workbench
 from tympan.pipeline import Transcriber
 from tympan.storage import migrate
 from tympan.storage.blobs import BlobStore, open_blobs
 from tympan.storage.database import Database, sqlite_url
+from tympan.storage.deliveries import DeliveryStore
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import JobStore
 from tympan.storage.upkeep import Upkeep
+from tympan.storage.uploads import UploadStore
+from tympan.storage.webhooks import WebhookStore
 from tympan.storage.work import WorkStore
 
 LOCK_FILE = "tympan.db.lock"
@@ -96,7 +104,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """Yield the stores of this installation, the schema up to date (embedded) or checked (cluster).
+    """Yield the stores of this installation, the schema up to date (embedded) or not looked at yet (cluster).
 
     Raises ``ConfigError`` and ``StorageUnavailable``.
     """
@@ -105,8 +113,6 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         database = stack.enter_context(open_database(settings))
         if embedded:
             migrate.upgrade(database)
-        else:
-            migrate.check(database)
         endings = Endings(database, audio_days=settings.retain_audio_days, text_days=settings.retain_text_days)
         upkeep = Upkeep(database, endings, rings=not embedded)
         if database.is_sqlite:
@@ -162,10 +168,41 @@ def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobSer
     return JobService(stores.jobs, stores.blobs, guard, ring=post.ring, max_queued=settings.max_queued_jobs)
 
 
-def make_janitor(settings: Settings, stores: Stores, jobs: JobService, post: WorkerPost) -> Janitor:
-    """Return who tidies up."""
+@contextmanager
+def open_desks(settings: Settings, stores: Stores, post: WorkerPost) -> Iterator[Desks]:
+    """Yield whom to ask about jobs, uploads and webhooks."""
+    rules = UploadRules(settings.max_resumable_mb * 1_000_000)
+    uploads = ResumableUploads(UploadStore(stores.database, ttl_s=settings.upload_ttl_s), stores.blobs, rules)
+    webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
+    try:
+        yield Desks(make_service(settings, stores, post), uploads, webhooks)
+    finally:
+        uploads.close()
+
+
+@contextmanager
+def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost) -> Iterator[None]:
+    """Tidy up and send webhooks in the background."""
     options = JanitorOptions(sweep_s=settings.sweep_s, rings=settings.mode == "cluster")
-    return Janitor(stores.upkeep, jobs, stores.blobs, options, post.ring)
+    janitor = Janitor(stores.upkeep, desks.jobs, stores.blobs, options, post.ring)
+    if isinstance(desks.uploads, ResumableUploads):
+        janitor.also(desks.uploads.sweep_expired)
+    tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
+    delivery = DeliveryLoop(
+        DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools
+    )
+    janitor.start()
+    delivery.start()
+    try:
+        yield
+    finally:
+        delivery.stop()
+        janitor.stop()
+
+
+def webhook_egress(settings: Settings) -> Egress:
+    """Return the way out for webhooks: https alone, but for what the operator allows by name."""
+    return Egress(EgressRules(allow=settings.egress_allow, https_only=not settings.egress_allow))
 
 
 def make_sealer(settings: Settings) -> Sealer:

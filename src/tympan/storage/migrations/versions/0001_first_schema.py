@@ -88,10 +88,6 @@ def _idempotency() -> None:
 
 
 def _job_columns() -> list[sa.Column[Any]]:
-    return []
-
-
-def _job_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -302,10 +298,6 @@ def _steps() -> None:
         sa.UniqueConstraint("job_id", "kind", "idx", name=op.f("uq_steps_job_id_kind_idx")),
         sqlite_autoincrement=True,
     )
-    _step_indexes()
-
-
-def _step_indexes() -> None:
     _step_indexes()
 
 
