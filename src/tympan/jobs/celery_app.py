@@ -3,24 +3,32 @@
 A message says that there is something to do in a lane, and nothing else: what to do is claimed from the database. So a
 message that is lost, doubled or delivered out of order does no harm. Every wait for the broker is bounded: without
 ``read_timeout`` and ``write_timeout`` a frozen broker holds a publisher for ever, confirm timeout or not.
+
+A message is acknowledged late, so that it stays with whoever has room, but not later than ``HOLD_S``: brokers close
+the channel of a consumer that keeps one for long. Work that takes longer goes on without it.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from celery import Celery
 from celery.signals import worker_shutting_down
-from kombu import Exchange, Queue
+from celery.worker.consumer import Consumer
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
 from tympan import telemetry
 from tympan.domain import Lane
-from tympan.errors import StorageUnavailable
+from tympan.errors import StorageUnavailable, TympanError
 
 BROKER_WAIT_S = 5.0
 """Longest wait for one answer of the broker."""
+
+HOLD_S = 20.0
+"""Longest time that a message is kept unacknowledged: once for whoever waits for a free thread, once for the work."""
 
 DELIVERY_LIMIT = 10
 """A message that kills its consumer this often goes to the dead letters; the sweeper rings again for the step."""
@@ -30,6 +38,8 @@ _TASK = "tympan.work"
 _DEAD = "tympan.dead"
 _VERSION = 1
 _MAX_DEAD = 10_000
+_RETRY = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2.0}
+"""How long to wait between tries to reach the broker, in seconds; Celery's own waits grow to half a minute."""
 
 
 def queue_name(lane: Lane) -> str:
@@ -40,6 +50,7 @@ def queue_name(lane: Lane) -> str:
 def make_celery(broker_url: str) -> Celery:
     """Return the Celery application; nothing is connected yet."""
     app = Celery("tympan", broker=broker_url, set_as_current=False)
+    app.amqp.Connection = _EagerConnection
     app.conf.update(
         broker_connection_timeout=BROKER_WAIT_S,
         broker_connection_retry_on_startup=True,
@@ -53,10 +64,12 @@ def make_celery(broker_url: str) -> Celery:
             "max_retries": 1,
         },
         task_acks_late=True,
+        task_acks_on_failure_or_timeout=False,  # What cannot be read goes to the dead letters.
         task_ignore_result=True,
         task_create_missing_queues=False,
         task_queues=_queues(),
         task_default_queue=queue_name(Lane.BATCH),
+        worker_consumer=f"{__name__}:BellConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=False,
@@ -120,28 +133,105 @@ class BellPublisher:
         return self._producer
 
 
-def run_consumer(app: Celery, work: Callable[[Lane], object], slots: int, *, on_stop: Callable[[], None]) -> None:
+def run_consumer(app: Celery, work: Callable[[], object], slots: int, *, on_stop: Callable[[], None]) -> None:
     """Consume doorbells until SIGTERM or SIGINT, in the main thread; ``work`` is called in one of ``slots`` threads.
 
     ``on_stop`` is called when the stop begins: what runs should end soon after. A second signal ends the process.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
+    hands = Hands(work, slots)
 
     @app.task(name=_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
-    def answer(version: int = 0, lane: int = int(Lane.BATCH), **_: object) -> None:
-        """Do what there is to do in a lane; a bell of another version means the same."""
+    def answer(version: object = 0, **_: object) -> None:
+        """Look for something to do; a bell of another version means the same."""
         if version != _VERSION:
-            _LOG.info("bell_of_another_version", version=version)
-        work(Lane(lane) if lane in list(Lane) else Lane.BATCH)
+            _LOG.info("bell_of_another_version")
+        hands.lend()
 
     def begin_stop(**_: object) -> None:
         threading.Thread(target=on_stop, name="worker-stop", daemon=True).start()
 
     worker_shutting_down.connect(begin_stop, weak=False)
     worker = app.Worker(pool="threads", concurrency=slots, loglevel="WARNING", quiet=True, without_gossip=True,
-                        without_mingle=True,
-        without_heartbeat=True, queues=[queue_name(lane) for lane in Lane])  # fmt: skip
-    worker.start()
+                        without_mingle=True, queues=[queue_name(lane) for lane in Lane])  # fmt: skip
+    try:
+        worker.start()
+    finally:
+        hands.close()
+
+
+class Hands:
+    """Threads that work, apart from those that hold messages: a message is held for a bounded time."""
+
+    def __init__(self, work: Callable[[], object], slots: int, *, hold_s: float = HOLD_S) -> None:
+        """Call ``work`` in at most ``slots`` threads at once."""
+        self._work, self._hold_s = work, hold_s
+        self._room = threading.BoundedSemaphore(slots)
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="hands")
+
+    def lend(self) -> bool:
+        """Return when the work is done, or when that takes too long to wait for it; whether it was begun."""
+        if not self._room.acquire(timeout=self._hold_s):
+            return False  # All have been at work for long; whoever ends looks for more.
+        wait([self._threads.submit(self._once)], self._hold_s)
+        return True
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._threads.shutdown()
+
+    def _once(self) -> None:
+        try:
+            self._work()
+        except TympanError as error:
+            _LOG.warning("bell_in_vain", code=error.code, cause=error.message)
+        except Exception as error:  # noqa: BLE001 (what is left undone is found by the sweeper)
+            _LOG.error("worker_broke", **telemetry.crash_report(error))
+        finally:
+            self._room.release()
+
+
+class BellConsumer(Consumer):  # type: ignore[misc]
+    """A consumer that survives any message: what it cannot read goes to the dead letters."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        """The parts of a consumer, without the 28 queues for messages with a delay: there are none."""
+
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step)
+        )  # fmt: skip
+
+    def create_task_handler(self, *arguments: Any, **keywords: Any) -> Callable[[Any], None]:
+        """Return what takes a message from the broker."""
+        handle = super().create_task_handler(*arguments, **keywords)
+
+        def on_message(message: Any) -> None:
+            try:
+                handle(message)
+            except Exception as error:  # noqa: BLE001 (an odd message must not end the worker)
+                self._refuse(message, error)
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Keep a message that is no message of Celery's."""
+        self._refuse(message, exc)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Keep a message for a task that there is not."""
+        self._refuse(message, exc)
+
+    def _refuse(self, message: Any, error: Exception) -> None:
+        _LOG.warning("bell_refused", error_type=type(error).__name__)
+        message.reject_log_error(logging.getLogger("celery"), self.connection_errors)
+
+
+class _EagerConnection(Connection):  # type: ignore[misc]
+    """A connection that is tried again soon, so that a broker that is back is noticed."""
+
+    def ensure_connection(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return a connection; see kombu."""
+        return super().ensure_connection(*arguments, **{**_RETRY, **keywords})
 
 
 def _queues() -> list[Queue]:

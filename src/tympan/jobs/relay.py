@@ -10,7 +10,7 @@ from tympan.storage.outbox import Outbox
 
 _LOG = telemetry.get_logger(__name__)
 _JOIN_S = 10.0
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 3.0
 _BATCH = 100
 
 
@@ -45,14 +45,14 @@ class Relay:
             self._bell.wait(pause_s)
             self._bell.clear()
             works = self._publish_all()
-            telemetry.BROKER_BLOCKED.set(0 if works else 1)
             pause_s = self._poll_s if works else min(_LONGEST_PAUSE_S, 2 * pause_s)
 
     def _publish_all(self) -> bool:
         """Publish what waits; return whether that worked."""
         try:
-            while not self._over.is_set() and self._outbox.publish(self._send, _BATCH) == _BATCH:
+            while not self._over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
                 pass
+            self._measure()
         except TympanError as error:
             _LOG.warning("bells_wait", code=error.code, cause=error.message)
             return False
@@ -60,3 +60,19 @@ class Relay:
             _LOG.error("relay_broke", **telemetry.crash_report(error))
             return False
         return True
+
+    def _tell(self, lanes: Sequence[Lane]) -> None:
+        """Publish, and say for operators whether that worked."""
+        try:
+            self._send(lanes)
+        except TympanError:
+            telemetry.BROKER_BLOCKED.set(1)
+            raise
+        telemetry.BROKER_BLOCKED.set(0)
+
+    def _measure(self) -> None:
+        """Count what waits. It is what another process tries to publish just now; nothing means that all is well."""
+        waiting = self._outbox.waiting()
+        telemetry.BELLS_WAITING.set(waiting)
+        if not waiting:
+            telemetry.BROKER_BLOCKED.set(0)

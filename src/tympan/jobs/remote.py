@@ -1,17 +1,21 @@
 """Synchronous calls on a machine without an engine: handed to the workers as jobs of the interactive lane."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tympan.domain import Job, JobState, Lane, NewJob, Options, Progress, Source, SourceKind, Transcript
-from tympan.errors import Cancelled, NotFound, RequestTimeout, TympanError, Unavailable
+from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
 from tympan.jobs.service import JobService, new_id
+from tympan.jobs.signals import LocalSignals, Signals
 from tympan.pipeline import RequestContext
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.03, 0.5
-_PEEK_S = 2.0
+_PEEK_S = 1.0
+_STALE_S = 8.0
+_JOIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,52 @@ class RemoteQueue:
     queued_audio_s: Mapping[Lane, float]
 
 
+class Lookout:
+    """Asks a question over and over in a thread of its own, so that the last answer is there without waiting."""
+
+    def __init__(self, ask: Callable[[], bool], *, period_s: float = _PEEK_S, stale_s: float = _STALE_S) -> None:
+        """Ask every ``period_s``; an answer is good for ``stale_s``, and what cannot be asked is a no."""
+        self._ask, self._period_s, self._stale_s = ask, period_s, stale_s
+        self._yes_at: float | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+
+    @property
+    def says_yes(self) -> bool:
+        """The last answer; never waits."""
+        asked_at = self._yes_at
+        return asked_at is not None and time.monotonic() - asked_at < self._stale_s
+
+    def start(self) -> None:
+        """Ask once, and go on asking."""
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        while not self._over.wait(self._period_s):
+            self._look()
+
+    def _look(self) -> None:
+        asked_at = time.monotonic()
+        try:
+            self._yes_at = asked_at if self._ask() else None
+        except TympanError:
+            self._yes_at = None  # Without the database nothing is ready.
+
+
 class RemoteTranscriber:
     """Looks like the pipeline to the HTTP interface; the work is done elsewhere."""
 
-    def __init__(self, jobs: JobService, model: str, has_workers: Callable[[], bool]) -> None:
-        """Hand work to ``jobs``; ``has_workers`` says whether anybody would take it, and is asked every 2 s at most."""
-        self._jobs, self._info, self._has_workers = jobs, RemoteEngine(model), has_workers
-        self._asked_at, self._ready = -_PEEK_S, False
+    def __init__(self, jobs: JobService, model: str, workers: Lookout, signals: Signals | None = None) -> None:
+        """Hand work to ``jobs``; ``workers`` knows whether anybody would take it, ``signals`` when to look again."""
+        self._jobs, self._info, self._workers = jobs, RemoteEngine(model), workers
+        self._signals: Signals = signals or LocalSignals()
 
     @property
     def info(self) -> RemoteEngine:
@@ -48,14 +91,8 @@ class RemoteTranscriber:
 
     @property
     def ready(self) -> bool:
-        """Whether a worker has been seen lately."""
-        if time.monotonic() - self._asked_at > _PEEK_S:
-            self._asked_at = time.monotonic()
-            try:
-                self._ready = self._has_workers()
-            except TympanError:
-                self._ready = False  # Without the database nothing is ready.
-        return self._ready
+        """Whether a worker has been seen lately; never waits."""
+        return self._workers.says_yes
 
     def stats(self) -> RemoteQueue:
         """Return an empty queue: nothing waits in this process."""
@@ -77,9 +114,14 @@ class RemoteTranscriber:
         new = NewJob(new_id("job"), stored, options, tenant=context.tenant, lane=Lane.INTERACTIVE, deadline=deadline)
         self._jobs.submit(new, source)
         try:
-            return self._wait(context, new.id)
-        finally:
+            transcript = self._wait(context, new.id)
+        except StorageUnavailable:
+            raise  # Erasing would have to wait for the database once more; the janitor does it.
+        except TympanError:
             self._erase(context.tenant, new.id)
+            raise
+        self._erase(context.tenant, new.id)
+        return transcript
 
     def _wait(self, context: RequestContext, job_id: str) -> Transcript:
         pause_s = _FIRST_POLL_S
@@ -91,15 +133,16 @@ class RemoteTranscriber:
                 raise _error_of(job)
             if context.deadline is not None and time.monotonic() > context.deadline:
                 raise RequestTimeout(remedy="Send shorter audio, or hand it in as a job.")
-            if context.cancel.wait(pause_s):
+            self._signals.wait(job_id, pause_s)
+            if context.cancel.is_set():
                 raise Cancelled
             pause_s = min(_LONGEST_POLL_S, pause_s * 1.3)
 
     def _erase(self, tenant: str, job_id: str) -> None:
         try:
             self._jobs.erase(tenant, job_id)
-        except NotFound:
-            return
+        except (NotFound, StorageUnavailable):
+            return  # What is left is removed by the janitor within the hour.
 
 
 def _error_of(job: Job) -> TympanError:

@@ -65,6 +65,7 @@ class Workbench:
         self._running: dict[int, _Running] = {}
         self._budget = RetryBudget()
         self._rate: float | None = None
+        self._tell: Callable[[str], object] = lambda _: None
         self._draining = False
         self._over = threading.Event()
         self._threads = [
@@ -84,6 +85,10 @@ class Workbench:
     def rate(self) -> float | None:
         """Audio-seconds transcribed per second, as measured; ``None`` before the first section."""
         return self._rate
+
+    def tell(self, listener: Callable[[str], object]) -> None:
+        """Call ``listener`` with the job's id whenever a step of it has ended."""
+        self._tell = listener
 
     def start(self) -> None:
         """Begin to look after leases."""
@@ -131,6 +136,7 @@ class Workbench:
             telemetry.request_id.reset(token)
             with self._lock:
                 del self._running[claim.step_id]
+        self._tell(claim.job.id)
         return True
 
     def _run(self, running: _Running) -> None:
