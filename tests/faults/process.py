@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tympan.jobs.service import IdempotencyKey, new_id
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.workbench import BenchOptions, Workbench
 from tympan.pipeline import Transcriber
+from tympan.pipeline.decoding import WindowService
 
 WINDOW_S = 5.0
 BAD = b"this is no audio"
@@ -114,7 +116,7 @@ def pcm(seconds: float, seed: int) -> bytes:
     return drawn.astype(np.int16).tobytes()
 
 
-def transcriber(desk: HashDesk) -> Transcriber:
+def transcriber(desk: WindowService) -> Transcriber:
     """Return the pipeline over ``desk``, in windows of 5 s."""
     return Transcriber(Pcm(), HearsAll(), desk, max_window_s=WINDOW_S)
 
@@ -122,11 +124,11 @@ def transcriber(desk: HashDesk) -> Transcriber:
 class Installation:
     """What the process runs, and what may be asked of it: each public method is a request."""
 
-    def __init__(self, plan: Plan, shop: Shop, scratch: Path) -> None:
-        """Join the parts; nothing runs before ``start``."""
+    def __init__(self, plan: Plan, shop: Shop, scratch: Path, desk: WindowService | None = None) -> None:
+        """Join the parts, over an engine of its own unless ``desk`` is given; nothing runs before ``start``."""
         self._shop, self._scratch = shop, scratch
         self.reached: Counter[str] = Counter()
-        self.desk = HashDesk(plan.window_ms)
+        self.desk = desk or HashDesk(plan.window_ms)
         limits = StepLimits(section_s=plan.section_s, patience_s=0.8 * plan.lease_s)
         steps = Steps(transcriber(self.desk), shop.work, MediaDesk(shop.blobs, scratch, {}, 10**9), shop.blobs, limits)
         options = BenchOptions(new_id("worker"), plan.slots, plan.heartbeat_s, plan.lease_s, plan.watch_s)
@@ -147,6 +149,10 @@ class Installation:
         """Stop in order."""
         self._janitor.stop()
         self._runner.stop(1.0)
+
+    def ask(self, request: str, **values: object) -> Any:
+        """Return the answer to a request, for those who are in the same process."""
+        return getattr(self, request)(**values)
 
     def submit(self, intent: str, audio: bytes, language: str | None = None, endpoint: str | None = None) -> str:
         """Hand in a job; the same intent is the same request."""
@@ -203,7 +209,7 @@ class Installation:
         return {
             "fds": len(list(Path("/proc/self/fd").iterdir())),
             "threads": threading.active_count(),
-            "windows": self.desk.windows,
+            "windows": self.desk.windows if isinstance(self.desk, HashDesk) else 0,
             "busy": self.bench.busy,
         }
 
@@ -219,7 +225,7 @@ def main(wire: "Connection[Any, Any]", plan: Plan) -> None:
             with contextlib.suppress(EOFError):
                 while (request := wire.recv()) is not None:
                     name, values = request
-                    wire.send(_answer(getattr(installation, name), values))
+                    wire.send(_answer(partial(installation.ask, name), values))
     # Nothing of the process that was forked has to be finished here.
     os._exit(0)
 
