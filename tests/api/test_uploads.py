@@ -230,11 +230,11 @@ def test_E2_little_room_refuses_before_the_body(
 
 def test_staging_left_by_a_dead_process_is_swept(make_site: Callable[..., Site], tmp_path: Path) -> None:
     """At start the folders of dead processes go; those of living ones stay."""
-    (tmp_path / "dead" / "upload").mkdir(parents=True)
-    (tmp_path / "dead" / "upload" / "in").write_bytes(b"x")
+    (tmp_path / "staging" / "dead" / "upload").mkdir(parents=True)
+    (tmp_path / "staging" / "dead" / "upload" / "in").write_bytes(b"x")
     first = make_site()
     second = make_site(ScriptedTranscriber())
-    assert not (tmp_path / "dead").exists()
+    assert not (tmp_path / "staging" / "dead").exists()
     assert first.services.staging.exists()
     assert second.services.staging.exists()
     assert first.post().status_code == 200

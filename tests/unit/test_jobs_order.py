@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs_support import LANES, TENANT, Shop, open_shop
+from tests.jobs_support import LANES, TENANT, Shop, in_thread, open_shop
+from tests.servers.process import wait_until
 from tympan.domain import JobState, StepKind
 from tympan.jobs.service import JobFilter
 
@@ -87,3 +88,22 @@ def test_pages_are_newest_first_and_complete(shop: Shop) -> None:
     assert seen == mine[::-1]
     shop.work_off(limit=7)
     assert len(shop.service.page(TENANT, JobFilter(states=(JobState.QUEUED,)))) < 7
+
+
+def test_progress_shows_within_a_section(shop: Shop) -> None:
+    """A file of one section is not at nothing until it is done: the worker tells with every heartbeat."""
+    job = shop.submit(15.0)
+    shop.work_off(limit=1)
+    shop.desk.hold = True
+    bench = shop.bench()
+    worker = in_thread(lambda: bench.work_once(LANES))
+    wait_until(lambda: shop.desk.open > 0, 10.0)
+    shop.desk.release([0])
+    wait_until(lambda: any(running.done_samples for running in bench._running.values()), 10.0)
+    bench._beat()
+    done_s = shop.service.view(TENANT, job.id).job.progress.audio_s_done
+    assert 0.0 < done_s < 15.0
+    shop.desk.hold = False
+    shop.desk.release()
+    worker.join(10)
+    assert shop.get(job).progress.audio_s_done == 15.0

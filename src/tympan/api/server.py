@@ -11,6 +11,8 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tympan import telemetry
 from tympan.api.admission import House
@@ -27,11 +29,15 @@ _KEEP_ALIVE_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen, and how long running requests may take to finish, in seconds."""
+    """Where to listen, and how long running requests may take to finish, in seconds.
+
+    With ``reuse_port`` several processes listen there and the kernel deals new connections out among them.
+    """
 
     host: str
     port: int
     drain_s: float = 30.0
+    reuse_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +49,17 @@ class ServerHooks:
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that drains: refuses what is new, finishes what is running, then ends."""
+    """A uvicorn server that drains: refuses what is new, finishes what is running, then ends.
+
+    Where it shares its port it listens only while it serves: the kernel would deal it callers whom another process can
+    help, before it is ready as after it has been asked to stop.
+    """
 
     def __init__(self, app: FastAPI, services: Services, address: Address, hooks: ServerHooks) -> None:
         """Prepare to serve ``app``."""
         super().__init__(
             uvicorn.Config(
-                app,
+                _Farewell(app, services.house),
                 host=address.host,
                 port=address.port,
                 http=DeadlineProtocol,
@@ -65,6 +75,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._house: House = services.house
+        self._backend = services.backend
         self._address, self._hooks = address, hooks
         self._stop_asked = threading.Event()
 
@@ -77,8 +88,20 @@ class HttpServer(uvicorn.Server):
 
     def stop(self) -> None:
         """Begin to drain; may be called from any thread and from signal handlers."""
-        self._house.draining = True
+        # Where the port is shared, callers are refused only once the next call cannot come here again.
+        self._house.draining = not self._address.reuse_port
         self._stop_asked.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen: at once, or where the port is shared, when there is something to serve."""
+        if self._address.reuse_port:
+            while self._backend.loading and not self._stop_asked.is_set():
+                await asyncio.sleep(_POLL_S)
+            if self._stop_asked.is_set():
+                self.should_exit = True
+                return
+            sockets = [_bound(self._address)]
+        await super().startup(sockets)
 
     async def main_loop(self) -> None:
         """Serve until asked to stop, then until the last request is answered or its time is up."""
@@ -103,6 +126,9 @@ class HttpServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     async def _drain(self) -> None:
+        if self._address.reuse_port:
+            for server in self.servers:
+                server.close()
         self._house.draining = True
         self._hooks.on_drain()
         loop = asyncio.get_running_loop()
@@ -120,15 +146,41 @@ class HttpServer(uvicorn.Server):
         self.stop()
 
 
+class _Farewell:
+    """ASGI middleware that ends each connection with its answer once the house drains: its next call goes elsewhere."""
+
+    def __init__(self, app: ASGIApp, house: House) -> None:
+        self._app, self._house = app, house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._house.draining:
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, send_and_close)
+
+
 def check_free(address: Address) -> None:
     """Raise ``ConfigError`` when nothing can listen on the address; say what to do about it."""
     try:
-        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+        _bound(address).close()
     except OSError as error:
         raise ConfigError(
             f"Cannot listen on {address.host}:{address.port}: {error.strerror}.",
             remedy="Choose another HOST or PORT, or stop the program that listens there.",
         ) from error
+
+
+def _bound(address: Address) -> socket.socket:
+    family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(place)
+    except OSError:
+        bound.close()
+        raise
+    return bound

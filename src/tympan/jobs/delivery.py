@@ -22,10 +22,12 @@ from tympan.faultpoints import reach
 from tympan.jobs.delivery_rules import Reply, Schedule, judge
 from tympan.jobs.sealing import Sealer
 from tympan.jobs.webhooks import message_body, message_headers
-from tympan.storage.deliveries import DeliveryClaim, DeliveryStore, Outcome
+from tympan.storage.deliveries import DeliveryStore
+from tympan.storage.delivery_values import DeliveryClaim, Outcome
 from tympan.storage.ids import new_id
 
 _GATHER_S = 0.005
+_FRESH_S = 0.25
 _LOG = telemetry.get_logger(__name__)
 
 
@@ -139,10 +141,11 @@ class DeliveryLoop:
     def _claim(self) -> None:
         room = self._options.workers - self._in_flight - len(self._unmarked)
         trial_room = max(1, self._options.workers // 2) - self._on_trial
+        taken = time.monotonic()
         for claim in self._store.claim(self._owner, room, trial_room):
             self._in_flight += 1
             self._on_trial += claim.on_trial
-            self._senders.submit(self._work, claim)
+            self._senders.submit(self._work, claim, taken)
 
     def _note(self) -> int:
         """Note what the senders brought back; what cannot be noted now is kept for the next time."""
@@ -166,10 +169,10 @@ class DeliveryLoop:
             self._tidy_at = time.monotonic() + self._options.tidy_s
             self._store.forget(self._options.keep_s)
 
-    def _work(self, claim: DeliveryClaim) -> None:
+    def _work(self, claim: DeliveryClaim, taken: float) -> None:
         outcome: Outcome | None = None
         try:
-            outcome = self._attempt(claim)
+            outcome = self._attempt(claim, taken)
         except StorageUnavailable:
             _LOG.warning("webhook_put_off", endpoint=claim.endpoint_id, event_id=claim.event.id)
         except Exception:  # noqa: BLE001 (a mistake in one delivery must not end all others)
@@ -180,10 +183,13 @@ class DeliveryLoop:
             self._ended.append((claim, outcome))
             self._bell.set()
 
-    def _attempt(self, claim: DeliveryClaim) -> Outcome | None:
-        """Return what came of an attempt; ``None`` when the delivery is no longer ours to make."""
+    def _attempt(self, claim: DeliveryClaim, taken: float) -> Outcome | None:
+        """Return what came of an attempt; ``None`` when the delivery is no longer ours to make.
+
+        ``taken`` is when it was claimed: what is no longer fresh is looked at again.
+        """
         reach("webhook.send")
-        if not self._store.holds(claim):
+        if time.monotonic() - taken > _FRESH_S and not self._store.holds(claim):
             return None
         reply = self._post(claim)
         outcome = judge(claim, reply, self._options.schedule, self._tools.draw())

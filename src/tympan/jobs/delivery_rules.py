@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tympan.storage.deliveries import DeliveryClaim, Outcome
+from tympan.storage.delivery_values import DeliveryClaim, Outcome
 
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 _MAX_RETRY_AFTER_S = 24 * _HOUR_S

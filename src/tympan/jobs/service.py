@@ -91,6 +91,9 @@ class JobService:
         job = self._store.get(tenant, job_id)
         if job.state.is_terminal:
             return JobView(job)
+        if job.state is JobState.RUNNING:
+            done_s = job.progress.audio_s_done + self._store.under_way_s(job_id)
+            job = replace(job, progress=replace(job.progress, audio_s_done=done_s))
         standing = self._store.standing(job)
         eta_s = math.ceil(standing.remaining_s / standing.rate) if standing.rate else None
         text = None

@@ -6,6 +6,7 @@ Whatever a step writes is written under its claim's fence. A step that finds its
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tympan.domain import DecodeStats, Options, StepKind, Transcript, Window
+from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
 from tympan.errors import Unavailable
 from tympan.faultpoints import reach
@@ -54,17 +55,24 @@ class Steps:
         """Join the parts. ``transcriber`` must be ready."""
         self._transcriber, self._work, self._desk, self._blobs, self._limits = transcriber, work, desk, blobs, limits
 
-    def run(self, claim: Claim, cancel: threading.Event, scratch: Path) -> None:
-        """Do the step and hand it in.
+    def run(
+        self,
+        claim: Claim,
+        cancel: threading.Event,
+        scratch: Path,
+        on_progress: Callable[[int], None] = lambda _samples: None,
+    ) -> None:
+        """Do the step and hand it in; ``on_progress`` is told how many samples of a section are done.
 
         Raises ``LeaseLost``, ``Cancelled`` when ``cancel`` was set, and the typed error that the job failed with.
         """
-        action = {
-            StepKind.PREPARE: self._prepare,
-            StepKind.SECTION: self._section,
-            StepKind.FINISH: self._finish,
-        }[claim.kind]
-        action(claim, _context(claim, cancel, self._limits.max_audio_s), scratch)
+        context = _context(claim, cancel, self._limits.max_audio_s)
+        if claim.kind is StepKind.PREPARE:
+            self._prepare(claim, context, scratch)
+        elif claim.kind is StepKind.SECTION:
+            self._section(claim, context, scratch, on_progress)
+        else:
+            self._finish(claim, context)
 
     def _prepare(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
         with self._desk.open(claim.job, context.cancel.is_set) as media:
@@ -77,19 +85,24 @@ class Steps:
             facts = cut.run(claim, media.path, context, scratch)
             self._work.prepared(claim, cut.n_sections, facts, fingerprint)
 
-    def _section(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+    def _section(
+        self, claim: Claim, context: RequestContext, scratch: Path, on_progress: Callable[[int], None]
+    ) -> None:
+        def tell(progress: Progress) -> None:
+            on_progress(max(0, round(progress.done_s * SAMPLE_RATE_HZ) - claim.start_sample))
+
         started = time.monotonic()
         prefix = section_prefix(claim.job.id, claim.index)
         with self._blobs.fetch(f"{prefix}pcm", scratch) as path:
             options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
-            decoded = self._transcriber.decode(read_section(path), options, context)
+            decoded = self._transcriber.decode(read_section(path), options, context, tell)
         reach("section.decoded")
         result = _section_result(decoded, self._info().model, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
         patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
         self._blobs.delete_prefix(prefix)
 
-    def _finish(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+    def _finish(self, claim: Claim, context: RequestContext) -> None:
         prepared, results = self._work.results(claim)
         transcript = assembled(claim.job.options, prepared, results, self._info().model)
         reach("finish.assembled")

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from tympan.errors import Conflict
 from tympan.jobs.sealing import Sealer
-from tympan.storage.deliveries import Event
+from tympan.storage.delivery_values import Event
 from tympan.storage.webhooks import (
     DELIVERY_STATES,
     Attempt,

@@ -29,8 +29,13 @@ _JOIN_S = 5.0
 class StepRunner(Protocol):
     """What does the work of a claim: ``jobs.steps.Steps``."""
 
-    def run(self, claim: Claim, cancel: threading.Event, scratch: Path) -> None:
-        """Do the step and hand it in; raise ``LeaseLost``, ``Cancelled`` or the error that it failed with."""
+    def run(
+        self, claim: Claim, cancel: threading.Event, scratch: Path, on_progress: Callable[[int], None] = ...
+    ) -> None:
+        """Do the step and hand it in, saying how many samples are done.
+
+        Raises ``LeaseLost``, ``Cancelled`` or the error that the step failed with.
+        """
         ...
 
 
@@ -50,6 +55,12 @@ class _Running:
     claim: Claim
     cancel: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
+    done_samples: int = 0
+    noted_samples: int = 0
+
+    def advance(self, done_samples: int) -> None:
+        """Take note of progress; repeated windows may set it back."""
+        self.done_samples = max(self.done_samples, done_samples)
 
 
 class Workbench:
@@ -142,7 +153,7 @@ class Workbench:
     def _run(self, running: _Running) -> None:
         claim = running.claim
         try:
-            self._steps.run(claim, running.cancel, self._scratch)
+            self._steps.run(claim, running.cancel, self._scratch, running.advance)
         except LeaseLost:
             _LOG.warning("fence_rejected", step=claim.kind.value, index=claim.index)
         except Cancelled:
@@ -193,6 +204,16 @@ class Workbench:
         options = self._options
         self._upkeep.seen(Worker(options.owner, options.slots, self.busy, self._rate))
         self._look(self._work.extend)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        with self._lock:
+            moved = [running for running in self._running.values() if running.done_samples > running.noted_samples]
+        if moved:
+            done = {running.claim.step_id: running.done_samples for running in moved}
+            self._work.note_progress(self._options.owner, done)
+            for running in moved:
+                running.noted_samples = done[running.claim.step_id]
 
     def _watch(self) -> None:
         self._look(lambda owner, _: self._work.held(owner))

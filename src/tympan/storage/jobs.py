@@ -151,6 +151,13 @@ class JobStore:
         found = [SectionText(row.idx, row.text or "", row.end_sample / SAMPLE_RATE_HZ) for row in rows]
         return [section for place, section in enumerate(found) if section.index == after + 1 + place]
 
+    def under_way_s(self, job_id: str) -> float:
+        """Return how many seconds of audio are done in sections that still run, as their workers told last."""
+        query = select(func.sum(steps.c.done_samples)).where(
+            steps.c.job_id == job_id, steps.c.kind == StepKind.SECTION.value, steps.c.state == "running"
+        )
+        return float(self._db.read(lambda tx: tx.scalar(query)) or 0) / SAMPLE_RATE_HZ
+
     def standing(self, job: Job) -> Standing:
         """Return how long a job that has not ended still has to wait and run."""
         return self._db.read(lambda tx: self._standing(tx, job))

@@ -132,6 +132,7 @@ steps = Table(
     Column("crashes", Integer, nullable=False, server_default=text("0")),
     Column("start_sample", BigInteger, nullable=False, server_default=text("0")),
     Column("end_sample", BigInteger, nullable=False, server_default=text("0")),
+    Column("done_samples", BigInteger, nullable=False, server_default=text("0")),  # While it runs; a few seconds old.
     Column("result", Text),
     Column("text", Text),
     UniqueConstraint("job_id", "kind", "idx"),

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert
 
 from tympan.errors import Conflict, NotFound
 from tympan.storage.database import Database
-from tympan.storage.deliveries import drop_pending
+from tympan.storage.delivery_marks import drop_pending
 from tympan.storage.ids import new_id
 from tympan.storage.tables import deliveries, delivery_attempts, events, webhook_endpoints
 

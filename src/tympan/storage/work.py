@@ -4,7 +4,7 @@ Every write names the claim's fence and a lease that has not run out; a worker t
 finds that it holds nothing (``LeaseLost``) and drops what it has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, case, delete, exists, func, insert, select, update
@@ -75,6 +75,16 @@ class WorkStore:
             .returning(steps.c.id)
         )
         return self._db.write(lambda tx: set(tx.scalars(query)))
+
+    def note_progress(self, owner: str, done_samples: Mapping[int, int]) -> None:
+        """Note how far steps have come, for those who ask about their jobs."""
+
+        def work(tx: Connection) -> None:
+            for step_id, done in done_samples.items():
+                mine = (steps.c.id == step_id, steps.c.lease_owner == owner, steps.c.state == "running")
+                tx.execute(update(steps).where(*mine).values(done_samples=done))
+
+        self._db.write(work)
 
     def held(self, owner: str) -> set[int]:
         """Return the steps that ``owner`` holds; one that is missing was cancelled or given to another."""

@@ -290,6 +290,7 @@ def _steps() -> None:
         sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("start_sample", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("end_sample", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("done_samples", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("text", sa.Text(), nullable=True),
         sa.CheckConstraint("state in ('ready', 'running', 'done')", name=op.f("ck_steps_state")),
