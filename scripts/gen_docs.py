@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 
 from tympan import telemetry
 from tympan.api import errors as http
-from tympan.api import models, ops, transcriptions
+from tympan.api.app import ROUTERS
 from tympan.api.schemas import PARAMETERS, UNSUPPORTED, Parameter
 from tympan.config import Settings
 from tympan.errors import TympanError
@@ -54,8 +54,8 @@ def _default(name: str) -> str:
 
 
 def _routes() -> str:
-    routers = (transcriptions.router, models.router, ops.router)
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    found = (route for router in ROUTERS for route in router.routes)
+    routes = [route for route in found if isinstance(route, APIRoute) and route.include_in_schema]
     rows = [
         (f"`{' '.join(sorted(route.methods or ()))} {route.path.replace(':path', '')}`", _first_line(route.description))
         for route in routes

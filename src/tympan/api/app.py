@@ -17,12 +17,13 @@ from tympan.errors import TympanError
 Application: TypeAlias = FastAPI
 """What the server runs."""
 
-_ROUTERS = tuple(module.router for module in (transcriptions, jobs, batches, tus, webhooks, drop_in, models, ops))
+ROUTERS = tuple(module.router for module in (transcriptions, jobs, batches, tus, webhooks, drop_in, models, ops))
+"""The routes, family by family."""
 
 
 def create_app(services: Services) -> FastAPI:
     """Return the application over ``services``; it starts and stops nothing itself."""
-    return _application(services, _ROUTERS)
+    return _application(services, ROUTERS)
 
 
 def create_ops_app(services: Services) -> FastAPI:
