@@ -1,0 +1,1 @@
+"""What operators copy: it is what it says, and it runs."""
