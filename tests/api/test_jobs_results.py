@@ -1,0 +1,204 @@
+"""Results over HTTP: every format, and large ones without large memory."""
+
+import gc
+import json
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.job_support import HTTP, get, job_site, pcm, post, refusal, submit
+from tests.api.support import Site, make_transcript, wait_for
+from tympan.api import job_results, streaming
+from tympan.api.job_results import Spool, rendered
+from tympan.domain import Options, Output, ResponseFormat, Segment, Timestamps, Transcript, Word
+from tympan.errors import InsufficientStorage
+from tympan.formats import MEDIA_TYPES, render
+from tympan.storage import codec
+
+N_SEGMENTS = 100_000
+
+
+@pytest.fixture
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a server of this test's own."""
+    with job_site(tmp_path_factory.mktemp("jobs")) as running:
+        yield running
+
+
+def large(n_segments: int = N_SEGMENTS) -> Transcript:
+    """Return a transcript whose ``verbose_json`` has about 200 bytes for each segment."""
+    segments = tuple(
+        Segment(n, n, n + 0.9, f" Sentence {n}.", (1, 2, 3), 0.0, -0.25, 1.5, 0.01) for n in range(n_segments)
+    )
+    return replace(make_transcript(Options()), segments=segments, text="".join(one.text for one in segments).strip())
+
+
+def finish(shop: Site, transcript: Transcript, **fields: Any) -> str:
+    """Return the id of a job that has succeeded with ``transcript``."""
+    made = submit(shop, pcm(1), **fields)
+    shop.shop.work_off()
+    with shop.shop.database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update results set transcript = ? where job_id = ?", (codec.dump(transcript), made["id"])
+        )
+    return str(made["id"])
+
+
+@pytest.mark.parametrize("fmt", MEDIA_TYPES)
+def test_results_are_what_a_synchronous_call_returns(shop: Site, fmt: ResponseFormat) -> None:
+    """In every format; plain JSON tells a little more."""
+    job_id = finish(shop, make_transcript(Options()))
+    answer = get(shop, f"/v1/jobs/{job_id}/result", params={"format": fmt})
+    expected = render(make_transcript(Options()), fmt)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, MEDIA_TYPES[fmt])
+    if fmt != "json":
+        assert answer.text == expected
+        return
+    assert answer.json() == {
+        **json.loads(expected),
+        "processing_time_ms": 125.0,
+        "audio_duration_s": 4.2,
+        "speech": {"audio_s": 4.2, "speech_s": 2.5, "dropped_s": 1.7, "covered_s": 2.5},
+    }
+
+
+def test_the_default_is_what_the_job_asked_for(shop: Site) -> None:
+    """Format and lists alike; another format may be asked for all the same."""
+    words = make_transcript(Options(timestamps=Timestamps.WORD))
+    fields = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    job_id = finish(shop, words, **fields)
+    found = get(shop, f"/v1/jobs/{job_id}/result").json()
+    assert "segments" not in found
+    assert [word["word"] for word in found["words"]] == ["Hello", "there."]
+    assert get(shop, f"/v1/jobs/{job_id}/result?format=text").text == render(words, "text")
+    srt = finish(shop, words, response_format="srt")
+    assert get(shop, f"/v1/jobs/{srt}/result").headers["content-type"] == MEDIA_TYPES["srt"]
+
+
+@pytest.mark.parametrize(("query", "code", "param"), [
+    ("format=diarized_json", "unsupported_option", "format"), ("format=doc", "invalid_request", "format"),
+    ("fmt=srt", "invalid_request", "fmt"), ("format=srt&format=vtt", "invalid_request", "format"),
+])  # fmt: skip
+def test_formats_that_there_are_not_are_refused(shop: Site, query: str, code: str, param: str) -> None:
+    """By name, whether the job has ended or not."""
+    made = submit(shop, pcm(1))
+    assert refusal(get(shop, f"/v1/jobs/{made['id']}/result?{query}")) == (400, code, param)
+
+
+def test_a_job_that_waits_has_no_result(shop: Site) -> None:
+    """The answer says when to ask again."""
+    made = submit(shop, pcm(1))
+    assert refusal(get(shop, f"/v1/jobs/{made['id']}/result")) == (409, "job_not_finished", None)
+
+
+def test_a_result_that_is_no_longer_kept_is_not_found(shop: Site) -> None:
+    """The job is still there; its text has gone."""
+    job_id = finish(shop, make_transcript(Options()))
+    with shop.shop.database.engine.begin() as connection:
+        connection.exec_driver_sql("delete from results")
+    assert refusal(get(shop, f"/v1/jobs/{job_id}/result"))[:2] == (404, "not_found")
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("segments", [False, True])
+def test_pieces_make_the_same_text_as_the_whole(*, words: bool, segments: bool) -> None:
+    """However the lists are cut, joined they are ``render``'s."""
+    word = Word(" x", 0.0, 0.5, 0.9)
+    many = tuple(Segment(n, n, n + 1, f" ü{n}", (n,), words=(word,) if n % 300 > 270 else ()) for n in range(700))
+    transcript = replace(make_transcript(Options()), segments=many)
+    pieces = list(rendered(transcript, Output("verbose_json", words, segments)))
+    assert "".join(pieces) == render(transcript, "verbose_json", words=words, segments=segments)
+    assert max(len(piece) for piece in pieces) < 100_000
+
+
+def test_Q6_rendering_takes_little_beside_the_transcript(tmp_path: Path) -> None:
+    """Less than the result itself, most of which goes through a file; nothing of that is left."""
+    transcript = large(30_000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        spool = Spool(tmp_path, rendered(transcript, Output("verbose_json")))
+        n_bytes = sum(len(piece) for piece in iter(spool.read, b""))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    spool.close()
+    assert n_bytes > 6e6
+    assert peak < 4 << 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_Q6_a_20_mb_result_leaves_the_server_awake(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rendered away from the event loop; health checks are answered meanwhile; what arrives is whole."""
+    transcript = large()
+    job_id = finish(shop, transcript)
+    threads: list[str] = []
+
+    def watched(*arguments: Any) -> Iterator[str]:
+        threads.append(threading.current_thread().name)
+        yield from rendered(*arguments)
+
+    monkeypatch.setattr(job_results, "rendered", watched)
+    pieces: list[int] = []
+    fetching = threading.Thread(target=lambda: pieces.extend(_fetch(shop, job_id)))
+    fetching.start()
+    answered = 0
+    while fetching.is_alive():
+        answered += get(shop, "/livez").status_code == 200
+    assert sum(pieces) == len(render(transcript, "verbose_json").encode())
+    assert answered > 10
+    assert [name.split("_")[0] for name in threads] == ["chores"]
+    wait_for(lambda: not shop.app.state.streams.count)
+    assert not shop.staged
+
+
+def _fetch(shop: Site, job_id: str) -> list[int]:
+    with HTTP.stream("GET", f"{shop.url}/v1/jobs/{job_id}/result?format=verbose_json") as answer:
+        assert answer.headers["transfer-encoding"] == "chunked"
+        return [len(piece) for piece in answer.iter_raw()]
+
+
+def test_a_reader_who_leaves_frees_everything(shop: Site) -> None:
+    """In the middle of a large result."""
+    job_id = finish(shop, large(20_000))
+    with HTTP.stream("GET", f"{shop.url}/v1/jobs/{job_id}/result?format=verbose_json") as answer:
+        next(answer.iter_raw())
+        assert shop.app.state.streams.count == 1
+    wait_for(lambda: not shop.app.state.streams.count)
+
+
+def test_a_reader_who_does_not_read_is_let_go(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a limit on one piece, the place is free for another."""
+    monkeypatch.setattr(streaming, "SEND_S", 0.3)
+    job_id = finish(shop, large(60_000))
+    with HTTP.stream("GET", f"{shop.url}/v1/jobs/{job_id}/result?format=verbose_json") as answer:
+        assert answer.status_code == 200
+        wait_for(lambda: not shop.app.state.streams.count, 15)
+
+
+def test_too_many_streams_are_refused(shop: Site) -> None:
+    """With the time to come back; small results need no stream."""
+    shop.app.state.streams.limit = 0
+    job_id = finish(shop, large(20_000))
+    answer = get(shop, f"/v1/jobs/{job_id}/result?format=verbose_json")
+    assert refusal(answer)[:2] == (503, "overloaded")
+    assert int(answer.headers["retry-after"]) > 0
+    assert get(shop, f"/v1/jobs/{job_id}/result?format=tsv").status_code == 200
+    assert not shop.staged
+
+
+def test_E1_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large result has nowhere to go; nothing stays open."""
+    monkeypatch.setattr(job_results, "IN_MEMORY_BYTES", 10)
+    with pytest.raises(InsufficientStorage):
+        Spool(tmp_path / "gone", iter(["x" * 100]))
+
+
+def test_results_are_read_by_get_alone(shop: Site) -> None:
+    """Other methods are told so."""
+    assert refusal(post(shop, "/v1/jobs/job_1/result"))[:2] == (405, "method_not_allowed")
