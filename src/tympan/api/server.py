@@ -95,7 +95,7 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen: at once, or where the port is shared, when there is something to serve."""
         if self._address.reuse_port:
-            while self._backend.loading and not self._stop_asked.is_set():
+            while self._backend.loading and not self._stop_asked.is_set():  # noqa: ASYNC110 (threads change it)
                 await asyncio.sleep(_POLL_S)
             if self._stop_asked.is_set():
                 self.should_exit = True
