@@ -63,6 +63,7 @@ class Reaction:
     status: int | str = 200
     headers: tuple[str, ...] = ()
     body: bytes = b"thanks"
+    delay_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -119,6 +120,7 @@ class Receiver:
     async def _react(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         script = self.scripts.get(path) or [Reaction()]
         reaction = script.pop(0) if len(script) > 1 else script[0]
+        await asyncio.sleep(reaction.delay_s)
         if reaction.status == HANG:
             await asyncio.wait_for(reader.read(), 60)  # Until the sender hangs up.
         elif reaction.status == RESET:
@@ -228,6 +230,11 @@ class Post:
                 tx.execute(text(f"update {table} set {moved}"), {"s": seconds})  # noqa: S608 (names of our own)
 
         self.database.write(work)
+
+    def age_events(self, seconds: float) -> None:
+        """Let events be so much older; apart, because what is sent about one must not change between attempts."""
+        query = text("update events set created_at = created_at - :s")
+        self.database.write(lambda tx: tx.execute(query, {"s": seconds}))
 
     def due_in_s(self) -> float:
         """Return how long the next pending delivery has to wait; negative when it is late."""

@@ -1,19 +1,23 @@
 """Webhooks from the tables to the receiver: signatures, schedule, faults, fairness and throughput."""
 
+import io
 import json
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import standardwebhooks
+import structlog
 import svix.webhooks
 from sqlalchemy import text
 
@@ -31,8 +35,8 @@ from tests.webhook_receiver import (
     post_office,
     wait_until,
 )
-from tympan import faultpoints
-from tympan.errors import Conflict, NotFound
+from tympan import faultpoints, telemetry
+from tympan.errors import Conflict, NotFound, StorageUnavailable
 from tympan.faultpoints import InjectedFault
 from tympan.jobs.delivery import DeliveryOptions
 from tympan.jobs.delivery_rules import Reply, Schedule, judge
@@ -41,7 +45,7 @@ from tympan.jobs.webhooks import MAX_BODY_BYTES, EndpointChange, message_body, n
 from tympan.storage.database import sqlite_url
 from tympan.storage.deliveries import DeliveryStore
 from tympan.storage.delivery_marks import KEPT_ATTEMPTS
-from tympan.storage.delivery_values import DeliveryClaim, Event
+from tympan.storage.delivery_values import DeliveryClaim, Event, Outcome
 from tympan.storage.endings import Endings
 
 DAY_S = 86_400.0
@@ -612,6 +616,60 @@ def test_the_log_of_a_delivery_is_bounded(post: Post) -> None:
         post.webhooks.replay("default", endpoint, delivery.event_id)
     (delivery,) = post.webhooks.deliveries("default", endpoint, 10)
     assert [attempt.number for attempt in delivery.log] == list(range(4, KEPT_ATTEMPTS + 4))
+
+
+def test_stopping_waits_for_what_is_being_sent(post: Post) -> None:
+    """A loop that is stopped while receivers think claims nothing more, and notes what they answer."""
+    post.receiver.script("/slow", Reaction(200, delay_s=1.0))
+    post.send(post.endpoint("/slow"), 3)
+    loop = post.loop()
+    loop.start()
+    wait_until(lambda: post.receiver.open_now["/slow"])
+    loop.stop()
+    assert post.states() == {"delivered": 1, "pending": 2}
+    assert not post.database.read(_leased)
+
+
+def test_a_database_that_fails_costs_no_attempt(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing can be noted the answers are kept; when it can, each is noted once and nothing is sent again."""
+    post.send(post.endpoint())
+    loop = post.loop()
+    noted, fails = loop._store.mark, [StorageUnavailable(), StorageUnavailable()]
+
+    def mark(outcomes: Sequence[Outcome]) -> Counter[str]:
+        if fails:
+            raise fails.pop()
+        return noted(outcomes)
+
+    monkeypatch.setattr(loop._store, "mark", mark)
+    loop.start()
+    wait_until(lambda: post.states() == {"delivered": 1})
+    assert not fails
+    assert len(post.receiver.messages) == 1
+
+
+def test_the_log_holds_no_address_and_no_content(post: Post) -> None:
+    """Attempts are logged by ids; paths, queries, metadata and secrets are not."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    telemetry.configure_logging("debug", "json", stream)
+    try:
+        post.receiver.script("/path?token=hidden", 500, 200)
+        endpoint = post.endpoint("/path?token=hidden")
+        post.send(endpoint, metadata={"who": "Kowalczyk"})
+        loop = post.loop()
+        loop.run_once()
+        post.pass_time(10)
+        loop.run_once()
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    logged = stream.getvalue()
+    assert logged.count("webhook_attempt") == 2
+    assert endpoint in logged
+    for word in ("/path", "hidden", "Kowalczyk", "whsec_", "v1,"):
+        assert word not in logged
 
 
 # ------------------------------------------------------------------------------------------------ order, throughput

@@ -4,21 +4,21 @@ import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tympan.api.deps import services_of
+from tympan.api.job_intake import TENANT
+from tympan.api.job_views import rfc3339
+from tympan.api.queries import page_of, query_of
 from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TooLarge, Unavailable
 from tympan.jobs.webhooks import DELIVERY_STATES, Delivery, Endpoint, EndpointChange, EndpointSecret, WebhookService
 
 router = APIRouter(prefix="/v1/webhook-endpoints")
 
-MAX_PAGE = 100
-
 _MAX_BODY_BYTES = 64 << 10
 _BODY_S = 10.0
-_TENANT = "default"
 
 
 class _Body(BaseModel):
@@ -48,11 +48,11 @@ class ChangeBody(_Body):
 class SinceBody(_Body):
     """Which lost deliveries to send again."""
 
-    since: float = Field(ge=0, le=1e11, description="Unix seconds: events since then.")
+    since: AwareDatetime = Field(description="A time with its zone, as in RFC 3339: events since then.")
 
 
 class EndpointView(BaseModel):
-    """A webhook endpoint. Times are Unix seconds."""
+    """A webhook endpoint. Times are RFC 3339 in UTC."""
 
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
     id: str
@@ -60,16 +60,16 @@ class EndpointView(BaseModel):
     description: str
     enabled: bool
     disabled_reason: str | None = Field(description="Why it is disabled.")
-    failing_since: float | None = Field(description="When the failures began that no success has ended.")
+    failing_since: str | None = Field(description="When the failures began that no success has ended.")
     implicit: bool = Field(description="Whether it was made for a job's webhook_url.")
-    created_at: float
+    created_at: str
 
 
 class SecretView(BaseModel):
     """The secret that signs messages."""
 
     secret: str
-    previous_secret_until: float | None = Field(description="Until when the secret before it signs too.")
+    previous_secret_until: str | None = Field(description="Until when the secret before it signs too.")
 
 
 class CreatedView(EndpointView):
@@ -84,13 +84,14 @@ class EndpointList(BaseModel):
     object: Literal["list"] = "list"
     data: list[EndpointView]
     has_more: bool
+    next: str | None = Field(description="What to send as ``after`` for the next page.")
 
 
 class AttemptView(BaseModel):
     """One try to deliver; ``status`` is null when no answer came."""
 
     number: int
-    at: float
+    at: str
     status: int | None
     error: str | None
     duration_ms: int
@@ -107,9 +108,9 @@ class DeliveryView(BaseModel):
     seq: int
     state: Literal["pending", "delivered", "failed", "dropped"]
     attempts: int = Field(description="Attempts made since it was queued or replayed.")
-    created_at: float
-    next_attempt_at: float | None
-    finished_at: float | None
+    created_at: str
+    next_attempt_at: str | None
+    finished_at: str | None
     last_status: int | None
     last_error: str | None
     log: list[AttemptView] = Field(description="The attempts, oldest first; the last 20.")
@@ -121,6 +122,7 @@ class DeliveryList(BaseModel):
     object: Literal["list"] = "list"
     data: list[DeliveryView]
     has_more: bool
+    next: str | None = Field(description="What to send as ``after`` for the next page.")
 
 
 class ReplayedView(BaseModel):
@@ -133,30 +135,37 @@ def _takes(model: type[_Body]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
+_PAGE: list[dict[str, Any]] = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+]
+_STATE = {"name": "state", "in": "query", "schema": {"type": "array", "items": {"enum": list(DELIVERY_STATES)}}}
+
+
 @router.post("", status_code=201, openapi_extra=_takes(EndpointBody))
 async def create_endpoint(request: Request, response: Response) -> CreatedView:
     """Make an endpoint; the answer holds its secret."""
     body = await _body(request, EndpointBody)
     made, secret = await services_of(request).runner.query(
-        lambda: _webhooks(request).create(_TENANT, body.url, body.description)
+        lambda: _webhooks(request).create(TENANT, body.url, body.description)
     )
     response.headers["cache-control"] = "no-store"
     return CreatedView(**_endpoint(made).model_dump(), secret=secret.secret)
 
 
-@router.get("")
+@router.get("", openapi_extra={"parameters": _PAGE})
 async def list_endpoints(request: Request) -> EndpointList:
-    """List endpoints, newest first; ``limit`` and ``after`` (an id) page through them."""
-    query = _Query(request, ("limit", "after"))
-    limit, after = query.limit(), query.text("after")
-    found = await services_of(request).runner.query(lambda: _webhooks(request).page(_TENANT, limit + 1, after))
-    return EndpointList(data=[_endpoint(one) for one in found[:limit]], has_more=len(found) > limit)
+    """List endpoints, newest first."""
+    limit, after = page_of(query_of(request, "limit", "after"))
+    found = await services_of(request).runner.query(lambda: _webhooks(request).page(TENANT, limit + 1, after))
+    data, more = [_endpoint(one) for one in found[:limit]], len(found) > limit
+    return EndpointList(data=data, has_more=more, next=data[-1].id if more else None)
 
 
 @router.get("/{endpoint_id}")
 async def get_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     """Return one endpoint."""
-    return _endpoint(await services_of(request).runner.query(lambda: _webhooks(request).get(_TENANT, endpoint_id)))
+    return _endpoint(await services_of(request).runner.query(lambda: _webhooks(request).get(TENANT, endpoint_id)))
 
 
 @router.patch("/{endpoint_id}", openapi_extra=_takes(ChangeBody))
@@ -164,47 +173,46 @@ async def change_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     """Change address or description; disable, or enable again."""
     body = await _body(request, ChangeBody)
     change = EndpointChange(body.url, body.description, body.enabled)
-    changed = await services_of(request).runner.query(lambda: _webhooks(request).change(_TENANT, endpoint_id, change))
+    changed = await services_of(request).runner.query(lambda: _webhooks(request).change(TENANT, endpoint_id, change))
     return _endpoint(changed)
 
 
 @router.delete("/{endpoint_id}", status_code=204)
 async def delete_endpoint(request: Request, endpoint_id: str) -> None:
     """Delete an endpoint and its secret; what waits for it is dropped."""
-    await services_of(request).runner.query(lambda: _webhooks(request).delete(_TENANT, endpoint_id))
+    await services_of(request).runner.query(lambda: _webhooks(request).delete(TENANT, endpoint_id))
 
 
 @router.get("/{endpoint_id}/secret")
 async def get_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
     """Return the secret that receivers check signatures with."""
-    secret = await services_of(request).runner.query(lambda: _webhooks(request).secret(_TENANT, endpoint_id))
+    secret = await services_of(request).runner.query(lambda: _webhooks(request).secret(TENANT, endpoint_id))
     return _secret(secret, response)
 
 
 @router.post("/{endpoint_id}/secret/rotate")
 async def rotate_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
     """Return a new secret; for a day messages are signed with the one before it as well."""
-    secret = await services_of(request).runner.query(lambda: _webhooks(request).rotate(_TENANT, endpoint_id))
+    secret = await services_of(request).runner.query(lambda: _webhooks(request).rotate(TENANT, endpoint_id))
     return _secret(secret, response)
 
 
-@router.get("/{endpoint_id}/deliveries")
+@router.get("/{endpoint_id}/deliveries", openapi_extra={"parameters": [_STATE, *_PAGE]})
 async def list_deliveries(request: Request, endpoint_id: str) -> DeliveryList:
-    """List deliveries with their attempts, newest first; ``state`` chooses, ``limit`` and ``after`` (an id) page."""
-    query = _Query(request, ("limit", "after", "state"))
-    limit, after, states = query.limit(), query.text("after"), query.states()
+    """List deliveries with their attempts, newest first, also those to an endpoint that was deleted."""
+    query = query_of(request, "state", "limit", "after", repeatable=("state",))
+    (limit, after), states = page_of(query), tuple(query.each("state", DELIVERY_STATES))
     found = await services_of(request).runner.query(
-        lambda: _webhooks(request).deliveries(_TENANT, endpoint_id, limit + 1, states=states, after=after)
+        lambda: _webhooks(request).deliveries(TENANT, endpoint_id, limit + 1, states=states, after=after)
     )
-    return DeliveryList(data=[_delivery(one) for one in found[:limit]], has_more=len(found) > limit)
+    data, more = [_delivery(one) for one in found[:limit]], len(found) > limit
+    return DeliveryList(data=data, has_more=more, next=data[-1].id if more else None)
 
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/replay", status_code=202)
 async def replay(request: Request, endpoint_id: str, delivery_id: str) -> DeliveryView:
     """Send one delivery again, whatever became of it."""
-    again = await services_of(request).runner.query(
-        lambda: _webhooks(request).replay(_TENANT, endpoint_id, delivery_id)
-    )
+    again = await services_of(request).runner.query(lambda: _webhooks(request).replay(TENANT, endpoint_id, delivery_id))
     return _delivery(again)
 
 
@@ -213,7 +221,7 @@ async def replay_failed(request: Request, endpoint_id: str) -> ReplayedView:
     """Send again what failed or was dropped of the events since a time."""
     body = await _body(request, SinceBody)
     count = await services_of(request).runner.query(
-        lambda: _webhooks(request).replay_failed(_TENANT, endpoint_id, body.since)
+        lambda: _webhooks(request).replay_failed(TENANT, endpoint_id, body.since.timestamp())
     )
     return ReplayedView(replayed=count)
 
@@ -221,7 +229,7 @@ async def replay_failed(request: Request, endpoint_id: str) -> ReplayedView:
 @router.post("/{endpoint_id}/test", status_code=202)
 async def test_endpoint(request: Request, endpoint_id: str) -> DeliveryView:
     """Send an event of the type ``test.ping``."""
-    return _delivery(await services_of(request).runner.query(lambda: _webhooks(request).ping(_TENANT, endpoint_id)))
+    return _delivery(await services_of(request).runner.query(lambda: _webhooks(request).ping(TENANT, endpoint_id)))
 
 
 def _webhooks(request: Request) -> WebhookService:
@@ -229,37 +237,6 @@ def _webhooks(request: Request) -> WebhookService:
     if not isinstance(service, WebhookService):
         raise Unavailable("Webhooks are not set up on this server.", remedy="Ask for the job's state instead.")
     return service
-
-
-class _Query:
-    """The query's parameters, each checked as it is read."""
-
-    def __init__(self, request: Request, known: tuple[str, ...]) -> None:
-        self._values = request.query_params
-        for name in self._values:
-            if name not in known:
-                raise InvalidRequest(
-                    f"There is no parameter {name[:64]!r}.", param=name[:64], remedy=f"There are {', '.join(known)}."
-                )
-
-    def text(self, name: str) -> str | None:
-        return self._values.get(name) or None
-
-    def limit(self) -> int:
-        text = self.text("limit") or "20"
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
-            raise InvalidRequest("limit is not a number in its range.", param="limit", remedy=f"Use 1 to {MAX_PAGE}.")
-        return int(text[:9])
-
-    def states(self) -> tuple[str, ...]:
-        states = tuple(word.strip() for word in (self.text("state") or "").split(",") if word.strip())
-        if unknown := set(states) - set(DELIVERY_STATES):
-            raise InvalidRequest(
-                f"There is no state {min(unknown)[:64]!r}.",
-                param="state",
-                remedy=f"There are {', '.join(DELIVERY_STATES)}.",
-            )
-        return states
 
 
 async def _body(request: Request, model: type[Body]) -> Body:
@@ -293,7 +270,7 @@ async def _read(request: Request) -> bytes:
 
 def _secret(secret: EndpointSecret, response: Response) -> SecretView:
     response.headers["cache-control"] = "no-store"
-    return SecretView(secret=secret.secret, previous_secret_until=_time(secret.previous_until))
+    return SecretView(secret=secret.secret, previous_secret_until=rfc3339(secret.previous_until))
 
 
 def _endpoint(endpoint: Endpoint) -> EndpointView:
@@ -303,9 +280,9 @@ def _endpoint(endpoint: Endpoint) -> EndpointView:
         description=endpoint.description,
         enabled=endpoint.enabled,
         disabled_reason=endpoint.disabled_reason,
-        failing_since=_time(endpoint.failing_since),
+        failing_since=rfc3339(endpoint.failing_since),
         implicit=endpoint.implicit,
-        created_at=round(endpoint.created_at, 3),
+        created_at=_moment(endpoint.created_at),
     )
 
 
@@ -318,15 +295,15 @@ def _delivery(delivery: Delivery) -> DeliveryView:
             "seq": delivery.seq,
             "state": delivery.state,
             "attempts": delivery.attempts,
-            "created_at": _time(delivery.created_at),
-            "next_attempt_at": _time(delivery.due_at) if delivery.state == "pending" else None,
-            "finished_at": _time(delivery.finished_at),
+            "created_at": _moment(delivery.created_at),
+            "next_attempt_at": rfc3339(delivery.due_at) if delivery.state == "pending" else None,
+            "finished_at": rfc3339(delivery.finished_at),
             "last_status": delivery.last_status,
             "last_error": delivery.last_error,
             "log": [
                 AttemptView(
                     number=attempt.number,
-                    at=round(attempt.at, 3),
+                    at=_moment(attempt.at),
                     status=attempt.status,
                     error=attempt.error,
                     duration_ms=attempt.duration_ms,
@@ -338,5 +315,5 @@ def _delivery(delivery: Delivery) -> DeliveryView:
     )
 
 
-def _time(moment: float | None) -> float | None:
-    return None if moment is None else round(moment, 3)
+def _moment(unix_s: float) -> str:
+    return rfc3339(unix_s) or ""
