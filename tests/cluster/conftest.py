@@ -1,14 +1,21 @@
-"""Clusters on real servers."""
+"""Clusters on real servers: one of each test's own without processes, and one that runs for a whole module."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.support import Cluster, open_cluster
-from tests.servers.postgres import Database
-from tests.servers.rabbitmq import VirtualHost
-from tests.servers.s3 import S3Bucket
+from tests.cluster.diary import forget_everything, keep_diary
+from tests.cluster.load import Load
+from tests.cluster.support import Cluster, Node, open_cluster
+from tests.servers.postgres import Database, PostgresServer
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitServer, VirtualHost
+from tests.servers.s3 import KEYS, S3Bucket, S3Server
+from tympan.storage.blobs import open_blobs
+from tympan.storage.database import Database as Store
 
 
 @pytest.fixture
@@ -17,3 +24,85 @@ def cluster(tmp_path: Path, postgres: Database, rabbitmq: VirtualHost, s3_bucket
     settings = {"DATABASE_URL": postgres.url, "BROKER_URL": rabbitmq.url, "STORAGE_URL": s3_bucket.url()}
     with open_cluster(tmp_path, settings) as running:
         yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A running cluster, and the proxies between its processes and the servers."""
+
+    cluster: Cluster
+    api: Node
+    scheduler: Node
+    worker: Node
+    postgres: Database
+    rabbitmq: VirtualHost
+    bucket: S3Bucket
+    to_postgres: Proxy
+    to_rabbitmq: Proxy
+    to_s3: Proxy
+    store: Store
+
+
+@pytest.fixture(scope="module")
+def site_of_module(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_server: PostgresServer,
+    rabbitmq_server: RabbitServer,
+    s3_server: S3Server,
+) -> Iterator[Site]:
+    """Yield a cluster with one process of each kind."""
+    name = request.module.__name__.rpartition(".")[2].lower().replace("_", "-")
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for key, value in KEYS.items():
+            patch.setenv(key, value)
+        postgres = Database(postgres_server, f"{name}-db")
+        stack.callback(postgres.drop)
+        rabbitmq = VirtualHost(rabbitmq_server, name)
+        stack.callback(rabbitmq.drop)
+        bucket = S3Bucket(s3_server, f"{name}-bucket")
+        servers = (postgres_server, rabbitmq_server, s3_server)
+        to_postgres, to_rabbitmq, to_s3 = (stack.enter_context(Proxy(server.port)) for server in servers)
+        settings = {
+            "DATABASE_URL": postgres.url_at(to_postgres.port),
+            "BROKER_URL": rabbitmq.url_at(to_rabbitmq.port),
+            "STORAGE_URL": bucket.url(endpoint=f"http://127.0.0.1:{to_s3.port}"),
+            "RESULT_TTL_S": "0",
+            "ENGINE_OPTIONS": '{"ms_per_audio_s": "50"}',
+        }
+        store = Store(postgres.url)
+        stack.callback(store.close)
+        for server in servers:
+            stack.callback(server.ensure)
+        running = stack.enter_context(open_cluster(tmp_path_factory.mktemp(name), settings))
+        keep_diary(store)
+        api, scheduler, worker = (running.add(kind) for kind in ("api", "scheduler", "worker"))
+        yield Site(running, api, scheduler, worker, postgres, rabbitmq, bucket, to_postgres, to_rabbitmq, to_s3, store)
+
+
+@pytest.fixture
+def site(site_of_module: Site) -> Iterator[Site]:
+    """Return the module's cluster, ready, with nothing in its stores; what a test broke is mended afterwards."""
+    _mend(site_of_module)
+    for node in (site_of_module.worker, site_of_module.api):
+        node.wait_ready()
+    forget_everything(site_of_module.store)
+    for name in site_of_module.bucket.names():
+        site_of_module.bucket.server.client.delete_object(Bucket=site_of_module.bucket.name, Key=name)
+    yield site_of_module
+    _mend(site_of_module)
+
+
+@pytest.fixture
+def load(site: Site) -> Load:
+    """Return work for the module's cluster; two short clips have known texts."""
+    blobs = open_blobs(site.bucket.url(), site.cluster.folder)
+    return Load(site.cluster, site.api, site.store, blobs)
+
+
+def _mend(site: Site) -> None:
+    for proxy in (site.to_postgres, site.to_rabbitmq, site.to_s3):
+        proxy.heal()
+    for server in (site.postgres.server, site.rabbitmq.server, site.bucket.server):
+        server.ensure()

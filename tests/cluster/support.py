@@ -63,6 +63,14 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
+    def freeze(self) -> None:
+        """Stop the process and its children where they are."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them go on."""
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End the process and its children at once."""
         self.signal(signal.SIGKILL)

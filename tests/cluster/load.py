@@ -1,0 +1,135 @@
+"""Work for a cluster, handed in over HTTP as patient clients do, and the verdict on what became of it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+
+from tests.cluster.support import Cluster, Node
+from tests.faults.checker import TERMINAL, History, Promise, check
+from tests.faults.evidence import Evidence, gather
+from tests.media import tone, wav
+from tests.servers.process import wait_until
+from tympan.storage.blobs import BlobStore
+from tympan.storage.database import Database
+
+ENDS_S = 60.0
+"""Bound for everything to end once the fault is over; ten times what it takes on an idle machine."""
+
+_OPTIONS = {"vad": "false", "language": "en"}
+_TRIES_S = 45.0
+
+
+def clip(seconds: float = 2.0, pitch_hz: float = 440.0) -> bytes:
+    """Return a short file; each pitch has a text of its own."""
+    return wav(tone(seconds, pitch_hz=pitch_hz), 16_000)
+
+
+@dataclass(slots=True)
+class Load:
+    """Jobs of one test. ``statuses`` are those of every answer, connection errors as 0."""
+
+    cluster: Cluster
+    api: Node
+    database: Database
+    blobs: BlobStore
+    history: History = field(default_factory=History)
+    statuses: list[int] = field(default_factory=list)
+    took_s: list[float] = field(default_factory=list)
+    texts: dict[bytes, str] = field(default_factory=dict)
+
+    def text_of(self, audio: bytes) -> str:
+        """Return the text of an undisturbed run."""
+        if audio not in self.texts:
+            answer = httpx.post(
+                f"{self.api.url}/v1/audio/transcriptions", files={"file": audio}, data=_OPTIONS, timeout=60
+            )
+            assert answer.status_code == 200, answer.text
+            self.texts[audio] = answer.json()["text"]
+        return self.texts[audio]
+
+    def submit(self, intent: str, audio: bytes, **expected: Any) -> Promise:
+        """Hand in a job, trying again while that is refused for the moment, as a client would."""
+        promise = self.history.promise(intent, text=self.texts.get(audio), **expected)
+        deadline = time.monotonic() + _TRIES_S
+        while (answer := self.post_job(intent, audio)) is None or answer.status_code in (409, 503):
+            assert time.monotonic() < deadline, f"{intent} is not taken: {answer and answer.text}"
+            time.sleep(0.2)
+        assert answer.status_code == 202, answer.text
+        promise.told.append(answer.json()["id"])
+        return promise
+
+    def post_job(self, intent: str, audio: bytes) -> httpx.Response | None:
+        """Return the answer to one request for a job, ``None`` when the connection broke."""
+        data = {**_OPTIONS, "metadata": json.dumps({"intent": intent})}
+        headers = {"idempotency-key": intent.replace(" ", "-")}
+        return self.ask("POST", "/v1/jobs", files={"file": audio}, data=data, headers=headers)
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
+        """Return one answer, ``None`` when the connection broke; note its status and how long it took."""
+        began = time.monotonic()
+        try:
+            answer = httpx.request(method, self.api.url + path, timeout=30, **options)
+        except httpx.TransportError:
+            answer = None
+        self.took_s.append(time.monotonic() - began)
+        self.statuses.append(answer.status_code if answer is not None else 0)
+        return answer
+
+    def states(self) -> dict[str, str]:
+        """Return the state of every job, from the database."""
+        return {job.id: job.state for job in self.evidence().jobs}
+
+    def unfinished(self) -> int:
+        """Return how many accepted jobs have not ended."""
+        states = self.states()
+        told = [job_id for promise in self.history.promises.values() for job_id in promise.told]
+        return sum(states.get(job_id) not in TERMINAL for job_id in told)
+
+    def settle(self, limit_s: float = ENDS_S) -> None:
+        """Wait until all jobs have ended, at most ``limit_s``."""
+        wait_until(lambda: not self.unfinished(), limit_s, lambda: f"{self.states()}\n{self.cluster.logs()}")
+
+    def evidence(self) -> Evidence:
+        """Return what is in the stores now. Calls that are answered at once leave nothing that is judged."""
+        found = gather(self.database, self.blobs)
+        jobs = tuple(job for job in found.jobs if job.intent is not None)
+        named = {job.id for job in jobs}
+        results = {job_id: text for job_id, text in found.results.items() if job_id in named}
+        steps = tuple(step for step in found.steps if step.job_id in named)
+        blobs = tuple(key for key in found.blobs if key.split("/")[1] in named)
+        return replace(found, jobs=jobs, results=results, steps=steps, blobs=blobs)
+
+    def verdict(self) -> list[str]:
+        """Return every broken promise."""
+        return check(self.history, self.evidence())
+
+    def prove(self, limit_s: float = ENDS_S) -> None:
+        """Wait for all to end, and fail unless every promise was kept."""
+        self.settle(limit_s)
+        broken = self.verdict()
+        assert broken == [], self.cluster.logs()
+
+
+def metric(node: Node, name: str) -> float:
+    """Return the value of one metric of a process."""
+    text = httpx.get(f"{node.url}/metrics", timeout=5).text
+    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " "))
+
+
+def thread_count(node: Node) -> int:
+    """Return how many threads a process has."""
+    assert node.process is not None
+    with open(f"/proc/{node.process.pid}/status", encoding="ascii") as status:  # noqa: PTH123 (a short read of /proc)
+        return int(next(line for line in status if line.startswith("Threads:")).split()[1])
+
+
+def during(for_s: float, probe: Callable[[], object], pause_s: float = 0.1) -> None:
+    """Call ``probe`` again and again for ``for_s``."""
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        probe()
+        time.sleep(pause_s)

@@ -1,0 +1,66 @@
+"""A message of the broker is held for a bounded time, however long the work takes that it stands for."""
+
+import threading
+import time
+
+from tests.servers.process import wait_until
+from tympan.errors import StorageUnavailable
+from tympan.jobs.celery_app import HOLD_S, Hands
+
+_CONSUMER_TIMEOUT_S = 60.0
+"""The shortest time that RabbitMQ lets an operator set after which it closes a consumer that holds a message."""
+
+
+def test_B8_a_message_is_given_back_to_the_broker_before_it_minds() -> None:
+    """Once for a free thread and once for the work: together less than a minute."""
+    assert 2 * HOLD_S < _CONSUMER_TIMEOUT_S
+
+
+def test_B8_long_work_goes_on_when_its_message_has_been_let_go() -> None:
+    """The holder returns in time, the work ends later."""
+    go_on, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        go_on.wait(10)
+        ended.set()
+
+    hands = Hands(work, 1, hold_s=0.2)
+    began = time.monotonic()
+    assert hands.lend()
+    assert 0.2 <= time.monotonic() - began < 2.0
+    assert not ended.is_set()
+    go_on.set()
+    hands.close()
+    assert ended.is_set()
+
+
+def test_B8_a_message_that_finds_all_at_work_is_let_go_too() -> None:
+    """Nothing is begun beyond the slots, and who comes later finds room again."""
+    go_on, running = threading.Event(), threading.Semaphore(0)
+
+    def work() -> None:
+        running.release()
+        go_on.wait(10)
+
+    hands = Hands(work, 1, hold_s=0.2)
+    assert hands.lend()
+    assert not hands.lend()
+    assert running.acquire(timeout=5)
+    assert not running.acquire(blocking=False)
+    go_on.set()
+    wait_until(hands.lend, 5)
+    hands.close()
+
+
+def test_a_failure_of_the_work_frees_its_place() -> None:
+    """Typed or not: what is left undone is for the sweeper."""
+    failures: list[Exception] = [StorageUnavailable("away"), ValueError("broken")]
+
+    def work() -> None:
+        if failures:
+            raise failures.pop()
+
+    hands = Hands(work, 1, hold_s=1.0)
+    assert all(hands.lend() for _ in range(3))
+    assert failures == []
+    hands.close()
