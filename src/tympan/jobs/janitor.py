@@ -71,7 +71,9 @@ class Janitor:
         self._upkeep.expire_deadlines()
         rung = self._upkeep.ring_idle() if self._options.rings else 0
         if released or rung:
-            _LOG.warning("lost_work_found", released=released, rung=rung)
+            # A slot that is kept free is rung for as well; that is no trouble.
+            tell = _LOG.warning if released else _LOG.info
+            tell("lost_work_found", released=released, rung=rung)
             self._on_released()
 
     def measure(self) -> None:

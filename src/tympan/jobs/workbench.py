@@ -133,7 +133,7 @@ class Workbench:
         """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``."""
         if self._draining:
             return False
-        claim = self._work.claim(self._options.owner, lanes)
+        claim = self._work.claim(self._options.owner, lanes, self._long_ones())
         if claim is None:
             return False
         running = _Running(claim)
@@ -149,6 +149,17 @@ class Workbench:
                 del self._running[claim.step_id]
         self._tell(claim.job.id)
         return True
+
+    def _long_ones(self) -> set[str]:
+        """Return the jobs that have enough of this process: those with a section in hand when one slot is free.
+
+        Else the sections of one long job take every slot, and whoever comes has to wait for the end of one of them.
+        """
+        with self._lock:
+            if self._options.slots == 1 or len(self._running) < self._options.slots - 1:
+                return set()
+            claims = [running.claim for running in self._running.values()]
+        return {claim.job.id for claim in claims if claim.kind is StepKind.SECTION}
 
     def _run(self, running: _Running) -> None:
         claim = running.claim

@@ -7,7 +7,7 @@ finds that it holds nothing (``LeaseLost``) and drops what it has.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, case, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, exists, func, insert, select, update
 
 from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, StepKind, Transcript
 from tympan.errors import TympanError
@@ -58,9 +58,12 @@ class WorkStore:
         """Work on ``database``; a claim is good for ``lease_s`` unless extended; ``rings`` writes doorbells."""
         self._db, self._endings, self._rings, self._lease_s = database, endings, rings, lease_s
 
-    def claim(self, owner: str, lanes: Iterable[Lane]) -> Claim | None:
-        """Return the step whose turn it is, leased to ``owner``; ``None`` when there is nothing to do."""
-        wanted = [int(lane) for lane in lanes]
+    def claim(self, owner: str, lanes: Iterable[Lane], but: Iterable[str] = ()) -> Claim | None:
+        """Return the step whose turn it is, leased to ``owner``; ``None`` when there is nothing to do.
+
+        Steps of the jobs ``but`` are left to others.
+        """
+        wanted = steps.c.lane.in_([int(lane) for lane in lanes]) & steps.c.job_id.not_in(list(but))
         claim = self._db.write(lambda tx: self._claim(tx, owner, wanted))
         if claim is not None:
             reach("step.claimed")
@@ -224,18 +227,18 @@ class WorkStore:
         """
         self._give_back(claim, delay_s, retries=claim.retries)
 
-    def _claim(self, tx: Connection, owner: str, lanes: list[int]) -> Claim | None:
-        while (step := self._next_step(tx, owner, lanes)) is not None:
+    def _claim(self, tx: Connection, owner: str, wanted: ColumnElement[bool]) -> Claim | None:
+        while (step := self._next_step(tx, owner, wanted)) is not None:
             job = self._start(tx, step)
             if job is not None:
                 return _claim_from(step, owner, job)
         return None
 
-    def _next_step(self, tx: Connection, owner: str, lanes: list[int]) -> RowMapping | None:
+    def _next_step(self, tx: Connection, owner: str, wanted: ColumnElement[bool]) -> RowMapping | None:
         now = self._db.now()
         turn = (
             select(steps.c.id)
-            .where(steps.c.state == "ready", steps.c.lane.in_(lanes), steps.c.run_at <= now)
+            .where(steps.c.state == "ready", wanted, steps.c.run_at <= now)
             .order_by(*ORDER)
             .limit(1)
             .with_for_update(skip_locked=True)
