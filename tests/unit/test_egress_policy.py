@@ -89,11 +89,12 @@ def test_an_exception_in_ipv6_is_written_in_brackets() -> None:
             egress.check(url)
 
 
-def test_https_only_means_it_for_exceptions_too() -> None:
-    """An exception is about where, not about how."""
+def test_https_only_spares_the_addresses_that_the_operator_names() -> None:
+    """Inside the operator's own network http may do; a name, or another port, needs https all the same."""
     egress = Egress(EgressRules(allow=("10.0.0.5:80",), https_only=True))
     egress.check("https://example.com/")
-    for url in ("http://example.com/", "http://10.0.0.5/"):
+    egress.check("http://10.0.0.5/")
+    for url in ("http://example.com/", "http://10.0.0.6/", "http://10.0.0.5:443/"):
         with pytest.raises(AddressRefused, match="https"):
             egress.check(url)
 

@@ -202,7 +202,7 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
 
 def webhook_egress(settings: Settings) -> Egress:
     """Return the way out for webhooks: https alone, but for what the operator allows by name."""
-    return Egress(EgressRules(allow=settings.egress_allow, https_only=not settings.egress_allow))
+    return Egress(EgressRules(allow=settings.egress_allow, https_only=True))
 
 
 def make_sealer(settings: Settings) -> Sealer:

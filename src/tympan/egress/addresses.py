@@ -79,10 +79,10 @@ class AddressPolicy:
 
     def check(self, target: Target, param: str | None = None) -> None:
         """Raise ``AddressRefused`` for what can be refused without asking the DNS."""
+        if target.literal is not None and (target.literal, target.port) in self._allowed:
+            return  # Named by the operator, who knows whether the way there needs TLS.
         if self._https_only and target.scheme != "https":
             raise AddressRefused("Only https addresses may be reached.", param=param, remedy="Use https.")
-        if target.literal is not None and (target.literal, target.port) in self._allowed:
-            return
         if target.literal is not None and is_denied(target.literal):
             raise AddressRefused(param=param, remedy="Use a public address; the operator can allow exceptions.")
         if target.port not in self._ports and (target.literal is not None or not self._is_port_of_exception(target)):
