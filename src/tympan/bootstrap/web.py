@@ -1,5 +1,6 @@
 """What every process that listens for HTTP has in common: its limits, its address, how it says that it is there."""
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -40,8 +41,9 @@ def announce(services: Services, url: str, took_s: float) -> None:
     """Say on standard output that requests are answered, and in the log how the decoder is protected."""
     info = services.batcher.info
     what = f"{info.engine}, {info.device}, {info.compute_type}" if info else ""
-    sys.stdout.write(f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # Nobody reads it, or its disk is full: requests are answered all the same.
+        sys.stdout.write(f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n")
+        sys.stdout.flush()
     report = services.decoder.sandbox
     _LOG.info("ready", took_s=round(took_s, 2), sandbox=list(report.lines))
     if report.missing:

@@ -10,6 +10,7 @@ from tympan.jobs.media import section_prefix
 from tympan.jobs.sections import SectionCutter, end_sample, write_section
 from tympan.pipeline import RequestContext
 from tympan.pipeline.transcriber import Transcriber
+from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import Prepared, Ranking
 from tympan.storage.work import Claim, Cut, WorkStore
@@ -69,7 +70,11 @@ class Preparation:
         cut = Cut(self.n_sections, self._end, end)
         self.n_sections, self._end = self.n_sections + 1, end
         path = scratch / f"{claim.job.id}-{cut.index:05d}"
-        write_section(path, section)
-        self._blobs.adopt(f"{section_prefix(claim.job.id, cut.index)}pcm", path)
+        try:
+            with translated():
+                write_section(path, section)
+            self._blobs.adopt(f"{section_prefix(claim.job.id, cut.index)}pcm", path)
+        finally:
+            path.unlink(missing_ok=True)
         reach("section.put")
         self._work.add_section(claim, cut)

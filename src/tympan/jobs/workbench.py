@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tympan import telemetry
 from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
-from tympan.errors import Cancelled, StorageUnavailable, TympanError
+from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
 from tympan.storage.upkeep import Upkeep, Worker
@@ -198,7 +198,7 @@ class Workbench:
             patiently(write, self._options.lease_s)
         except LeaseLost:
             _LOG.info("step_was_taken", step=claim.kind.value, index=claim.index)
-        except StorageUnavailable:
+        except (StorageUnavailable, InsufficientStorage):
             _LOG.error("step_end_not_written", step=claim.kind.value, index=claim.index)
 
     def _measure(self, running: _Running) -> None:
