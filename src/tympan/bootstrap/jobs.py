@@ -114,7 +114,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         if embedded:
             migrate.upgrade(database)
         endings = Endings(database, audio_days=settings.retain_audio_days, text_days=settings.retain_text_days)
-        upkeep = Upkeep(database, endings, rings=not embedded)
+        upkeep = Upkeep(database, endings, lease_s=settings.lease_s, rings=not embedded)
         if database.is_sqlite:
             stack.enter_context(_only_user(settings.data_dir / LOCK_FILE, upkeep))
         storage = settings.storage_url.get_secret_value() if settings.storage_url else None

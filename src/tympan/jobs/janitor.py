@@ -66,6 +66,8 @@ class Janitor:
 
     def sweep(self) -> None:
         """Take work from workers that fell silent, end what is too late, ring again for what was not heard."""
+        if step_s := self._upkeep.mend_clock():
+            _LOG.warning("clock_was_set", by_s=round(step_s, 1))
         released = self._upkeep.release_expired()
         telemetry.LEASES_EXPIRED.inc(released)
         self._upkeep.expire_deadlines()
@@ -97,6 +99,7 @@ class Janitor:
         self._upkeep.forget_keys()
         for chore in self._extra:
             chore()
+        self._upkeep.scrub()
 
     def remove_orphans(self) -> int:
         """Remove blobs of jobs that are not there, or whose audio should be gone; return how many."""

@@ -5,6 +5,7 @@ All of it is short and blocks on the database; callers on an event loop give it 
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
 from tympan.storage.ids import new_id
 from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore, SectionText
+from tympan.storage.tenants import forget_tenant
 
 __all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "SectionText", "new_id"]
 
@@ -150,6 +152,21 @@ class JobService:
         self._store.erase(tenant, job_id)
         reach("erase.blobs")
         self._blobs.delete_prefix(job_prefix(job_id))
+
+    def erase_tenant(self, tenant: str) -> int:
+        """Remove everything about a tenant, who can hand in nothing any more; return how many jobs that were.
+
+        What was erased is out of the database's own files after the next sweep. It may be run again after a failure.
+        """
+        count = 0
+        while page := self._store.page(tenant, JobFilter(limit=100)):
+            for job in page:
+                with suppress(NotFound):  # Its time was over in the meantime.
+                    self.erase(tenant, job.id)
+                    count += 1
+        for upload_id in forget_tenant(self._store.database, tenant):
+            self._blobs.delete_prefix(f"uploads/{upload_id}/")
+        return count
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""

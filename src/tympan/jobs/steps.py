@@ -16,9 +16,9 @@ import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
-from tympan.errors import Unavailable
+from tympan.errors import Cancelled, Unavailable
 from tympan.faultpoints import reach
-from tympan.jobs.media import Media, MediaDesk, section_prefix
+from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
 from tympan.jobs.sections import SECTION_S, read_section
@@ -27,7 +27,7 @@ from tympan.pipeline.transcriber import Decoded, Transcriber, check_options
 from tympan.storage import codec
 from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import DecodedWindow, Prepared, SectionResult
-from tympan.storage.work import Claim, WorkStore
+from tympan.storage.work import Claim, LeaseLost, WorkStore
 from tympan.transcript import Totals, assemble
 
 _NO_SAMPLES = np.zeros(0, dtype=np.int16)
@@ -66,7 +66,14 @@ class Steps:
 
         Raises ``LeaseLost``, ``Cancelled`` when ``cancel`` was set, and the typed error that the job failed with.
         """
-        context = _context(claim, cancel, self._limits.max_audio_s)
+        try:
+            self._run(claim, _context(claim, cancel, self._limits.max_audio_s), scratch, on_progress)
+        except (LeaseLost, Cancelled):
+            if self._work.is_erased(claim.job.id):  # What was stored after that has no owner.
+                self._blobs.delete_prefix(job_prefix(claim.job.id))
+            raise
+
+    def _run(self, claim: Claim, context: RequestContext, scratch: Path, on_progress: Callable[[int], None]) -> None:
         if claim.kind is StepKind.PREPARE:
             self._prepare(claim, context, scratch)
         elif claim.kind is StepKind.SECTION:

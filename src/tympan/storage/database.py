@@ -28,6 +28,7 @@ BUSY_S = 5.0
 
 _LOG = telemetry.get_logger(__name__)
 _TRIES = 3
+_SCRUB_S = 0.5
 _BACKOFF_S = 0.05
 _LOST_RACE = ("40001", "40P01", "55P03")
 _REPEAT_WITHIN_S = 4.0
@@ -82,6 +83,13 @@ class Database:
         """Raise ``StorageUnavailable`` unless the database answers."""
         self.read(lambda connection: connection.scalar(func.coalesce(1).select()))
 
+    def scrub(self) -> bool:
+        """Empty SQLite's log of changes, which holds what has been erased from the tables; return whether it is empty.
+
+        A reader of the old state keeps it for a while: try again later. PostgreSQL looks after its own files.
+        """
+        return self._attempt(_truncate_log, self._scrub_once) if self.is_sqlite else True
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -101,6 +109,10 @@ class Database:
                 return work(connection)
         finally:
             self._writer.release()
+
+    def _scrub_once(self, work: Callable[[Connection], Result]) -> Result:
+        with self._engine.execution_options(tympan_bare=True).connect() as connection:
+            return work(connection)
 
     def _attempt(
         self, work: Callable[[Connection], Result], once: Callable[[Callable[[Connection], Result]], Result]
@@ -162,9 +174,19 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A write that begins as a read can fail with "locked" at once, whatever the timeout.
-    is_write = connection.get_execution_options().get("tympan_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("tympan_bare", False):
+        # A write that begins as a read can fail with "locked" at once, whatever the timeout.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("tympan_write", False) else "BEGIN")
+
+
+def _truncate_log(connection: Connection) -> bool:
+    # Writers wait meanwhile; a reader who keeps the old state is not worth more than a moment of theirs.
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(_SCRUB_S * 1000)}")
+    try:
+        return bool(connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0] == 0)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
 
 
 def _postgres_engine(url: URL, pool_size: int) -> Engine:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal_column,
     or_,
     select,
     tuple_,
@@ -28,8 +27,7 @@ from tympan.storage.tables import deliveries, delivery_attempts, webhook_endpoin
 KEPT_ATTEMPTS = 20
 """How many attempts of one delivery the log keeps, the newest."""
 
-# Written out and not bound, because only so do databases see that the indexes of pending deliveries will do.
-PENDING = deliveries.c.state == literal_column("'pending'")
+PENDING = deliveries.c.state == "pending"
 """Matches deliveries that wait or are being sent."""
 
 _REFRESH_S = 60.0

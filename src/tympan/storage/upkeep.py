@@ -8,11 +8,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tympan.domain import Job
 from tympan.faultpoints import reach
+from tympan.storage.clock import LeaseClock
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import ORDER
 from tympan.storage.rows import job_from
-from tympan.storage.tables import batches, bells, idempotency, jobs, steps, workers
+from tympan.storage.tables import batches, bells, events, idempotency, jobs, steps, workers
 
 MAX_CRASHES = 5
 """A job is given up when this many of the processes that worked on one of its steps have died."""
@@ -35,9 +36,14 @@ class Worker:
 class Upkeep:
     """Looks after the job tables; any number of processes may do so at once."""
 
-    def __init__(self, database: Database, endings: Endings, *, rings: bool = False) -> None:
-        """Work on ``database``; ``rings`` writes doorbells for what is released."""
+    def __init__(self, database: Database, endings: Endings, *, lease_s: float = 30.0, rings: bool = False) -> None:
+        """Work on ``database``, where leases last ``lease_s``; ``rings`` writes doorbells for what is released."""
         self._db, self._endings, self._rings = database, endings, rings
+        self._clock = LeaseClock(database, lease_s)
+
+    def mend_clock(self) -> float:
+        """Put right what a step of the database's clock has put out of order; return the step in seconds."""
+        return self._clock.mend()
 
     def release_expired(self) -> int:
         """Make steps claimable again whose worker let the lease run out; return how many. Some jobs are given up."""
@@ -140,15 +146,22 @@ class Upkeep:
         return self._db.read(lambda tx: set(tx.scalars(query)))
 
     def forget_keys(self) -> None:
-        """Remove idempotency keys that have expired, and finished batches whose jobs have all gone."""
+        """Remove idempotency keys that have expired, and finished batches (with their event) whose jobs are gone."""
         now = self._db.now()
+        empty = ~select(jobs.c.id).where(jobs.c.batch_id == batches.c.id).exists()
 
         def work(tx: Connection) -> None:
             tx.execute(delete(idempotency).where(idempotency.c.expires_at < now))
-            empty = ~select(jobs.c.id).where(jobs.c.batch_id == batches.c.id).exists()
-            tx.execute(delete(batches).where(batches.c.pending <= 0, empty))
+            gone = select(batches.c.id).where(batches.c.pending <= 0, empty).limit(_PAGE)
+            found = list(tx.scalars(gone))
+            tx.execute(delete(batches).where(batches.c.id.in_(found)))
+            tx.execute(delete(events).where(events.c.subject_id.in_(found)))
 
         self._db.write(work)
+
+    def scrub(self) -> bool:
+        """Leave nothing of what was removed in the database's own files; return whether that worked at once."""
+        return self._db.scrub()
 
     def _any_expired(self) -> bool:
         query = select(steps.c.id).where(steps.c.state == "running", steps.c.lease_until < self._db.now()).limit(1)

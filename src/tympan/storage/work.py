@@ -94,6 +94,10 @@ class WorkStore:
         query = select(steps.c.id).where(steps.c.lease_owner == owner, steps.c.state == "running")
         return self._db.read(lambda tx: set(tx.scalars(query)))
 
+    def is_erased(self, job_id: str) -> bool:
+        """Return whether the job is not there any more."""
+        return self._db.read(lambda tx: tx.scalar(select(jobs.c.id).where(jobs.c.id == job_id))) is None
+
     def settle_language(self, claim: Claim, languages: Ranking) -> None:
         """Set the job's language for the sections that are cut from now on. Raises ``LeaseLost``."""
 
