@@ -20,7 +20,8 @@ class Ports:
 
 def host_files(kind: str = "http") -> dict[str, Path]:
     """Return what the page on nginx says goes where below ``/etc/nginx``; ``kind`` is http or tls."""
-    files = {f"tympan/{path.name}": path for path in (SHIPPED / "tympan").glob("*.conf")}
+    shared = [path for path in (SHIPPED / "tympan").glob("*.conf") if path.name != "upstream-compose.conf"]
+    files = {f"tympan/{path.name}": path for path in shared}
     names = ("tympan.conf", f"tympan-{kind}.conf")
     return files | {f"conf.d/{name}": SHIPPED / name for name in names}
 
