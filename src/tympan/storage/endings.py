@@ -97,7 +97,7 @@ class Endings:
                 type=kind,
                 seq=subject.get("event_seq", 1),
                 created_at=now,
-                body=json.dumps(data, ensure_ascii=False),
+                body=json.dumps(data),
             )
         )
         connection.execute(

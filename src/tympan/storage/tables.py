@@ -199,7 +199,9 @@ webhook_endpoints = Table(
     Column("old_secret", Text),  # Sealed; signs too until ``old_secret_until``.
     Column("old_secret_until", Float(53)),
     Column("failing_since", Float(53)),
-    Column("open_at", Float(53), nullable=False, server_default=text("0")),  # No attempt before this: it just failed.
+    Column(
+        "open_at", Float(53), nullable=False, server_default=text("0")
+    ),  # Not before this: it failed; else its last success.
     Column("implicit", Boolean, nullable=False),  # Made for a job's ``webhook_url``.
     Column("created_at", Float(53), nullable=False),
     CheckConstraint("state in ('active', 'disabled')", name="state"),
@@ -227,7 +229,8 @@ deliveries = Table(
     CheckConstraint("state in ('pending', 'delivered', 'failed', 'dropped')", name="state"),
     Index("ix_deliveries_due", "due_at", sqlite_where=text("state = 'pending'"),
           postgresql_where=text("state = 'pending'")),
-    Index("ix_deliveries_endpoint", "endpoint_id", "state", "due_at"),
+    Index("ix_deliveries_state", "state", "endpoint_id", "due_at"),
+    Index("ix_deliveries_endpoint", "endpoint_id", "id"),
     sqlite_autoincrement=True,
 )  # fmt: skip
 

@@ -86,7 +86,7 @@ def _store(
 def _adapted(table: Table, row: dict[str, object], reseal: Callable[[str], str]) -> dict[str, object]:
     if table is webhook_endpoints:
         for column in _SEALED:
-            if row[column] is not None:
+            if row[column]:  # A deleted endpoint's secret is empty.
                 row[column] = reseal(str(row[column]))
     if table is steps and row["state"] == "running":
         row |= {"state": "ready", "lease_owner": None, "lease_until": None}

@@ -256,7 +256,8 @@ def _deliveries() -> None:
         sqlite_where=sa.text("state = 'pending'"),
         postgresql_where=sa.text("state = 'pending'"),
     )
-    op.create_index("ix_deliveries_endpoint", "deliveries", ["endpoint_id", "state", "due_at"], unique=False)
+    op.create_index("ix_deliveries_state", "deliveries", ["state", "endpoint_id", "due_at"], unique=False)
+    op.create_index("ix_deliveries_endpoint", "deliveries", ["endpoint_id", "id"], unique=False)
 
 
 def _results() -> None:
