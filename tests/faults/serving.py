@@ -153,7 +153,7 @@ class _Calls:
             body: dict[str, Any] = {"json": fields | {"vad": False, "metadata": {"intent": intent}}}
         else:
             body = {"data": fields, "files": {"file": ("audio.wav", audio)}}
-        answer = self._send("POST", "/v1/jobs", headers={"Idempotency-Key": intent}, **body)
+        answer = self._send("POST", "/v1/jobs", headers={"Idempotency-Key": intent.replace(" ", "-")}, **body)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
