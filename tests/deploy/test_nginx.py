@@ -185,6 +185,29 @@ def test_a_killed_process_costs_only_the_calls_that_it_held(front: Front) -> Non
     print(f"{said}; {len(moved)} went to another process")  # noqa: T201 (shown with -rP)
 
 
+def test_a_restart_that_nginx_is_told_of_is_noticed_by_nobody(front: Front) -> None:
+    """Marked as down, drained, started again, marked as up: the way to upgrade, with callers all the time."""
+    load, node = Load(front.url), front.apis[2]
+    threads = [threading.Thread(target=load.run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    upstream = front.folder / "tympan" / "upstream.conf"
+    shipped = upstream.read_text()
+    upstream.write_text(shipped.replace(f"127.0.0.1:{node.port} ", f"127.0.0.1:{node.port} down "))
+    front.server.reload()
+    assert node.stop() == 0
+    node.start()
+    node.wait_ready()
+    upstream.write_text(shipped)
+    front.server.reload()
+    known = len(load.answers)
+    wait_until(lambda: len(load.answers) >= known + 6, 20)
+    load.over.set()
+    for thread in threads:
+        thread.join(40)
+    assert {status for *_, status in load.answers} == {200}
+
+
 def test_no_call_is_sent_twice(front: Front) -> None:
     """A process that has had the first byte of a POST keeps it: when it dies nobody else is asked to do it too."""
     frozen = front.apis[1]

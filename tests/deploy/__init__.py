@@ -1,1 +1,0 @@
-"""What operators copy: it is what it says, and it runs."""
