@@ -1,4 +1,4 @@
-"""Clusters on real servers: one of each test's own without processes, and one that runs for a whole module."""
+"""Clusters on real servers: one of each test's own without processes, and one that runs for all tests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,16 +43,15 @@ class Site:
     store: Store
 
 
-@pytest.fixture(scope="module")
-def site_of_module(
-    request: pytest.FixtureRequest,
+@pytest.fixture(scope="session")
+def site_of_session(
     tmp_path_factory: pytest.TempPathFactory,
     postgres_server: PostgresServer,
     rabbitmq_server: RabbitServer,
     s3_server: S3Server,
 ) -> Iterator[Site]:
     """Yield a cluster with one process of each kind."""
-    name = request.module.__name__.rpartition(".")[2].lower().replace("_", "-")
+    name = "shared-site"
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for key, value in KEYS.items():
@@ -82,21 +81,21 @@ def site_of_module(
 
 
 @pytest.fixture
-def site(site_of_module: Site) -> Iterator[Site]:
-    """Return the module's cluster, ready, with nothing in its stores; what a test broke is mended afterwards."""
-    _mend(site_of_module)
-    for node in (site_of_module.worker, site_of_module.api):
+def site(site_of_session: Site) -> Iterator[Site]:
+    """Return the running cluster, ready, with nothing in its stores; what a test broke is mended afterwards."""
+    _mend(site_of_session)
+    for node in (site_of_session.worker, site_of_session.api):
         node.wait_ready()
-    forget_everything(site_of_module.store)
-    for name in site_of_module.bucket.names():
-        site_of_module.bucket.server.client.delete_object(Bucket=site_of_module.bucket.name, Key=name)
-    yield site_of_module
-    _mend(site_of_module)
+    forget_everything(site_of_session.store)
+    for name in site_of_session.bucket.names():
+        site_of_session.bucket.server.client.delete_object(Bucket=site_of_session.bucket.name, Key=name)
+    yield site_of_session
+    _mend(site_of_session)
 
 
 @pytest.fixture
 def load(site: Site) -> Load:
-    """Return work for the module's cluster; two short clips have known texts."""
+    """Return work for the running cluster."""
     blobs = open_blobs(site.bucket.url(), site.cluster.folder)
     return Load(site.cluster, site.api, site.store, blobs)
 

@@ -112,6 +112,8 @@ class Load:
         self.settle(limit_s)
         broken = self.verdict()
         assert broken == [], self.cluster.logs()
+        kept, found = {entry.job_id for entry in self.evidence().entries("result")}, self.states()
+        assert {job_id for job_id, state in found.items() if state == "succeeded"} <= kept, "the diary has gaps"
 
 
 def metric(node: Node, name: str) -> float:

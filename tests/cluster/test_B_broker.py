@@ -110,16 +110,16 @@ def test_B6_doorbells_that_come_three_times_and_in_any_order_double_nothing(site
 
 
 def test_B7_connections_that_break_all_the_time_are_made_anew(site: Site, load: Load) -> None:
-    """Resets each second, and a connection that has died without a word, for a tenth of two minutes."""
+    """Resets each second, and a connection that has died without a word, for a tenth of two minutes or so."""
     numbers = iter(range(1000))
 
     def disturb() -> None:
         load.submit(f"job {next(numbers)}", _A)
         site.to_rabbitmq.cut()
 
-    during(8.0, disturb, 1.0)
+    during(5.0, disturb, 0.7)
     site.to_rabbitmq.set("both", swallow=True)
-    during(4.0, lambda: load.submit(f"job {next(numbers)}", _A), 1.0)
+    during(3.0, lambda: load.submit(f"job {next(numbers)}", _A), 1.0)
     site.to_rabbitmq.heal()
     site.to_rabbitmq.cut()
     load.prove(_bound_s() + 30)
