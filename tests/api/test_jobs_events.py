@@ -163,7 +163,8 @@ def test_a_client_that_goes_frees_its_stream(shop: Site) -> None:
     """At once, not with the next event."""
     made = submit(shop, pcm(1))
     with HTTP.stream("GET", f"{shop.url}/v1/jobs/{made['id']}/events") as answer:
-        next(answer.iter_raw())
+        pieces = answer.iter_raw()  # Held: a generator that is dropped closes the connection.
+        next(pieces)
         assert shop.app.state.streams.count == 1
     wait_for(lambda: not shop.app.state.streams.count)
 
@@ -174,7 +175,8 @@ def test_streams_are_bounded(shop: Site) -> None:
     made = submit(shop, pcm(1))
     path = f"/v1/jobs/{made['id']}/events"
     with HTTP.stream("GET", shop.url + path) as answer:
-        next(answer.iter_raw())
+        pieces = answer.iter_raw()  # Held: a generator that is dropped closes the connection.
+        next(pieces)
         refused = get(shop, path)
         assert refusal(refused)[:2] == (503, "overloaded")
         assert int(refused.headers["retry-after"]) > 0
