@@ -26,8 +26,8 @@ WORKER = (
     "finish.committed",
     "blob.delete",
 )
-USUAL = ("job.insert", "bell.mark", "section.insert", "section.commit", "finish.commit", "finish.committed")
-"""The points of the everyday run: one beside each kind of commit."""
+USUAL = (("job.insert",), ("bell.mark",), ("section.insert", "section.commit", "finish.commit", "finish.committed"))
+"""The points of the everyday run, one beside each kind of commit; those of workers in as many workers at once."""
 
 _RESULTS = Path(__file__).parents[2] / ".cache" / "cluster-crashes.json"
 _SEEDS = 5
@@ -35,29 +35,35 @@ _A, _B = clip(2.0, 440.0), clip(3.0, 550.0)
 _DIES_S = 40.0
 
 
-def _crash(site: Site, load: Load, fault: str, n_jobs: int = 4) -> None:
-    """Let a process run into ``fault`` while it is the only one of its kind that clients or steps get to."""
+def _crash(site: Site, load: Load, faults: tuple[str, ...], n_jobs: int = 6) -> None:
+    """Let processes run into ``faults`` while they are the only ones of their kind that clients or steps get to."""
     for audio in (_A, _B):
         load.text_of(audio)
-    kind = "api" if fault.split(":", maxsplit=1)[0] in API else "worker"
-    doomed = site.cluster.add(kind, FAULT=fault)
-    doomed.wait_ready()
+    kind = "api" if faults[0].split(":", maxsplit=1)[0] in API else "worker"
+    doomed = [site.cluster.add(kind, FAULT=fault) for fault in faults]
+    for node in doomed:
+        node.wait_ready()
     if kind == "worker":
         site.worker.freeze()
     else:
-        load.api = doomed
+        load.api = doomed[0]
     try:
         for number in range(n_jobs):
             _hand_in(site, load, f"job {number}", (_A, _B)[number % 2])
-        assert doomed.process is not None
-        process = doomed.process
-        wait_until(lambda: process.poll() is not None, _DIES_S, lambda: f"{fault}: nobody died\n{site.cluster.logs()}")
-        assert process.returncode == -9, doomed.log.read_text()[-2000:]
+        wait_until(lambda: all(map(_is_dead, doomed)), _DIES_S, lambda: f"{faults}\n{site.cluster.logs()}")
     finally:
         site.worker.go_on()
         load.api = site.api
-        _bury(site, doomed)
+        for node in doomed:
+            _bury(site, node)
     load.prove()
+
+
+def _is_dead(node: Node) -> bool:
+    assert node.process is not None
+    code = node.process.poll()
+    assert code in (None, -9), node.log.read_text()[-2000:]
+    return code is not None
 
 
 def _hand_in(site: Site, load: Load, intent: str, audio: bytes) -> None:
@@ -76,10 +82,10 @@ def _bury(site: Site, node: Node) -> None:
     site.cluster.nodes.remove(node)
 
 
-@pytest.mark.parametrize("point", USUAL)
-def test_A2_a_crash_at_a_commit_loses_and_doubles_nothing(site: Site, load: Load, point: str) -> None:
+@pytest.mark.parametrize("points", USUAL, ids=" ".join)
+def test_A2_crashes_at_commits_lose_and_double_nothing(site: Site, load: Load, points: tuple[str, ...]) -> None:
     """Every accepted job ends once, with the text of an undisturbed run, written by who held it last."""
-    _crash(site, load, f"{point}:crash")
+    _crash(site, load, tuple(f"{point}:crash" for point in points))
 
 
 def test_C3_a_failure_between_the_result_and_its_commit_is_tried_again(site: Site, load: Load) -> None:
@@ -108,7 +114,7 @@ def test_A2_every_point_and_several_seeds(site: Site, load: Load, point: str) ->
         if f"{point}:{seed}" in done:
             continue
         chance = random.Random(f"{point}{seed}")  # noqa: S311 (repeatable, not secret)
-        _crash(site, load, f"{point}:crash:{chance.randint(1, 3)}", chance.randint(4, 8))
+        _crash(site, load, (f"{point}:crash:{chance.randint(1, 3)}",), chance.randint(4, 8))
         load.history.promises.clear()
         done[f"{point}:{seed}"] = True
         _RESULTS.parent.mkdir(exist_ok=True)
