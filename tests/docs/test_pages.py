@@ -33,7 +33,7 @@ LASTING = ("serve", "models")  # One never ends; the others need the network or 
 URL = "http://127.0.0.1:8000"
 MAX_DECISION_LINES = 45
 LIMIT_S = 60.0
-NOT_OURS = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # Read by the TLS library.
+NOT_OURS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "TEST_SERVERS")  # Read by the TLS library and by the tests.
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def test_every_request_is_answered(command: Command, url: str, folder: Path) -> 
         with (folder / upload.removeprefix("@")).open("rb") as file:
             files = {"file": ("talk.mp3", file)}
             answer = httpx.post(url + target.removeprefix(URL), files=files, data=fields, timeout=LIMIT_S)
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code in (200, 202), answer.text
 
 
 @pytest.mark.parametrize("block", _blocks("python"), ids=lambda block: block.page)

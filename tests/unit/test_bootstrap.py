@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from tympan import bootstrap, config
+from tympan.bootstrap import pipeline
 from tympan.errors import ConfigError, DecoderUnavailable, ModelNotFound
 
 
@@ -26,14 +27,14 @@ def test_a_data_folder_that_cannot_be_used_is_said_with_the_remedy(tmp_path: Pat
 
 def test_a_service_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopping waits for its deadline and no longer."""
-    monkeypatch.setattr(bootstrap, "_STOP_S", 0.1)
+    monkeypatch.setattr(pipeline, "_STOP_S", 0.1)
     release = threading.Event()
     started = time.monotonic()
 
     def wait() -> None:
         release.wait(10)
 
-    bootstrap._stop("stuck", wait)
+    pipeline._stop("stuck", wait)
     assert time.monotonic() - started < 2
     release.set()
 
@@ -45,7 +46,7 @@ def test_a_service_that_fails_to_stop_does_not_keep_the_others(capsys: pytest.Ca
         raise DecoderUnavailable
 
     structlog.reset_defaults()
-    bootstrap._stop("decoder", fail)
+    pipeline._stop("decoder", fail)
     assert "DecoderUnavailable" in capsys.readouterr().out
 
 

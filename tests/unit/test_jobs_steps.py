@@ -187,6 +187,19 @@ def test_an_unknown_language_fails_with_the_field_at_fault(shop: Shop) -> None:
     assert error.code == "unsupported_language"
 
 
+def test_a_job_for_another_model_is_not_transcribed_with_this_one(shop: Shop) -> None:
+    """A name that was taken on trust while the model was loading is checked before the work begins."""
+    job = shop.submit(4.0, model="another")
+    bench = shop.bench()
+    limits = dataclasses.replace(bench._steps._limits, serves=lambda name: name == "demo")  # type: ignore[attr-defined]
+    bench._steps._limits = limits  # type: ignore[attr-defined]
+    bench.work_once(LANES)
+    error = shop.get(job).error
+    assert error is not None
+    assert error.code == "model_not_found"
+    assert shop.desk.tasks == []
+
+
 def test_E7_audio_shorter_than_its_row_fails_once(shop: Shop) -> None:
     """A truncated object is a typed failure, not a loop."""
     job = shop.submit(4.0)

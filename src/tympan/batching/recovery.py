@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tympan.batching.queue import Item
-from tympan.errors import AudioQuarantined, EngineError, EngineOutOfMemory, ModelError, TympanError, UnsupportedOption
+from tympan.errors import AudioQuarantined, EngineOutOfMemory, ModelError, TympanError, UnsupportedOption
 
 Batch: TypeAlias = tuple[Item, ...]
 

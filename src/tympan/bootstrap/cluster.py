@@ -64,7 +64,7 @@ def run_worker(settings: Settings) -> None:
         _leave_when_asked()
         pipeline = started.enter_context(running(settings))
         node.wait_for_stores(threading.Event())
-        bench = make_bench(settings, node.stores, pipeline.transcriber, node.services.staging)
+        bench = make_bench(settings, node.stores, pipeline, node.services.staging)
         bench.tell(node.signals.announce)
         bench.start()
         started.callback(bench.close)

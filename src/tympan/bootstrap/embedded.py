@@ -12,11 +12,10 @@ from tympan.api.deps import Services as ApiServices
 from tympan.api.server import HttpServer, ServerHooks
 from tympan.api.staging import open_staging
 from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
-from tympan.bootstrap.pipeline import make_data_dir, running
+from tympan.bootstrap.pipeline import Services, make_data_dir, running
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
 from tympan.config import Settings
 from tympan.errors import Cancelled
-from tympan.pipeline import Transcriber
 
 _STOP_S = 30.0
 
@@ -60,7 +59,7 @@ class _Keeper:
         settings: Settings,
         services: ApiServices,
         server: HttpServer,
-        worker: Callable[[Transcriber], AbstractContextManager[object]],
+        worker: Callable[[Services], AbstractContextManager[object]],
     ) -> None:
         self._settings, self._services, self._server, self._worker = settings, services, server, worker
         self._over = threading.Event()
@@ -84,7 +83,7 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with running(self._settings) as services, self._worker(services.transcriber):
+            with running(self._settings) as services, self._worker(services):
                 self._services.backend.arrive(services.transcriber, services.model)
                 self._wait_for_socket()
                 announce(services, self._server.url, time.monotonic() - started)

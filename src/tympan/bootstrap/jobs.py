@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tympan import telemetry
 from tympan.api.deps import Desks
+from tympan.bootstrap.pipeline import Services
 from tympan.config import Settings
 from tympan.domain import SourceKind
 from tympan.egress import Egress, EgressRules
@@ -26,7 +27,6 @@ from tympan.jobs.service import JobService
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.webhooks import WebhookService
 from tympan.jobs.workbench import BenchOptions, Workbench
-from tympan.pipeline import Transcriber
 from tympan.storage import migrate
 from tympan.storage.blobs import BlobStore, open_blobs
 from tympan.storage.database import Database, sqlite_url
@@ -130,11 +130,13 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 @contextmanager
 def job_worker(
-    settings: Settings, stores: Stores, transcriber: Transcriber, scratch: Path, post: WorkerPost
+    settings: Settings, stores: Stores, pipeline: Services, scratch: Path, post: WorkerPost
 ) -> Iterator[LocalRunner]:
     """Yield threads that work off jobs; on leaving they finish what they can in ``DRAIN_S`` and give the rest back."""
-    bench = make_bench(settings, stores, transcriber, scratch)
-    runner = LocalRunner(bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: transcriber.ready)
+    bench = make_bench(settings, stores, pipeline, scratch)
+    runner = LocalRunner(
+        bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: pipeline.transcriber.ready
+    )
     post.take(runner)
     runner.start()
     try:
@@ -143,15 +145,20 @@ def job_worker(
         runner.stop(post.grace_s)
 
 
-def make_bench(settings: Settings, stores: Stores, transcriber: Transcriber, scratch: Path) -> Workbench:
+def make_bench(settings: Settings, stores: Stores, pipeline: Services, scratch: Path) -> Workbench:
     """Return a workbench for this process."""
     fetchers: dict[SourceKind, Fetcher] = {
         SourceKind.URL: UrlFetcher(stores.egress),
         SourceKind.OBJECT: _objects(settings),
     }
     desk = MediaDesk(stores.blobs, scratch, fetchers, settings.max_resumable_mb * 1_000_000)
-    limits = StepLimits(settings.max_audio_s, settings.result_ttl_s, patience_s=_PATIENCE_SHARE * settings.lease_s)
-    steps = Steps(transcriber, stores.work, desk, stores.blobs, limits)
+    limits = StepLimits(
+        settings.max_audio_s,
+        settings.result_ttl_s,
+        patience_s=_PATIENCE_SHARE * settings.lease_s,
+        serves=pipeline.model.answers_to,
+    )
+    steps = Steps(pipeline.transcriber, stores.work, desk, stores.blobs, limits)
     options = BenchOptions(
         owner=_worker_name(),
         slots=settings.job_slots,

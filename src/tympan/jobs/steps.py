@@ -16,7 +16,7 @@ import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
-from tympan.errors import Cancelled, Unavailable
+from tympan.errors import Cancelled, ModelNotFound, Unavailable
 from tympan.faultpoints import reach
 from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
@@ -37,13 +37,15 @@ _NO_SAMPLES = np.zeros(0, dtype=np.int16)
 class StepLimits:
     """What one job may take: seconds of audio, how old an equal result may be, and how long a section usually is.
 
-    A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
+    A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain. ``serves``
+    says whether a name means the model that is loaded.
     """
 
     max_audio_s: float = 14_400.0
     result_ttl_s: float = 3_600.0
     section_s: float = SECTION_S
     patience_s: float = 25.0
+    serves: Callable[[str], bool] = lambda _name: True
 
 
 class Steps:
@@ -82,6 +84,8 @@ class Steps:
             self._finish(claim, context)
 
     def _prepare(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
+        if claim.job.model is not None and not self._limits.serves(claim.job.model):
+            raise ModelNotFound(f"The model {claim.job.model!r} is not served here.", param="model")
         with self._desk.open(claim.job, context.cancel.is_set) as media:
             check_options(claim.job.options, self._transcriber.info)
             fingerprint = self._fingerprint(claim, media)
