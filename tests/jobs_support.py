@@ -121,7 +121,7 @@ def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 3.0, rin
             blobs,
             store,
             WorkStore(database, endings, lease_s=lease_s, rings=rings),
-            Upkeep(database, endings, rings=rings),
+            Upkeep(database, endings, lease_s=lease_s, rings=rings),
             JobService(store, blobs, guard, ring=lambda: None),
         )
     finally:
