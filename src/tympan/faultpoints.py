@@ -70,7 +70,8 @@ def _act(point: str, wanted: str) -> None:
     if action == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: sent to the process, another thread may take it while this one goes on for a moment.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     elif action == "delay":
         time.sleep(_DELAY_S)
     elif action == "raise":
