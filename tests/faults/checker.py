@@ -113,11 +113,14 @@ def _absorbing(history: History, evidence: Evidence) -> Iterator[str]:
     for entry in evidence.entries("state"):
         if entry.was in TERMINAL:
             yield f"I3: {entry.job_id} went from {entry.was} to {entry.became}"
+    rows = {job.id: job.state for job in evidence.jobs}
     for promise in history.promises.values():
         ends = [state for state in promise.seen if state in TERMINAL]
         after = promise.seen[promise.seen.index(ends[0]) :] if ends else []
         if len(set(after) - {"gone"}) > 1 or (promise.erased is False and "gone" in promise.seen):
             yield f"I3: {promise.intent} was shown as {promise.seen}"
+        elif ends and promise.told and rows.get(promise.told[-1], ends[0]) != ends[0]:
+            yield f"I3: {promise.intent} was shown as {ends[0]} and is {rows[promise.told[-1]]}"
 
 
 def _one_event(history: History, evidence: Evidence) -> Iterator[str]:

@@ -46,8 +46,10 @@ class Client:
         promise.told.append(told)
 
     def cancel(self, promise: Promise) -> None:
-        """Cancel a job."""
-        promise.seen.append(self.service.ask("cancel", job_id=promise.told[-1]))
+        """Cancel a job; what the answer says is how it has ended."""
+        state = self.service.ask("cancel", job_id=promise.told[-1])
+        promise.seen.append(state)
+        promise.ends = frozenset({state})
 
     def erase(self, promise: Promise) -> None:
         """Erase a job."""

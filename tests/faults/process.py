@@ -49,12 +49,13 @@ class Plan:
     """How a process is to be. Times are a tenth of the usual ones, or less.
 
     ``takes_over``: whoever finds the database in no use releases all leases, as a server does; else they have to run
-    out. ``window_ms`` is what the engine, one for all, takes for a window.
+    out. ``tidies``: whether it has a janitor. ``window_ms`` is what the engine, one for all, takes for a window.
     """
 
     folder: Path
     fault: str = ""
     takes_over: bool = True
+    tidies: bool = True
     slots: int = 2
     window_ms: float = 5.0
     section_s: float = 10.0
@@ -126,7 +127,7 @@ class Installation:
 
     def __init__(self, plan: Plan, shop: Shop, scratch: Path, desk: WindowService | None = None) -> None:
         """Join the parts, over an engine of its own unless ``desk`` is given; nothing runs before ``start``."""
-        self._shop, self._scratch = shop, scratch
+        self._shop, self._scratch, self._tidies = shop, scratch, plan.tidies
         self.reached: Counter[str] = Counter()
         self.desk = desk or HashDesk(plan.window_ms)
         limits = StepLimits(section_s=plan.section_s, patience_s=0.8 * plan.lease_s)
@@ -142,7 +143,8 @@ class Installation:
 
     def start(self) -> None:
         """Begin to work."""
-        self._janitor.start()
+        if self._tidies:
+            self._janitor.start()
         self._runner.start()
 
     def close(self) -> None:

@@ -102,5 +102,7 @@ def _census() -> dict[str, int]:
         client = Client(house, endpoint=ENDPOINT)
         mixed_load(client, 0)
         client.settle()
+        assert client.history.promises["cancelled"].seen[-1] == "cancelled"
+        assert client.history.promises["erased"].seen[-1] == "succeeded"
         reached: dict[str, int] = house.ask("points")
         return reached

@@ -21,7 +21,8 @@ def test_A4_a_frozen_worker_that_wakes_up_writes_nothing(tmp_path: Path) -> None
     """It holds a finished section when it is frozen; another worker does it again, and the late one is refused."""
     with open_house(tmp_path, slots=1) as house:
         client = Client(house, endpoint=ENDPOINT)
-        frozen = house.start(fault="section.decoded:stop", takes_over=False)
+        # Frozen in the middle of a write, by another of its threads, it would hold SQLite's lock against everybody.
+        frozen = house.start(fault="section.decoded:stop", takes_over=False, heartbeat_s=60.0, tidies=False)
         client.submit("one", pcm(22.0, 1), text=expected_text(22.0, 1))
         wait_until(lambda: _is_frozen(frozen), SETTLE_S)
         house.start(takes_over=False)
@@ -30,7 +31,7 @@ def test_A4_a_frozen_worker_that_wakes_up_writes_nothing(tmp_path: Path) -> None
         frozen.cont()
         wait_until(lambda: "fence_rejected" in frozen.log(), SETTLE_S)
         assert frozen.log().count("fence_rejected") == 1
-        assert frozen.ask("held")["busy"] == 0
+        wait_until(lambda: frozen.ask("held")["busy"] == 0, SETTLE_S)
         house.ask("tidy")
         after = house.evidence()
         assert check(client.history, after) == []

@@ -91,6 +91,7 @@ def test_a_broken_promise_is_found(invariant: str, change: dict[str, object]) ->
     [
         ("I3", {"seen": ["succeeded", "running"]}),
         ("I3", {"seen": ["running", "gone"]}),
+        ("I3", {"seen": ["running", "cancelled"]}),
         ("I5", {"told": ["job_1", "job_2"]}),
         ("I1", {"told": ["job_1", "job_2"]}),
         ("I1", {"erased": True, "ends": TERMINAL}),
