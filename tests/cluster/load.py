@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+from sqlalchemy import text
 
 from tests.cluster.support import Cluster, Node
 from tests.faults.checker import TERMINAL, History, Promise, check
@@ -47,7 +48,7 @@ class Load:
             answer = httpx.post(
                 f"{self.api.url}/v1/audio/transcriptions", files={"file": audio}, data=_OPTIONS, timeout=60
             )
-            assert answer.status_code == 200, answer.text
+            assert answer.status_code == 200, answer.text + self.cluster.logs()
             self.texts[audio] = answer.json()["text"]
         return self.texts[audio]
 
@@ -81,7 +82,8 @@ class Load:
 
     def states(self) -> dict[str, str]:
         """Return the state of every job, from the database."""
-        return {job.id: job.state for job in self.evidence().jobs}
+        query = text("select id, state from jobs where metadata <> '{}'")  # Calls that wait for their text have none.
+        return {row.id: row.state for row in self.database.read(lambda tx: tx.execute(query).all())}
 
     def unfinished(self) -> int:
         """Return how many accepted jobs have not ended."""
@@ -98,7 +100,7 @@ class Load:
         found = gather(self.database, self.blobs)
         jobs = tuple(job for job in found.jobs if job.intent is not None)
         named = {job.id for job in jobs}
-        results = {job_id: text for job_id, text in found.results.items() if job_id in named}
+        results = {job_id: words for job_id, words in found.results.items() if job_id in named}
         steps = tuple(step for step in found.steps if step.job_id in named)
         blobs = tuple(key for key in found.blobs if key.split("/")[1] in named)
         return replace(found, jobs=jobs, results=results, steps=steps, blobs=blobs)
@@ -118,8 +120,8 @@ class Load:
 
 def metric(node: Node, name: str) -> float:
     """Return the value of one metric of a process."""
-    text = httpx.get(f"{node.url}/metrics", timeout=5).text
-    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " "))
+    lines = httpx.get(f"{node.url}/metrics", timeout=5).text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
 
 def thread_count(node: Node) -> int:
