@@ -131,8 +131,49 @@ def _spread(call: Callable[[], object], times: int) -> dict[str, float]:
     }
 
 
+def page(document: dict[str, Any], cluster: dict[str, Any] | None) -> str:
+    """Return the page about these figures; ``cluster`` is what ``benchmarks.jobs_cluster`` printed."""
+    machine, taken = document["machine"], document["submission"]
+    lines = [
+        "# Jobs",
+        "",
+        "What jobs cost beside the transcription. The engine is the fake one. Written by `python -m benchmarks.jobs`; the",
+        "cluster's figures by `python -m benchmarks.jobs_cluster`.",
+        "",
+        f"Machine: {machine['cpu']}, {machine['cores']} cores. {document['date'][:10]}, commit "
+        f"{document['git_commit'][:7]}.",
+        "",
+        "## One machine: SQLite and files",
+        "",
+        "| figure | value | goal |",
+        "|---|---|---|",
+        f"| jobs accepted over HTTP, each on disk when answered | {taken['jobs_per_s']}/s | 200/s |",
+        f"| of {taken['jobs']} from {taken['clients']} clients: lost, doubled | {taken['lost']}, {taken['duplicates']} "
+        "| 0, 0 |",
+        f"| a section beside its transcription: median, 95th percentile | {document['section']['median_ms']} ms, "
+        f"{document['section']['p95_ms']} ms | 50 ms |",
+    ]
+    lines += [
+        f"| a claim with {row['waiting']:,} jobs waiting: median, 95th percentile | {row['median_ms']} ms, "
+        f"{row['p95_ms']} ms | flat |"
+        for row in document["claims"]
+    ]
+    if cluster is not None:
+        lines += [
+            "",
+            "## Cluster: PostgreSQL, RabbitMQ and an S3 service on the same two cores",
+            "",
+            "| figure | value | goal |",
+            "|---|---|---|",
+            f"| {cluster['audio_s'] / 3600:g} h of audio on two workers against one | {cluster['speedup']}x | 1.8x |",
+            f"| a section beside its transcription: median | {cluster['section_overhead_median_ms']} ms | 50 ms |",
+            f"| from the end of a section to the claim of the next: median | {cluster['queue_median_ms']} ms | 50 ms |",
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Measure, and write ``jobs.json``."""
+    """Measure, and write ``jobs.json`` and its page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.jobs", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("docs/benchmarks/results"))
     given = parser.parse_args()
@@ -147,6 +188,9 @@ def main() -> None:
         }
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "jobs.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    beside = given.results / "jobs_cluster.json"
+    cluster = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
+    (given.results.parent / "jobs.md").write_text(page(document, cluster), encoding="utf-8")
     print(json.dumps(document, indent=1))
 
 
