@@ -109,3 +109,28 @@ def test_O5_this_version_works_on_the_schema_of_the_next(site: Site, load: Load)
         site.postgres.execute(f"update alembic_version set version_num = '{known}'")  # noqa: S608 (our own)
         site.postgres.execute("alter table jobs drop column later")
         site.postgres.execute("drop table later")
+
+
+def test_O1_a_worker_that_is_asked_to_stop_gives_its_work_back(site: Site, load: Load) -> None:
+    """It ends in the time it has to finish and a little; what it was at goes to another at once, as no crash."""
+    slow = '{"ms_per_audio_s": "10000"}'
+    with _more(site, "worker", ENGINE_OPTIONS=slow, DRAIN_S="1") as (worker,):
+        worker.wait_ready()
+        site.worker.freeze()
+        try:
+            load.submit("stopped in the middle", _A)
+            wait_until(lambda: any(step.kind == "section" for step in load.evidence().steps), 15)
+            wait_until(lambda: "running" in load.states().values(), 15)
+            assert worker.stop() == 0
+        finally:
+            site.worker.go_on()
+        load.prove()
+    assert load.evidence().entries("lapse") == []
+
+
+@pytest.mark.parametrize("kind", ["api", "scheduler", "worker"])
+def test_O1_an_idle_process_ends_when_it_is_asked_to(site: Site, kind: str) -> None:
+    """In order, within seconds."""
+    with _more(site, kind) as (node,):
+        node.wait_ready()
+        assert node.stop(10.0) == 0

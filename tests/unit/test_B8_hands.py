@@ -3,6 +3,7 @@
 import threading
 import time
 
+from tests.jobs_support import in_thread
 from tests.servers.process import wait_until
 from tympan.errors import StorageUnavailable
 from tympan.jobs.celery_app import HOLD_S, Hands
@@ -30,8 +31,8 @@ def test_B8_long_work_goes_on_when_its_message_has_been_let_go() -> None:
     assert 0.2 <= time.monotonic() - began < 2.0
     assert not ended.is_set()
     go_on.set()
-    hands.close()
-    assert ended.is_set()
+    assert ended.wait(5)
+    hands.let_go()
 
 
 def test_B8_a_message_that_finds_all_at_work_is_let_go_too() -> None:
@@ -49,7 +50,7 @@ def test_B8_a_message_that_finds_all_at_work_is_let_go_too() -> None:
     assert not running.acquire(blocking=False)
     go_on.set()
     wait_until(hands.lend, 5)
-    hands.close()
+    hands.let_go()
 
 
 def test_a_failure_of_the_work_frees_its_place() -> None:
@@ -63,4 +64,20 @@ def test_a_failure_of_the_work_frees_its_place() -> None:
     hands = Hands(work, 1, hold_s=1.0)
     assert all(hands.lend() for _ in range(3))
     assert failures == []
-    hands.close()
+    hands.let_go()
+
+
+def test_O1_who_holds_a_message_returns_when_the_process_leaves() -> None:
+    """However long the work still takes; and nothing more is begun."""
+    go_on = threading.Event()
+    hands = Hands(lambda: go_on.wait(10), 1, hold_s=10.0)
+    lent: list[bool] = []
+    holders = [in_thread(lambda: lent.append(hands.lend())) for _ in range(2)]
+    wait_until(lambda: hands._free == 0, 5)
+    hands.let_go()
+    for holder in holders:
+        holder.join(2)
+        assert not holder.is_alive()
+    assert sorted(lent) == [False, True]
+    assert not hands.lend()
+    go_on.set()

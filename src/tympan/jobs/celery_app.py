@@ -11,7 +11,7 @@ the channel of a consumer that keeps one for long. Work that takes longer goes o
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery
@@ -148,8 +148,14 @@ def run_consumer(app: Celery, work: Callable[[], object], slots: int, *, on_stop
             _LOG.info("bell_of_another_version")
         hands.lend()
 
+    def stop() -> None:
+        try:
+            on_stop()
+        finally:
+            hands.let_go()
+
     def begin_stop(**_: object) -> None:
-        threading.Thread(target=on_stop, name="worker-stop", daemon=True).start()
+        threading.Thread(target=stop, name="worker-stop", daemon=True).start()
 
     worker_shutting_down.connect(begin_stop, weak=False)
     worker = app.Worker(pool="threads", concurrency=slots, loglevel="WARNING", quiet=True, without_gossip=True,
@@ -157,7 +163,7 @@ def run_consumer(app: Celery, work: Callable[[], object], slots: int, *, on_stop
     try:
         worker.start()
     finally:
-        hands.close()
+        hands.let_go()
 
 
 class Hands:
@@ -165,22 +171,31 @@ class Hands:
 
     def __init__(self, work: Callable[[], object], slots: int, *, hold_s: float = HOLD_S) -> None:
         """Call ``work`` in at most ``slots`` threads at once."""
-        self._work, self._hold_s = work, hold_s
-        self._room = threading.BoundedSemaphore(slots)
+        self._work, self._hold_s, self._free = work, hold_s, slots
+        self._changed = threading.Condition()
+        self._leaving = False
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="hands")
 
     def lend(self) -> bool:
         """Return when the work is done, or when that takes too long to wait for it; whether it was begun."""
-        if not self._room.acquire(timeout=self._hold_s):
-            return False  # All have been at work for long; whoever ends looks for more.
-        wait([self._threads.submit(self._once)], self._hold_s)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free or self._leaving, self._hold_s)
+            if self._leaving or not self._free:
+                return False  # All have been at work for long; whoever ends looks for more.
+            self._free -= 1
+            ended = threading.Event()
+            self._threads.submit(self._once, ended)
+            self._changed.wait_for(lambda: ended.is_set() or self._leaving, self._hold_s)
         return True
 
-    def close(self) -> None:
-        """Wait for what runs."""
-        self._threads.shutdown()
+    def let_go(self) -> None:
+        """Hold no message any more, and begin nothing; what runs is left to end by itself."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify_all()
+        self._threads.shutdown(wait=False)
 
-    def _once(self) -> None:
+    def _once(self, ended: threading.Event) -> None:
         try:
             self._work()
         except TympanError as error:
@@ -188,7 +203,10 @@ class Hands:
         except Exception as error:  # noqa: BLE001 (what is left undone is found by the sweeper)
             _LOG.error("worker_broke", **telemetry.crash_report(error))
         finally:
-            self._room.release()
+            with self._changed:
+                self._free += 1
+                ended.set()
+                self._changed.notify_all()
 
 
 class BellConsumer(Consumer):  # type: ignore[misc]

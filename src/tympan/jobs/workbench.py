@@ -8,7 +8,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,7 @@ _LOG = telemetry.get_logger(__name__)
 _SMOOTHING = 0.2
 _STEP_ERRORS_WAIT_S = 5.0
 _JOIN_S = 5.0
+_CANCEL_S = 2.0
 
 
 class StepRunner(Protocol):
@@ -111,13 +114,25 @@ class Workbench:
         self._draining = True
 
     def drain(self, grace_s: float) -> None:
-        """Take no more steps, wait ``grace_s`` for those that run, then give them back; return when all has ended."""
+        """Take no more steps, wait ``grace_s`` for those that run, then stop them and give them back to others.
+
+        One that is still at a long window then goes on for nobody: what it hands in is refused.
+        """
         self.stop_taking()
-        deadline = time.monotonic() + grace_s
-        while self._running and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self._wait_idle(grace_s)
         self._cancel(list(self._running.values()))
-        deadline = time.monotonic() + _JOIN_S
+        self._wait_idle(_CANCEL_S)
+        with self._lock:
+            left = list(self._running.values())
+        for running in left:
+            _quietly(partial(self._let_go, running.claim))
+
+    def _let_go(self, claim: Claim) -> None:
+        with suppress(LeaseLost):
+            self._work.release(claim)
+
+    def _wait_idle(self, for_s: float) -> None:
+        deadline = time.monotonic() + for_s
         while self._running and time.monotonic() < deadline:
             time.sleep(0.02)
 
