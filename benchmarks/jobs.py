@@ -12,11 +12,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from benchmarks.facts import provenance
 from benchmarks.server import Server
@@ -113,9 +114,12 @@ def _fill(shop: Shop, count: int) -> None:
         of_job = [{**values_of(job), "state": "queued", "created_at": now} for job in new]
         step = {"kind": "prepare", "idx": 0, "state": "ready", "lane": 2, "rank": 0, "run_at": now}
         of_steps = [{**step, "job_id": job.id, "tag_s": float(start + n)} for n, job in enumerate(new)]
-        shop.database.write(
-            lambda tx, a=of_job, b=of_steps: (tx.execute(insert(jobs), a), tx.execute(insert(steps), b))
-        )
+        shop.database.write(partial(_insert, of_job=of_job, of_steps=of_steps))
+
+
+def _insert(tx: Connection, of_job: list[dict[str, Any]], of_steps: list[dict[str, Any]]) -> None:
+    tx.execute(insert(jobs), of_job)
+    tx.execute(insert(steps), of_steps)
 
 
 def _spread(call: Callable[[], object], times: int) -> dict[str, float]:
@@ -137,21 +141,27 @@ def page(document: dict[str, Any], cluster: dict[str, Any] | None) -> str:
     lines = [
         "# Jobs",
         "",
-        "What jobs cost beside the transcription. The engine is the fake one. Written by `python -m benchmarks.jobs`; the",
-        "cluster's figures by `python -m benchmarks.jobs_cluster`.",
+        "What jobs cost beside the transcription. The engine is the fake one. Written by `python -m benchmarks.jobs`;",
+        "the cluster's figures by `python -m benchmarks.jobs_cluster`.",
         "",
-        f"Machine: {machine['cpu']}, {machine['cores']} cores. {document['date'][:10]}, commit "
-        f"{document['git_commit'][:7]}.",
+        (
+            f"Machine: {machine['cpu']}, {machine['cores']} cores. {document['date'][:10]}, commit "
+            f"{document['git_commit'][:7]}."
+        ),
         "",
         "## One machine: SQLite and files",
         "",
         "| figure | value | goal |",
         "|---|---|---|",
         f"| jobs accepted over HTTP, each on disk when answered | {taken['jobs_per_s']}/s | 200/s |",
-        f"| of {taken['jobs']} from {taken['clients']} clients: lost, doubled | {taken['lost']}, {taken['duplicates']} "
-        "| 0, 0 |",
-        f"| a section beside its transcription: median, 95th percentile | {document['section']['median_ms']} ms, "
-        f"{document['section']['p95_ms']} ms | 50 ms |",
+        (
+            f"| of {taken['jobs']} from {taken['clients']} clients: lost, doubled | {taken['lost']}, {taken['duplicates']} "
+            "| 0, 0 |"
+        ),
+        (
+            f"| a section beside its transcription: median, 95th percentile | {document['section']['median_ms']} ms, "
+            f"{document['section']['p95_ms']} ms | 50 ms |"
+        ),
     ]
     lines += [
         f"| a claim with {row['waiting']:,} jobs waiting: median, 95th percentile | {row['median_ms']} ms, "
