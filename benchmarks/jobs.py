@@ -155,8 +155,8 @@ def page(document: dict[str, Any], cluster: dict[str, Any] | None) -> str:
         "|---|---|---|",
         f"| jobs accepted over HTTP, each on disk when answered | {taken['jobs_per_s']}/s | 200/s |",
         (
-            f"| of {taken['jobs']} from {taken['clients']} clients: lost, doubled | {taken['lost']}, {taken['duplicates']} "
-            "| 0, 0 |"
+            f"| of {taken['jobs']} from {taken['clients']} clients: lost, doubled "
+            f"| {taken['lost']}, {taken['duplicates']} | 0, 0 |"
         ),
         (
             f"| a section beside its transcription: median, 95th percentile | {document['section']['median_ms']} ms, "
