@@ -50,6 +50,9 @@ class Settings(BaseSettings):
         description="Address to listen on. Any but a loopback address also needs `API_KEYS=open`.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    reuse_port: bool = Field(
+        False, description="Let several servers share one port; each starts to listen when it is ready."
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir,
         description="Folder for models and uploads in progress. Default: the platform's place for application data.",

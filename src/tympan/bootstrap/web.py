@@ -20,7 +20,7 @@ def open_address(settings: Settings) -> Address:
     telemetry.configure_logging(settings.log_level, settings.log_format)
     for note in config.notes(settings):
         _LOG.warning("settings", note=note)
-    address = Address(settings.host, settings.port, settings.drain_s)
+    address = Address(settings.host, settings.port, settings.drain_s, settings.reuse_port)
     check_free(address)
     return address
 
