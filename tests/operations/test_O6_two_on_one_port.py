@@ -9,13 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.operations.support import FAST, SERVE, Server, hand_in, looking_in, recording, rows, wait_for
+from tests.operations.support import FAST, Server, hand_in, looking_in, recording, rows, wait_for
 from tests.servers.process import free_port, wait_until
 
-_SHARED = (
-    "import functools; from tympan.bootstrap import web; "
-    f"web.Address = functools.partial(web.Address, reuse_port=True); {SERVE}"
-)
 _CALLERS = 4
 
 
@@ -63,7 +59,8 @@ class Callers:
 def _restart_in_turns(folder: Path, n_restarts: int, pause_s: float) -> Callers:
     port = free_port()
     settings = {**FAST, "ENGINE_OPTIONS": '{"ms_per_window": "20"}'}
-    servers = [Server(folder, settings, program=_SHARED, port=port, name=f"server{number}") for number in range(2)]
+    shared = {**settings, "REUSE_PORT": "true"}
+    servers = [Server(folder, shared, port=port, name=f"server{number}") for number in range(2)]
     try:
         for server in servers:
             server.start()
