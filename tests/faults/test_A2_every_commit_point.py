@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.faults.checker import check
-from tests.faults.client import Client, mixed_load
+from tests.faults.client import SETTLE_S, Client, mixed_load
 from tests.faults.house import ENDPOINT, House, open_house
 from tests.faults.process import pcm
 from tests.faults.record import Record
+from tests.servers.process import wait_until
 from tympan.faultpoints import POINTS
 
 _ELSEWHERE = ("upload.", "bell.", "webhook.")
@@ -89,8 +90,8 @@ def _crashed(house: House, point: str, nth: int, seed: int) -> bool:
 def _leave_a_lease(house: House, client: Client, seed: int) -> None:
     """Let a process die with work in hand, of which nobody but the sweeper will hear."""
     house.start(window_ms=5000.0)
-    promise = client.submit("left", pcm(4.0, 5000 + seed))
-    client.wait(promise, lambda state, _: state == "running")
+    client.submit("left", pcm(4.0, 5000 + seed))
+    wait_until(lambda: bool(house.evidence().entries("claim", "section")), SETTLE_S)
     house.workers[-1].kill()
 
 
