@@ -125,7 +125,11 @@ class Settings(BaseSettings):
     )
     storage_url: SecretStr | None = Field(
         None,
-        description="Where audio is kept: `s3://bucket/prefix`, `gs://`, `az://`. Left out: files in the data folder.",
+        description=(
+            "Where audio is kept: `s3://bucket/prefix`, `gs://`, `az://`; for other S3 services with "
+            "`?endpoint=http://host:9000&region=x`. Keys come from the usual variables of the cloud. "
+            "Left out: files in the data folder."
+        ),
     )
     secret_key: SecretStr | None = Field(
         None,
