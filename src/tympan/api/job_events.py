@@ -95,7 +95,7 @@ class JobEvents:
         # Sections first: when they have gone because the job has ended since, its state says so.
         found = jobs.section_texts(self._tenant, self._job_id, seen.n_sections - 1)
         sections = tuple(Section(one.index, one.text, round(one.end_s * 1000)) for one in found)
-        job = jobs.get(self._tenant, self._job_id)
+        job = jobs.live(self._tenant, self._job_id)
         if job.state is JobState.SUCCEEDED:
             sections += self._rest(sections)
         return News(job, sections)

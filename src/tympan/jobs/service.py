@@ -88,14 +88,19 @@ class JobService:
         """Return a job. Raises ``NotFound``."""
         return self._store.get(tenant, job_id)
 
+    def live(self, tenant: str, job_id: str) -> Job:
+        """Return a job whose progress counts what its running sections have done so far. Raises ``NotFound``."""
+        job = self._store.get(tenant, job_id)
+        if job.state is not JobState.RUNNING:
+            return job
+        done_s = job.progress.audio_s_done + self._store.under_way_s(job_id)
+        return replace(job, progress=replace(job.progress, audio_s_done=done_s))
+
     def view(self, tenant: str, job_id: str) -> JobView:
         """Return a job with its prospects. Raises ``NotFound``."""
-        job = self._store.get(tenant, job_id)
+        job = self.live(tenant, job_id)
         if job.state.is_terminal:
             return JobView(job)
-        if job.state is JobState.RUNNING:
-            done_s = job.progress.audio_s_done + self._store.under_way_s(job_id)
-            job = replace(job, progress=replace(job.progress, audio_s_done=done_s))
         standing = self._store.standing(job)
         eta_s = math.ceil(standing.remaining_s / standing.rate) if standing.rate else None
         text = None
