@@ -33,6 +33,9 @@ _START_S, _RATE_HZ = 60.0, 8_000
 _TOLD_S = 100.0
 """Bound for webhooks: the claim of a sender that was killed lasts a minute."""
 
+_PATIENCE_S = 60.0
+"""How long a client tries again when it is asked to; the lock of an upload outlives its process by half a minute."""
+
 _TUS = {"Tus-Resumable": "1.0.0"}
 _QUICK = {
     "ENGINE": "fake",
@@ -210,15 +213,15 @@ class _Calls:
         return place.rsplit("/", 1)[1]
 
     def _send(self, method: str, path: str, **values: Any) -> httpx.Response:
-        for _ in range(200):
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
             try:
                 answer = httpx.request(method, f"{self.url}{path}", timeout=30, **values)
             except httpx.TransportError as error:
                 raise Gone from error
-            if answer.status_code not in {409, 423, 429, 503}:
+            if answer.status_code not in {409, 423, 429, 503} or time.monotonic() > deadline:
                 return answer
             time.sleep(0.05)
-        return answer
 
 
 def wav(seconds: float, seed: int) -> bytes:
