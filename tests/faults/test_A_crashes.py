@@ -17,7 +17,8 @@ from tests.servers.process import wait_until
 _LENGTHS_S = (3.0, 6.0, 12.0, 22.0)
 
 
-def test_A4_a_frozen_worker_that_wakes_up_writes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wakes", ["while another does it", "when all is over"])
+def test_A4_a_frozen_worker_that_wakes_up_writes_nothing(wakes: str, tmp_path: Path) -> None:
     """It holds a finished section when it is frozen; another worker does it again, and the late one is refused."""
     with open_house(tmp_path, slots=1) as house:
         client = Client(house, endpoint=ENDPOINT)
@@ -25,20 +26,25 @@ def test_A4_a_frozen_worker_that_wakes_up_writes_nothing(tmp_path: Path) -> None
         frozen = house.start(fault="section.decoded:stop", takes_over=False, heartbeat_s=60.0, tidies=False)
         client.submit("one", pcm(22.0, 1), text=expected_text(22.0, 1))
         wait_until(lambda: _is_frozen(frozen), SETTLE_S)
-        house.start(takes_over=False)
-        client.settle()
-        before = house.evidence()
+        house.start(takes_over=False, window_ms=700.0 if wakes == "while another does it" else 5.0)
+        if wakes == "while another does it":
+            wait_until(lambda: 2 in _fences_of_first(house, "claim"), SETTLE_S)
+        else:
+            client.settle()
         frozen.cont()
         wait_until(lambda: "fence_rejected" in frozen.log(), SETTLE_S)
-        assert frozen.log().count("fence_rejected") == 1
+        client.settle()
         wait_until(lambda: frozen.ask("held")["busy"] == 0, SETTLE_S)
+        assert frozen.log().count("fence_rejected") == 1
         house.ask("tidy")
-        after = house.evidence()
-        assert check(client.history, after) == []
+        assert check(client.history, house.evidence()) == []
         # Two claims of one section, and the hand-in of the second alone.
-        assert [entry.fence for entry in after.entries("claim", "section") if entry.idx == 0] == [1, 2]
-        assert [entry.fence for entry in after.entries("done", "section") if entry.idx == 0] == [2]
-        assert after.diary == before.diary
+        assert _fences_of_first(house, "claim") == [1, 2]
+        assert _fences_of_first(house, "done") == [2]
+
+
+def _fences_of_first(house: House, what: str) -> list[int | None]:
+    return [entry.fence for entry in house.evidence().entries(what, "section") if entry.idx == 0]
 
 
 def test_A4_a_worker_that_wakes_up_in_time_goes_on(tmp_path: Path) -> None:
