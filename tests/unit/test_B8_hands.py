@@ -81,3 +81,15 @@ def test_O1_who_holds_a_message_returns_when_the_process_leaves() -> None:
     assert sorted(lent) == [False, True]
     assert not hands.lend()
     go_on.set()
+
+
+def test_work_is_found_without_a_bell() -> None:
+    """A broker that keeps its messages to itself delays work by a look, and no longer; free hands alone look."""
+    began = threading.Event()
+    hands = Hands(began.set, 1)
+    looking = threading.Thread(target=hands.look_around, args=(0.05,), daemon=True)
+    looking.start()
+    assert began.wait(5)
+    hands.let_go()
+    looking.join(5)
+    assert not looking.is_alive()

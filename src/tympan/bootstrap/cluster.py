@@ -23,7 +23,7 @@ from tympan.config import Settings
 from tympan.domain import Lane
 from tympan.engine import catalogue
 from tympan.errors import ConfigError
-from tympan.jobs.celery_app import BellPublisher, make_celery, run_consumer
+from tympan.jobs.celery_app import BellPublisher, Hands, make_celery, run_consumer
 from tympan.jobs.relay import Relay
 from tympan.jobs.remote import Lookout, RemoteTranscriber
 from tympan.jobs.signals import LocalSignals, Signals
@@ -80,7 +80,8 @@ def run_worker(settings: Settings) -> None:
             while pipeline.transcriber.ready and bench.work_once(tuple(Lane)):
                 node.relay.ring()
 
-        run_consumer(node.celery, work, settings.job_slots, on_stop=stop)
+        hands = Hands(work, settings.job_slots)
+        run_consumer(node.celery, hands, settings.job_slots, look_s=settings.lease_s, on_stop=stop)
 
 
 def run_scheduler(settings: Settings) -> None:

@@ -133,13 +133,14 @@ class BellPublisher:
         return self._producer
 
 
-def run_consumer(app: Celery, work: Callable[[], object], slots: int, *, on_stop: Callable[[], None]) -> None:
-    """Consume doorbells until SIGTERM or SIGINT, in the main thread; ``work`` is called in one of ``slots`` threads.
+def run_consumer(app: Celery, hands: "Hands", slots: int, *, look_s: float, on_stop: Callable[[], None]) -> None:
+    """Consume doorbells until SIGTERM or SIGINT, in the main thread; each lends one of ``slots`` hands.
 
+    Every ``look_s`` a free hand looks for work by itself: a broker can keep a consumer and give it nothing.
     ``on_stop`` is called when the stop begins: what runs should end soon after. A second signal ends the process.
     """
     logging.getLogger("celery").setLevel(logging.WARNING)
-    hands = Hands(work, slots)
+    threading.Thread(target=hands.look_around, args=(look_s,), name="look-around", daemon=True).start()
 
     @app.task(name=_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
     def answer(version: object = 0, **_: object) -> None:
@@ -182,11 +183,16 @@ class Hands:
             self._changed.wait_for(lambda: self._free or self._leaving, self._hold_s)
             if self._leaving or not self._free:
                 return False  # All have been at work for long; whoever ends looks for more.
-            self._free -= 1
-            ended = threading.Event()
-            self._threads.submit(self._once, ended)
+            ended = self._begin()
             self._changed.wait_for(lambda: ended.is_set() or self._leaving, self._hold_s)
         return True
+
+    def look_around(self, period_s: float) -> None:
+        """Let a free hand look for work every ``period_s``, until ``let_go``."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._leaving, period_s):
+                if self._free:
+                    self._begin()
 
     def let_go(self) -> None:
         """Hold no message any more, and begin nothing; what runs is left to end by itself."""
@@ -194,6 +200,12 @@ class Hands:
             self._leaving = True
             self._changed.notify_all()
         self._threads.shutdown(wait=False)
+
+    def _begin(self) -> threading.Event:
+        self._free -= 1
+        ended = threading.Event()
+        self._threads.submit(self._once, ended)
+        return ended
 
     def _once(self, ended: threading.Event) -> None:
         try:
