@@ -243,14 +243,17 @@ class JobStore:
     def _tag(self, tx: Connection, job: NewJob, cost_s: float) -> tuple[float, float]:
         """Return the new job's place in the fair order and its tenant's weight; move the tenant on by ``cost_s``."""
         served = _served(tx, job.lane)
-        tx.execute(self._db.insert(tenants).values(id=job.tenant).on_conflict_do_nothing())
         begins = case((tenants.c.virtual_s > served, tenants.c.virtual_s), else_=served)
-        row = tx.execute(
+        move_on = (
             update(tenants)
             .where(tenants.c.id == job.tenant)
             .values(virtual_s=begins + cost_s / tenants.c.weight)
             .returning(tenants.c.virtual_s, tenants.c.weight)
-        ).one()
+        )
+        row = tx.execute(move_on).first()
+        if row is None:  # The tenant's first job.
+            tx.execute(self._db.insert(tenants).values(id=job.tenant).on_conflict_do_nothing())
+            row = tx.execute(move_on).one()
         weight = float(row.weight)
         return float(row.virtual_s) - cost_s / weight, weight
 

@@ -44,7 +44,6 @@ class LocalBlobs:
                 self._copy_bytes(source, staged)
                 self._finish(key, staged)
                 source.unlink()
-            _sync(source.parent)
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data``, durable and whole when it becomes visible."""
