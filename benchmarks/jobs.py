@@ -186,7 +186,7 @@ def page(document: dict[str, Any], cluster: dict[str, Any] | None) -> str:
             "| figure | value | goal |",
             "|---|---|---|",
             f"| {cluster['audio_s'] / 3600:g} h of audio on two workers against one | {cluster['speedup']}x | 1.8x |",
-            f"| in the queue, from one section's end to the next claim: median | {cluster['queue_median_ms']} ms | 50 ms |",
+            f"| in the queue, between two sections: median | {cluster['queue_median_ms']} ms | 50 ms |",
             _STORED.format(ms=cluster["section_overhead_median_ms"]),
         ]
     return "\n".join(lines) + "\n"
