@@ -4,6 +4,8 @@ Loopback stands for the network to protect. Where a test needs a host that may b
 """
 
 import functools
+import io
+import logging
 import socket
 import statistics
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +47,7 @@ from tests.egress_support import (
     stall,
     watch_bytes,
 )
+from tympan import telemetry
 from tympan.egress import DownloadLimits, Egress, EgressRules
 from tympan.egress.wire import never
 from tympan.errors import (
@@ -403,12 +407,25 @@ def seconds(errand: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def test_L9_the_log_knows_and_keeps_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Return what is logged; logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    telemetry.configure_logging("debug", "json", stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_L9_the_log_knows_and_keeps_secrets(tmp_path: Path, log: io.StringIO) -> None:
     """The operator reads why, and neither path nor query, which can hold signatures."""
     egress = Egress(EgressRules(), ScriptedResolver(["10.0.0.1"]))
     with pytest.raises(FetchFailed) as caught:
         fetch(egress, "https://private.example/hidden/path?token=hunter2", tmp_path)
-    logged = "".join(capsys.readouterr())
+    logged = log.getvalue()
     assert "private.example" in logged
     assert "10.0.0.1" in logged
     assert "10.0.0.1" not in str(caught.value)
