@@ -237,7 +237,7 @@ def test_P4_times_are_told_in_utc_wherever_the_server_is(tmp_path: Path, set_clo
     finally:
         server.kill()
     times = [json.loads(line)["timestamp"] for line in server.log.read_text().splitlines() if line.startswith("{")]
-    assert len(times) > 5
+    assert len(times) >= 3
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", told) for told in times), times
     moments = [datetime.fromisoformat(told) for told in times]
     # Two threads may write their lines in the other order than they took the time; an hour it is not.
