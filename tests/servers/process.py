@@ -230,7 +230,9 @@ def own(path: Path, user: str | None) -> None:
 
 
 def _alive(pid: int) -> bool:
-    return pid in family(pid)
+    """Return whether a process, or a thread of one whose first has ended, is still there and holds its ports."""
+    tasks = Path(f"/proc/{pid}/task")
+    return pid in family(pid) or (tasks.is_dir() and len(list(tasks.iterdir())) > 1)
 
 
 def _surroundings(command: Command, folder: Path) -> dict[str, Any]:
