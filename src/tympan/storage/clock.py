@@ -17,21 +17,20 @@ from tympan.storage.tables import steps
 class ClockWatch:
     """Compares the database's clock with the time that passes here. Pure."""
 
-    longest_look_s: float = 2.0
-    _before: tuple[float, float] | None = None
+    _before: tuple[float, float, float] | None = None
 
     def step_s(self, clock_s: float, asked_s: float, told_s: float) -> float:
-        """Return by how much the clock was set since the last look, negative for back; 0 when it cannot be said.
+        """Return by how much the clock was set since the last look, negative for back; 0 when that is not sure.
 
-        ``asked_s`` and ``told_s`` are monotonic times before and after the clock was read: an answer that came late
-        may be of any time between them.
+        ``asked_s`` and ``told_s`` are monotonic times before and after the clock was read. An answer may be of any
+        time between them: of all the steps that would explain both looks, the smallest is returned.
         """
-        before, self._before = self._before, (clock_s, told_s)
-        if told_s - asked_s > self.longest_look_s:
-            self._before = None
-        if before is None or self._before is None:
+        before, self._before = self._before, (clock_s, asked_s, told_s)
+        if before is None:
             return 0.0
-        return (clock_s - before[0]) - (told_s - before[1])
+        moved_s = clock_s - before[0]
+        least_s, most_s = moved_s - (told_s - before[1]), moved_s - (asked_s - before[2])
+        return max(least_s, 0.0) + min(most_s, 0.0)
 
 
 class LeaseClock:
