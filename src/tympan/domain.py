@@ -21,6 +21,9 @@ MAX_WINDOW_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE_HZ)
 Samples: TypeAlias = NDArray[np.int16]
 """Mono 16 kHz signed 16-bit PCM, shape ``[n_samples]``."""
 
+Ranking: TypeAlias = tuple[tuple[str, float], ...]
+"""Language codes with probabilities, likeliest first."""
+
 
 class Lane(IntEnum):
     """Class of service; a lower value goes first."""
@@ -109,6 +112,12 @@ class Window:
         """Length of the window in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
+    @property
+    def end_sample(self) -> int:
+        """Where the window ends in the source."""
+        last = self.pieces[-1]
+        return last.source_sample + last.n_samples
+
     def without_samples(self) -> "Window":
         """Return the window with its place in the source, but no audio."""
         return replace(self, samples=np.zeros(0, dtype=np.int16))
@@ -160,7 +169,7 @@ class WindowResult:
     text: str
     tokens: tuple[int, ...]
     language: str
-    language_probabilities: tuple[tuple[str, float], ...]
+    language_probabilities: Ranking
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
@@ -215,7 +224,7 @@ class Transcript:
     task: Task
     language: str | None
     language_probability: float
-    languages: tuple[tuple[str, float], ...]
+    languages: Ranking
     accounting: Accounting
     model: str
     stats: DecodeStats = field(default_factory=DecodeStats)

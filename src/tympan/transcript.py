@@ -85,9 +85,8 @@ def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list
     if not result.text.strip():
         return []
     if not result.words:
-        last = window.pieces[-1]
         start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
-        end_s = (last.source_sample + last.n_samples) / SAMPLE_RATE_HZ
+        end_s = window.end_sample / SAMPLE_RATE_HZ
         return [_segment(result, result.text, start_s, end_s, (), result.tokens)]
     words = [_placed(window, word) for word in result.words]
     return [

@@ -178,7 +178,8 @@ def test_a_section_that_was_cut_before_is_kept(shop: Shop) -> None:
     assert shop.work.section_ends(prepare) == {100, 200}
     shop.work.add_section(prepare, Cut(0, 0, 50))
     assert shop.work.section_ends(prepare) == {50}
-    assert shop.store.get(TENANT, prepare.job.id).progress.sections_done == 0
+    progress = shop.store.get(TENANT, prepare.job.id).progress
+    assert (progress.sections_done, progress.audio_s_done) == (0, 0.0)
 
 
 def test_A4_who_lost_the_lease_can_write_nothing(shop: Shop) -> None:

@@ -12,10 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
-from tympan.errors import ConfigError
+from tympan.errors import ConfigError, StorageUnavailable
 from tympan.storage import migrate
 from tympan.storage.database import Database, sqlite_url
+from tympan.storage.endings import Endings
 from tympan.storage.tables import metadata
+from tympan.storage.upkeep import Upkeep
 
 _DIE_IN_THE_MIDDLE = """
 import os, signal, sys
@@ -89,6 +91,15 @@ def test_an_empty_database_is_told_from_a_migrated_one(database: Database) -> No
     with pytest.raises(ConfigError, match="missing") as caught:
         migrate.check(database)
     assert "tympan migrate" in str(caught.value.remedy)
+
+
+def test_O7_a_question_to_a_database_without_tables_can_be_asked_again_later(database: Database) -> None:
+    """It is answered like one that is away: who is told to wait asks again, and the operator's log names the remedy."""
+    upkeep = Upkeep(database, Endings(database, audio_days=1.0, text_days=1.0))
+    with pytest.raises(StorageUnavailable, match="not set up"):
+        upkeep.has_workers()
+    migrate.upgrade(database)
+    assert upkeep.has_workers() is False
 
 
 def test_O5_a_newer_schema_is_served_but_not_migrated(database: Database) -> None:

@@ -18,7 +18,7 @@ from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_DELAY_S, MAX_RETRIES, Follow, RetryBudget, delay_s, follow
-from tympan.jobs.sections import SectionCutter, end_sample, read_section, write_section
+from tympan.jobs.sections import SectionCutter, read_section, write_section
 from tympan.jobs.service import new_id
 
 
@@ -52,7 +52,7 @@ def test_cutting_again_with_other_lengths_keeps_the_old_cuts(lengths: list[int],
     source = windows(lengths)
     one = cut(SectionCutter(first_s), source)
     assert [item.index for section in one for item in section] == list(range(len(source)))
-    ends = {end_sample(section[-1]) for section in one}
+    ends = {section[-1].end_sample for section in one}
     again = cut(SectionCutter(then_s, ends), source)
     assert [item.index for section in again for item in section] == list(range(len(source)))
     if then_s >= first_s:

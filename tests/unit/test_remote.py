@@ -112,15 +112,20 @@ def test_a_lookout_answers_without_waiting() -> None:
     lookout.stop()
 
 
-def test_a_question_that_cannot_be_asked_is_a_no() -> None:
-    """Without the database nothing is ready."""
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), ZeroDivisionError("a mistake")])
+def test_a_question_that_cannot_be_asked_is_a_no(error: Exception) -> None:
+    """Without the database nothing is ready; whatever it was, the question is asked again."""
+    failures = [error]
 
-    def away() -> bool:
-        raise StorageUnavailable
+    def ask() -> bool:
+        if failures:
+            raise failures.pop()
+        return True
 
-    lookout = Lookout(away, period_s=0.01)
+    lookout = Lookout(ask, period_s=0.2)
     lookout.start()
     assert not lookout.says_yes
+    wait_until(lambda: lookout.says_yes, 5)
     lookout.stop()
 
 

@@ -102,6 +102,12 @@ def open_database(settings: Settings) -> Iterator[Database]:
         database.close()
 
 
+def open_audio(settings: Settings) -> BlobStore:
+    """Return where this installation keeps audio: object storage, or a folder."""
+    url = settings.storage_url.get_secret_value() if settings.storage_url else None
+    return open_blobs(url, settings.data_dir / "blobs")
+
+
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """Yield the stores of this installation, the schema up to date (embedded) or not looked at yet (cluster).
@@ -117,10 +123,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         upkeep = Upkeep(database, endings, lease_s=settings.lease_s, rings=not embedded)
         if database.is_sqlite:
             stack.enter_context(_only_user(settings.data_dir / LOCK_FILE, upkeep))
-        storage = settings.storage_url.get_secret_value() if settings.storage_url else None
         yield Stores(
             database,
-            open_blobs(storage, settings.data_dir / "blobs"),
+            open_audio(settings),
             JobStore(database, endings, rings=not embedded),
             WorkStore(database, endings, lease_s=settings.lease_s, rings=not embedded),
             upkeep,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tympan.bootstrap.jobs import LOCK_FILE, make_sealer, open_database
+from tympan.bootstrap.jobs import LOCK_FILE, make_sealer, open_audio, open_database
 from tympan.bootstrap.pipeline import make_data_dir
 from tympan.config import Settings
 from tympan.errors import ConfigError
@@ -55,11 +55,8 @@ def move(settings: Settings, source: Path) -> Moved:
         for database in (old, new):
             migrate.upgrade(database)
         theirs, ours = Sealer.from_file(source / "secret.key"), make_sealer(settings)
-        storage = settings.storage_url.get_secret_value() if settings.storage_url else None
         # Audio first: a row must never be there without it.
-        blobs, n_bytes = copy_blobs(
-            open_blobs(None, source / "blobs"), open_blobs(storage, settings.data_dir / "blobs"), scratch
-        )
+        blobs, n_bytes = copy_blobs(open_blobs(None, source / "blobs"), open_audio(settings), scratch)
         rows = copy_rows(old, new, lambda sealed: ours.seal(theirs.unseal(sealed)))
         return Moved(rows, blobs, n_bytes)
 

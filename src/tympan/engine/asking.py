@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tympan.domain import WindowResult, WindowTask, Word
+from tympan.domain import Ranking, WindowResult, WindowTask, Word
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import UnsupportedLanguage
 
@@ -19,9 +19,6 @@ REPORTED_LANGUAGES = 5
 
 _TOKENS_PER_S = 20.0
 _TOKENS_ALWAYS = 12
-
-Languages = tuple[tuple[str, float], ...]
-"""The language used first, then the runner-ups, with their probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ def token_cap(duration_s: float) -> int:
     return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
 
 
-def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list[Languages] | None:
+def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list[Ranking] | None:
     """Return the tasks' languages, or ``None`` when one of them has to be detected.
 
     Raises ``UnsupportedLanguage`` for one that the model does not know.
@@ -59,7 +56,7 @@ def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list
 
 
 def prompts_and_caps(
-    vocabulary: Vocabulary, tasks: Sequence[WindowTask], languages: Sequence[Languages]
+    vocabulary: Vocabulary, tasks: Sequence[WindowTask], languages: Sequence[Ranking]
 ) -> tuple[list[list[int]], list[int]]:
     """Return, per task, the decoder's prompt and the greatest number of tokens that may follow it."""
     params = tasks[0].params
@@ -72,7 +69,7 @@ def prompts_and_caps(
 class Answer:
     """What a model made of one window."""
 
-    languages: Languages
+    languages: Ranking
     decoded: Decoded
     full_context: bool
     words: tuple[Word, ...] = ()

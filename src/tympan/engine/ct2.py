@@ -8,13 +8,12 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from tympan.domain import DecodeParams, Samples, WindowResult, WindowTask, Word
+from tympan.domain import DecodeParams, Ranking, Samples, WindowResult, WindowTask, Word
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
     REPORTED_LANGUAGES,
     Answer,
     Decoded,
-    Languages,
     given_languages,
     in_order,
     prompts_and_caps,
@@ -112,12 +111,12 @@ class CTranslate2Engine:
         encoded: Encoded = np.array(output)[0]
         return encoded
 
-    def _detect(self, features: ctranslate2.StorageView) -> list[Languages]:
+    def _detect(self, features: ctranslate2.StorageView) -> list[Ranking]:
         found = self._model.detect_language(features)
         return [tuple((token.strip("<|>"), float(p)) for token, p in names[:REPORTED_LANGUAGES]) for names in found]
 
     def _generate(
-        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[Languages]
+        self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[Ranking]
     ) -> list[Decoded]:
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         cap = max(caps)
@@ -135,7 +134,7 @@ class CTranslate2Engine:
         self,
         features: ctranslate2.StorageView,
         tasks: Sequence[WindowTask],
-        languages: Sequence[Languages],
+        languages: Sequence[Ranking],
         decoded: Sequence[Decoded],
     ) -> list[tuple[Word, ...]]:
         """Return word times per task, relative to the window; empty when not asked for or nothing was said."""
@@ -158,7 +157,7 @@ class CTranslate2Engine:
         words = self._vocabulary.words(tokens, language)
         return word_times(words, answer.alignments, answer.text_token_probs, duration_s)
 
-    def _result(self, task: WindowTask, languages: Languages, best: Decoded, words: tuple[Word, ...]) -> WindowResult:
+    def _result(self, task: WindowTask, languages: Ranking, best: Decoded, words: tuple[Word, ...]) -> WindowResult:
         whole = self._splice.frames(task.window.samples, full_context=task.params.full_context) >= MAX_POSITIONS * 2
         return window_result(self._vocabulary, task, Answer(languages, best, whole, words))
 

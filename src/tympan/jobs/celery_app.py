@@ -22,7 +22,8 @@ from kombu.exceptions import KombuError
 
 from tympan import telemetry
 from tympan.domain import Lane
-from tympan.errors import StorageUnavailable, TympanError
+from tympan.errors import StorageUnavailable
+from tympan.jobs.background import attempt
 
 BROKER_WAIT_S = 5.0
 """Longest wait for one answer of the broker."""
@@ -209,11 +210,7 @@ class Hands:
 
     def _once(self, ended: threading.Event) -> None:
         try:
-            self._work()
-        except TympanError as error:
-            _LOG.warning("bell_in_vain", code=error.code, cause=error.message)
-        except Exception as error:  # noqa: BLE001 (what is left undone is found by the sweeper)
-            _LOG.error("worker_broke", **telemetry.crash_report(error))
+            attempt("step", self._work)  # What is left undone is found by the sweeper.
         finally:
             with self._changed:
                 self._free += 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tympan import telemetry
-from tympan.errors import NotFound, TympanError
+from tympan.errors import NotFound
+from tympan.jobs.background import attempt
 from tympan.jobs.media import job_prefix
 from tympan.jobs.service import JobService
 from tympan.storage.blobs import BlobStore
@@ -116,20 +117,15 @@ class Janitor:
 
     def _run(self) -> None:
         options = self._options
-        chores = [(options.sweep_s, self.sweep), (options.retention_s, self.retain)]
-        chores.append((options.measure_s, self.measure))
-        chores.append((options.orphans_s, self.remove_orphans))  # type: ignore[arg-type]
+        chores: list[tuple[float, Callable[[], object]]] = [
+            (options.sweep_s, self.sweep),
+            (options.retention_s, self.retain),
+            (options.measure_s, self.measure),
+            (options.orphans_s, self.remove_orphans),
+        ]
         due = [0.0] * len(chores)
         while not self._over.wait(min(options.sweep_s, 1.0)):
             for number, (period_s, chore) in enumerate(chores):
                 if time.monotonic() >= due[number]:
-                    self._quietly(chore)
+                    attempt(chore.__name__, chore)
                     due[number] = time.monotonic() + period_s
-
-    def _quietly(self, chore: Callable[[], object]) -> None:
-        try:
-            chore()
-        except TympanError as error:
-            _LOG.warning("chore_failed", chore=chore.__name__, code=error.code)
-        except Exception as error:  # noqa: BLE001 (the thread has to live on; the next turn tries again)
-            _LOG.error("chore_broke", chore=chore.__name__, **telemetry.crash_report(error))

@@ -3,12 +3,10 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from tympan import telemetry
 from tympan.domain import Lane
-from tympan.errors import TympanError
+from tympan.jobs.background import attempt
 from tympan.jobs.workbench import Workbench
 
-_LOG = telemetry.get_logger(__name__)
 _JOIN_S = 10.0
 
 
@@ -74,14 +72,7 @@ class LocalRunner:
 
     def _next(self) -> bool:
         """Do one step; return whether there may be more."""
-        try:
-            did = self._is_ready() and self._bench.work_once(self._lanes)
-        except TympanError as error:
-            _LOG.warning("claim_failed", code=error.code)
+        if not self._is_ready() or not attempt("step", lambda: self._bench.work_once(self._lanes)):
             return False
-        except Exception as error:  # noqa: BLE001 (one bad step must not end the worker)
-            _LOG.error("worker_broke", **telemetry.crash_report(error))
-            return False
-        if did:
-            self.ring()  # What a step leaves behind may be for another thread.
-        return did
+        self.ring()  # What a step leaves behind may be for another thread.
+        return True

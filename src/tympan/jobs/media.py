@@ -12,8 +12,6 @@ from tympan.errors import AddressRefused, MediaChanged, MediaMissing
 from tympan.faultpoints import reach
 from tympan.storage.blobs import BlobStore
 
-_BLOCK_BYTES = 1 << 20
-
 
 class Fetcher(Protocol):
     """What brings audio from elsewhere."""
@@ -83,8 +81,5 @@ def job_prefix(job_id: str) -> str:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from tympan.domain import Window
+from tympan.domain import Ranking, Window
 from tympan.faultpoints import reach
 from tympan.jobs.media import section_prefix
-from tympan.jobs.sections import SectionCutter, end_sample, write_section
+from tympan.jobs.sections import SectionCutter, write_section
 from tympan.pipeline import RequestContext
 from tympan.pipeline.transcriber import Transcriber
 from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
-from tympan.storage.codec import Prepared, Ranking
+from tympan.storage.codec import Prepared
 from tympan.storage.work import Claim, Cut, WorkStore
 
 
@@ -58,7 +58,7 @@ class Preparation:
         """Hand out a section that is known not to be the last."""
         if not self._languages:
             self._settle(section, claim, context)
-        self._put(section, claim, scratch, end_sample(section[-1]))
+        self._put(section, claim, scratch, section[-1].end_sample)
 
     def _settle(self, section: tuple[Window, ...], claim: Claim, context: RequestContext) -> None:
         given = claim.job.options.language

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from tympan import telemetry
 from tympan.domain import Lane
 from tympan.errors import TympanError
+from tympan.jobs.background import attempt
 from tympan.storage.outbox import Outbox
 
-_LOG = telemetry.get_logger(__name__)
 _JOIN_S = 10.0
 _LONGEST_PAUSE_S = 3.0
 _BATCH = 100
@@ -44,21 +44,14 @@ class Relay:
         while not self._over.is_set():
             self._bell.wait(pause_s)
             self._bell.clear()
-            works = self._publish_all()
+            works = attempt("relay", self._publish_all)
             pause_s = self._poll_s if works else min(_LONGEST_PAUSE_S, 2 * pause_s)
 
     def _publish_all(self) -> bool:
-        """Publish what waits; return whether that worked."""
-        try:
-            while not self._over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
-                pass
-            self._measure()
-        except TympanError as error:
-            _LOG.warning("bells_wait", code=error.code, cause=error.message)
-            return False
-        except Exception as error:  # noqa: BLE001 (the thread has to live on; the next turn tries again)
-            _LOG.error("relay_broke", **telemetry.crash_report(error))
-            return False
+        """Publish what waits; return True. Raises ``StorageUnavailable``."""
+        while not self._over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
+            pass
+        self._measure()
         return True
 
     def _tell(self, lanes: Sequence[Lane]) -> None:

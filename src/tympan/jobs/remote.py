@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tympan.domain import Job, JobState, Lane, NewJob, Options, Progress, Source, SourceKind, Transcript
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
+from tympan.jobs.background import attempt
 from tympan.jobs.service import JobService, new_id
 from tympan.jobs.signals import LocalSignals, Signals
 from tympan.pipeline import RequestContext
@@ -70,10 +71,7 @@ class Lookout:
 
     def _look(self) -> None:
         asked_at = time.monotonic()
-        try:
-            self._yes_at = asked_at if self._ask() else None
-        except TympanError:
-            self._yes_at = None  # Without the database nothing is ready.
+        self._yes_at = asked_at if attempt(self._thread.name, self._ask) else None
 
 
 class RemoteTranscriber:

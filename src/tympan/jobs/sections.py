@@ -45,7 +45,7 @@ class SectionCutter:
         """Take the next window; return the section that it completes, if any."""
         self._windows.append(window)
         self._samples += len(window.samples)
-        return self.rest() if self._is_full(end_sample(window)) else None
+        return self.rest() if self._is_full(window.end_sample) else None
 
     def rest(self) -> tuple[Window, ...] | None:
         """Return the section that is open, ``None`` when it is empty."""
@@ -57,12 +57,6 @@ class SectionCutter:
         if self.known_ends and end <= max(self.known_ends):
             return end in self.known_ends or self._samples >= _LONGEST * limit
         return self._samples >= limit
-
-
-def end_sample(window: Window) -> int:
-    """Return where a window ends in the source."""
-    last = window.pieces[-1]
-    return last.source_sample + last.n_samples
 
 
 def write_section(path: Path, windows: Sequence[Window]) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tympan.domain import Job, JobState, NewJob, Source, SourceKind, Transcript
+from tympan.domain import Job, JobState, NewJob, SourceKind, Transcript
 from tympan.errors import IdempotencyMismatch, JobNotFinished, JobNotRetryable, MediaMissing, NotFound, Overloaded
 from tympan.faultpoints import reach
 from tympan.jobs.batches import BatchService
@@ -191,10 +191,9 @@ class JobService:
 
 def _again(old: Job) -> NewJob:
     """Return the same request as a new job, without the deadline that may have passed."""
-    kept = Source(old.source.kind, old.source.location, old.source.n_bytes, old.source.sha256)
     return NewJob(
         id=new_id("job"),
-        source=kept,
+        source=old.source,
         options=old.options,
         output=old.output,
         tenant=old.tenant,

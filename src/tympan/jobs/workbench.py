@@ -17,6 +17,7 @@ from typing import Protocol
 from tympan import telemetry
 from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
 from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
+from tympan.jobs.background import attempt
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
 from tympan.storage.upkeep import Upkeep, Worker
@@ -83,7 +84,7 @@ class Workbench:
         self._draining = False
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._every, args=(period_s, action), name=name, daemon=True)
+            threading.Thread(target=self._every, args=(period_s, name, action), name=name, daemon=True)
             for name, period_s, action in (
                 ("heartbeat", options.heartbeat_s, self._beat),
                 ("lease-watch", options.watch_s, self._watch),
@@ -125,7 +126,7 @@ class Workbench:
         with self._lock:
             left = list(self._running.values())
         for running in left:
-            _quietly(partial(self._let_go, running.claim))
+            attempt("release", partial(self._let_go, running.claim))
 
     def _let_go(self, claim: Claim) -> None:
         with suppress(LeaseLost):
@@ -142,7 +143,7 @@ class Workbench:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(_JOIN_S)
-        _quietly(lambda: self._upkeep.gone(self._options.owner))
+        attempt("farewell", lambda: self._upkeep.gone(self._options.owner))
 
     def work_once(self, lanes: Sequence[Lane]) -> bool:
         """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``."""
@@ -256,16 +257,6 @@ class Workbench:
         for each in running:
             each.cancel.set()
 
-    def _every(self, period_s: float, action: Callable[[], None]) -> None:
+    def _every(self, period_s: float, chore: str, action: Callable[[], None]) -> None:
         while not self._over.wait(period_s):
-            _quietly(action)
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    """Do something that is done again soon; a database that is away is logged, not raised."""
-    try:
-        action()
-    except TympanError as error:
-        _LOG.warning("upkeep_failed", code=error.code)
-    except Exception as error:  # noqa: BLE001 (the thread has to live on; the next turn tries again)
-        _LOG.error("upkeep_broke", **telemetry.crash_report(error))
+            attempt(chore, action)

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
+from tympan.domain import Ranking
+
 SURE_OF_LANGUAGE = 0.5
 """Below this probability another window is asked, up to ``LANGUAGE_VOTES`` in all."""
 
 LANGUAGE_VOTES = 3
 
 _REPORTED = 5
-
-Ranking = tuple[tuple[str, float], ...]
-"""Language codes with probabilities, likeliest first."""
 
 
 class Ballot:

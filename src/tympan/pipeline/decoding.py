@@ -16,13 +16,14 @@ from tympan.domain import (
     DecodeStats,
     Options,
     Progress,
+    Ranking,
     Window,
     WindowResult,
     WindowTask,
 )
 from tympan.engine.base import EngineInfo
 from tympan.errors import Overloaded
-from tympan.pipeline.ballot import Ballot, Ranking
+from tympan.pipeline.ballot import Ballot
 from tympan.pipeline.request import RequestContext
 
 MAX_IN_FLIGHT = 16
@@ -197,8 +198,7 @@ class Decoding:
         kept = window.without_samples() if self.language_is_settled else window
         rejected = fallback.is_silence(window, result, self._options)
         self._done[window.index] = kept, replace(result, text="", tokens=(), words=()) if rejected else result
-        last = window.pieces[-1]
-        self._done_samples = max(self._done_samples, last.source_sample + last.n_samples)
+        self._done_samples = max(self._done_samples, window.end_sample)
         self._report(self._done_samples, None)
         if not self.language_is_settled:
             self._ballot.add(result.language_probabilities)

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.stats import BatcherStats
-from tympan.domain import DecodeStats, Options, Progress, Timestamps, Transcript, Window, WindowResult
+from tympan.domain import DecodeStats, Options, Progress, Ranking, Timestamps, Transcript, Window, WindowResult
 from tympan.engine.base import EngineInfo
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
-from tympan.pipeline.ballot import Ranking
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
 from tympan.pipeline.speech import AudioSource, Speech

@@ -1,15 +1,11 @@
 """Our values as JSON text for the database, and back."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from tympan.domain import DecodeStats, Options, Output, Piece, Transcript, WindowResult
-
-Ranking: TypeAlias = tuple[tuple[str, float], ...]
-"""Language codes with probabilities, likeliest first."""
+from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Transcript, WindowResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Float, Table, create_engine, event, func, literal_column
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Table, create_engine, event, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
@@ -31,6 +31,9 @@ _TRIES = 3
 _SCRUB_S = 0.5
 _BACKOFF_S = 0.05
 _LOST_RACE = ("40001", "40P01", "55P03")
+_DISK_FULL = "53100"
+_UNKNOWN_TO_IT = ("42P01", "42703")
+"""A table or a column that there is not."""
 _REPEAT_WITHIN_S = 4.0
 """What took longer to fail is not repeated: whoever waits for it has been told that the database does not answer."""
 
@@ -81,7 +84,7 @@ class Database:
 
     def check(self) -> None:
         """Raise ``StorageUnavailable`` unless the database answers."""
-        self.read(lambda connection: connection.scalar(func.coalesce(1).select()))
+        self.read(lambda connection: connection.scalar(select(1)))
 
     def scrub(self) -> bool:
         """Empty SQLite's log of changes, which holds what has been erased from the tables; return whether it is empty.
@@ -117,16 +120,16 @@ class Database:
     def _attempt(
         self, work: Callable[[Connection], Result], once: Callable[[Callable[[Connection], Result]], Result]
     ) -> Result:
-        started = time.monotonic()
-        for left in reversed(range(_TRIES)):
+        started, failures = time.monotonic(), 0
+        while True:
             try:
                 return once(work)
             except (SQLAlchemyError, OSError) as error:
+                failures += 1
                 late = time.monotonic() - started > _REPEAT_WITHIN_S
-                if not left or late or not _may_repeat(error):
+                if failures == _TRIES or late or not _may_repeat(error):
                     raise _translated(error) from error
-            time.sleep(random.uniform(0, _BACKOFF_S * 2 ** (_TRIES - left)))  # noqa: S311 (no secret)
-        raise StorageUnavailable(retry_after_s=1.0)
+            time.sleep(random.uniform(0, _BACKOFF_S * 2**failures))  # noqa: S311 (no secret)
 
 
 def sqlite_url(path: Path) -> str:
@@ -210,9 +213,13 @@ def _may_repeat(error: Exception) -> bool:
 
 def _translated(error: Exception) -> Exception:
     """Return our error for the database's; what is a mistake of ours stays what it is."""
-    text = str(getattr(error, "orig", error))
-    if "disk is full" in text or "No space left" in text or getattr(error.__cause__, "sqlstate", "") == "53100":
+    original = getattr(error, "orig", error)
+    text, state = str(original), getattr(original, "sqlstate", None)
+    if "disk is full" in text or "No space left" in text or state == _DISK_FULL:
         return InsufficientStorage("The database's disk is full.", remedy="The operator has to free disk space.")
+    if state in _UNKNOWN_TO_IT or "no such table" in text or "no such column" in text:
+        _LOG.error("schema_is_missing_or_old", remedy="Run `tympan migrate`.")
+        return StorageUnavailable("The database is not set up.", remedy="Try again later.", retry_after_s=10.0)
     if isinstance(error, PoolTimeout | OperationalError | DisconnectionError | InterfaceError | OSError):
         _LOG.warning("database_unavailable", error_type=type(error).__name__)
         return StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0)

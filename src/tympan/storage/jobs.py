@@ -33,14 +33,18 @@ SECTION_S = 300.0
 _CHARGED_BYTES_PER_S = 32_000
 """Bytes of a second of 16-kHz PCM. What is compressed is charged too little, which favours short jobs."""
 
+SEEN_WITHIN_S = 30.0
+"""A worker that has not been seen for this long does not count."""
+
 ORDER = (steps.c.lane, steps.c.rank, steps.c.tag_s, steps.c.id)
 """The order in which ready steps are taken; an index has it."""
 
 _ASSUMED_BYTES_PER_S = 8_000
+"""For how long a job may take: speech comes as MP3 or Opus of 32 to 64 kbit/s more often than as PCM."""
+
 _MIN_COST_S = 1.0
 _MAX_COUNTED = 10_000
 _COUNT_EVERY_S = 2.0
-_WORKER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ class JobStore:
         self, database: Database, endings: Endings, *, rings: bool = False, section_s: float = SECTION_S
     ) -> None:
         """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready."""
-        self._db, self._endings, self._rings, self._section_s = database, endings, rings, section_s
-        self.database, self.endings = database, endings
+        self.database, self.endings, self._rings, self._section_s = database, endings, rings, section_s
         self._counted_at, self._waiting = -_COUNT_EVERY_S, 0
 
     def submit(self, job: NewJob, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
@@ -88,7 +91,7 @@ class JobStore:
         Raises ``IdempotencyMismatch``, ``StorageUnavailable``, ``InsufficientStorage``.
         """
         try:
-            stored, replayed = self._db.write(lambda tx: self._submit(tx, job, key))
+            stored, replayed = self.database.write(lambda tx: self._submit(tx, job, key))
         except IntegrityError:
             # The connection broke in the commit and the second try found what the first had done.
             return self.get(job.tenant, job.id), False
@@ -100,18 +103,18 @@ class JobStore:
         """Return the job that has this key already. Raises ``IdempotencyMismatch``."""
 
         def work(tx: Connection) -> Job | None:
-            job_id = find_key(self._db, tx, tenant, key)
+            job_id = find_key(self.database, tx, tenant, key)
             return None if job_id is None else self._get(tx, tenant, job_id)
 
-        return self._db.read(work)
+        return self.database.read(work)
 
     def now_s(self) -> float:
         """Return the time by the database's clock, in Unix seconds."""
-        return float(self._db.read(lambda tx: tx.scalar(select(self._db.now()))) or 0.0)
+        return float(self.database.read(lambda tx: tx.scalar(select(self.database.now()))) or 0.0)
 
     def get(self, tenant: str, job_id: str) -> Job:
         """Return a job. Raises ``NotFound``, for another tenant's as for none."""
-        return self._db.read(lambda tx: self._get(tx, tenant, job_id))
+        return self.database.read(lambda tx: self._get(tx, tenant, job_id))
 
     def page(self, tenant: str, wanted: JobFilter) -> list[Job]:
         """Return one page of jobs, newest first."""
@@ -123,7 +126,7 @@ class JobStore:
         if wanted.after is not None:
             query = query.where(jobs.c.id < wanted.after)
         query = query.order_by(jobs.c.id.desc()).limit(wanted.limit)
-        return self._db.read(lambda tx: [job_from(row) for row in tx.execute(query).mappings()])
+        return self.database.read(lambda tx: [job_from(row) for row in tx.execute(query).mappings()])
 
     def transcript(self, tenant: str, job_id: str) -> Transcript | None:
         """Return the stored transcript; ``None`` while there is none, or when it has been removed."""
@@ -132,7 +135,7 @@ class JobStore:
             .join(jobs, jobs.c.id == results.c.job_id)
             .where(jobs.c.id == job_id, jobs.c.tenant == tenant)
         )
-        text = self._db.read(lambda tx: tx.scalar(query))
+        text = self.database.read(lambda tx: tx.scalar(query))
         return None if text is None else codec.TRANSCRIPT.validate_json(text)
 
     def partial_texts(self, job_id: str, after: int = -1) -> list[SectionText]:
@@ -147,7 +150,7 @@ class JobStore:
             )
             .order_by(steps.c.idx)
         )
-        rows = self._db.read(lambda tx: tx.execute(query).all())
+        rows = self.database.read(lambda tx: tx.execute(query).all())
         found = [SectionText(row.idx, row.text or "", row.end_sample / SAMPLE_RATE_HZ) for row in rows]
         return [section for place, section in enumerate(found) if section.index == after + 1 + place]
 
@@ -156,31 +159,31 @@ class JobStore:
         query = select(func.sum(steps.c.done_samples)).where(
             steps.c.job_id == job_id, steps.c.kind == StepKind.SECTION.value, steps.c.state == "running"
         )
-        return float(self._db.read(lambda tx: tx.scalar(query)) or 0) / SAMPLE_RATE_HZ
+        return float(self.database.read(lambda tx: tx.scalar(query)) or 0) / SAMPLE_RATE_HZ
 
     def standing(self, job: Job) -> Standing:
         """Return how long a job that has not ended still has to wait and run."""
-        return self._db.read(lambda tx: self._standing(tx, job))
+        return self.database.read(lambda tx: self._standing(tx, job))
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Return the job, cancelled unless it had ended. What runs of it stops within a window. Raises ``NotFound``."""
 
         def work(tx: Connection) -> Job:
             self._get(tx, tenant, job_id)
-            self._endings.end(tx, job_id, JobState.CANCELLED)
+            self.endings.end(tx, job_id, JobState.CANCELLED)
             reach("job.cancel")
             return self._get(tx, tenant, job_id)
 
-        return self._db.write(work)
+        return self.database.write(work)
 
     def erase(self, tenant: str, job_id: str) -> None:
         """Remove every row about a job; its blobs are the caller's to remove. Raises ``NotFound``."""
-        self._db.write(lambda tx: self.erase_in(tx, tenant, job_id))
+        self.database.write(lambda tx: self.erase_in(tx, tenant, job_id))
 
     def erase_in(self, tx: Connection, tenant: str, job_id: str) -> None:
         """Do as ``erase``, in the caller's transaction. What has not ended is ended first, for its batch's sake."""
         self._get(tx, tenant, job_id)
-        self._endings.end(tx, job_id, JobState.CANCELLED)
+        self.endings.end(tx, job_id, JobState.CANCELLED)
         tx.execute(delete(results).where(results.c.job_id == job_id))
         tx.execute(delete(events).where(events.c.subject_id == job_id))
         tx.execute(delete(idempotency).where(idempotency.c.subject_id == job_id))
@@ -189,7 +192,7 @@ class JobStore:
 
     def insert_many(self, tx: Connection, new: Sequence[NewJob]) -> None:
         """Store jobs of one tenant and lane, in this order, in the caller's transaction: a few statements for all."""
-        now = tx.scalar(select(self._db.now()))
+        now = tx.scalar(select(self.database.now()))
         costs = [self._cost_s(job) for job in new]
         tag_s, weight = self._tag(tx, new[0], sum(costs))
         tags = accumulate((cost / weight for cost in costs[:-1]), initial=tag_s)
@@ -206,13 +209,13 @@ class JobStore:
         if now - self._counted_at > _COUNT_EVERY_S:
             self._counted_at = now
             query = select(func.count()).select_from(steps).where(steps.c.state == "ready")
-            self._waiting = self._db.read(lambda tx: tx.scalar(query)) or 0
+            self._waiting = self.database.read(lambda tx: tx.scalar(query)) or 0
         return self._waiting >= max_waiting
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
-        found = self._db.read(lambda tx: {JobState(state): count for state, count in tx.execute(query)})
+        found = self.database.read(lambda tx: {JobState(state): count for state, count in tx.execute(query)})
         return {state: found.get(state, 0) for state in JobState}
 
     def backlog_s(self) -> float:
@@ -221,12 +224,14 @@ class JobStore:
             steps.c.state == "ready"
         )
         waiting = select(func.coalesce(func.sum(_cost_column()), 0.0)).where(jobs.c.state == JobState.QUEUED.value)
-        return self._db.read(lambda tx: float(tx.scalar(query) or 0) / 16_000 + float(tx.scalar(waiting) or 0.0))
+        return self.database.read(
+            lambda tx: float(tx.scalar(query) or 0) / SAMPLE_RATE_HZ + float(tx.scalar(waiting) or 0.0)
+        )
 
     def _submit(self, tx: Connection, job: NewJob, key: IdempotencyKey | None) -> tuple[Job, bool]:
-        if key is not None and (earlier := claim_key(self._db, tx, job.tenant, key, job.id)) is not None:
+        if key is not None and (earlier := claim_key(self.database, tx, job.tenant, key, job.id)) is not None:
             return self._get(tx, job.tenant, earlier), True
-        now = self._db.now()
+        now = self.database.now()
         row = (
             tx.execute(
                 insert(jobs).values(**values_of(job), state=JobState.QUEUED.value, created_at=now).returning(*jobs.c)
@@ -252,7 +257,7 @@ class JobStore:
         )
         row = tx.execute(move_on).first()
         if row is None:  # The tenant's first job.
-            tx.execute(self._db.insert(tenants).values(id=job.tenant).on_conflict_do_nothing())
+            tx.execute(self.database.insert(tenants).values(id=job.tenant).on_conflict_do_nothing())
             row = tx.execute(move_on).one()
         weight = float(row.weight)
         return float(row.virtual_s) - cost_s / weight, weight
@@ -270,7 +275,7 @@ class JobStore:
         return job_from(row)
 
     def _standing(self, tx: Connection, job: Job) -> Standing:
-        seen = workers.c.seen_at > self._db.now() - _WORKER_S
+        seen = workers.c.seen_at > self.database.now() - SEEN_WITHIN_S
         rate = tx.scalar(select(func.sum(workers.c.rate)).where(seen))
         if job.state is not JobState.QUEUED:
             total_s = job.progress.audio_s_total or job.progress.audio_s_done

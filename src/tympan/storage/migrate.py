@@ -17,6 +17,8 @@ _FOLDER = Path(__file__).parent / "migrations"
 _LOCK_ID = 7_481_953_027
 """Any number: PostgreSQL's advisory lock that lets one process migrate at a time."""
 
+logging.getLogger("alembic").setLevel(logging.WARNING)  # Its everyday lines say nothing that an operator needs.
+
 
 def head() -> str:
     """Return the revision that this version of the program needs."""
@@ -27,9 +29,6 @@ def head() -> str:
 def current(database: Database) -> str | None:
     """Return the revision that the database has; ``None`` for an empty one."""
     return database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
-
-
-logging.getLogger("alembic").setLevel(logging.WARNING)  # Its everyday lines say nothing that an operator needs.
 
 
 def upgrade(database: Database, revision: str = "head") -> None:

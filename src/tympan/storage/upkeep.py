@@ -11,7 +11,7 @@ from tympan.faultpoints import reach
 from tympan.storage.clock import LeaseClock
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
-from tympan.storage.jobs import ORDER
+from tympan.storage.jobs import ORDER, SEEN_WITHIN_S
 from tympan.storage.rows import job_from
 from tympan.storage.tables import batches, bells, events, idempotency, jobs, steps, workers
 
@@ -19,7 +19,6 @@ MAX_CRASHES = 5
 """A job is given up when this many of the processes that worked on one of its steps have died."""
 
 _PAGE = 500
-_WORKER_S = 30.0
 _FORGET_WORKER_S = 3600.0
 
 
@@ -91,7 +90,7 @@ class Upkeep:
         def work(tx: Connection) -> int:
             now = self._db.now()
             room = tx.scalar(
-                select(func.sum(workers.c.slots - workers.c.busy)).where(workers.c.seen_at > now - _WORKER_S)
+                select(func.sum(workers.c.slots - workers.c.busy)).where(workers.c.seen_at > now - SEEN_WITHIN_S)
             )
             waiting = select(steps.c.lane).where(steps.c.state == "ready", steps.c.run_at <= now)
             lanes = list(tx.scalars(waiting.order_by(*ORDER).limit(max(0, room or 0))))
@@ -117,7 +116,7 @@ class Upkeep:
 
     def has_workers(self) -> bool:
         """Return whether a worker has been seen lately."""
-        query = select(workers.c.id).where(workers.c.seen_at > self._db.now() - _WORKER_S).limit(1)
+        query = select(workers.c.id).where(workers.c.seen_at > self._db.now() - SEEN_WITHIN_S).limit(1)
         return self._db.read(lambda tx: tx.scalar(query)) is not None
 
     def gone(self, worker_id: str) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, exists, func, insert, select, update
 
-from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, StepKind, Transcript
+from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, Ranking, StepKind, Transcript
 from tympan.errors import TympanError
 from tympan.faultpoints import reach
 from tympan.storage import codec
-from tympan.storage.codec import Prepared, Ranking, SectionResult
+from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import ORDER
@@ -320,10 +320,18 @@ class WorkStore:
         if tx.scalar(select(exists().where(*of_job, *same))):
             return
         # What another version cut differently is of no use from here on.
-        dropped = tx.execute(delete(steps).where(*of_job, steps.c.idx >= cut.index).returning(steps.c.state)).all()
-        done = sum(row.state == "done" for row in dropped)
+        later = delete(steps).where(*of_job, steps.c.idx >= cut.index)
+        dropped = tx.execute(later.returning(steps.c.state, steps.c.start_sample, steps.c.end_sample)).all()
+        done = [row.end_sample - row.start_sample for row in dropped if row.state == "done"]
         if done:
-            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(sections_done=jobs.c.sections_done - done))
+            tx.execute(
+                update(jobs)
+                .where(jobs.c.id == claim.job.id)
+                .values(
+                    sections_done=jobs.c.sections_done - len(done),
+                    audio_s_done=jobs.c.audio_s_done - sum(done) / SAMPLE_RATE_HZ,
+                )
+            )
         self._add_step(tx, claim, StepKind.SECTION, cut)
         reach("section.insert")
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tympan.domain import Samples, WindowResult, WindowTask, Word
+from tympan.domain import Ranking, Samples, WindowResult, WindowTask, Word
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
     REPORTED_LANGUAGES,
     Answer,
     Decoded,
-    Languages,
     given_languages,
     in_order,
     prompts_and_caps,
@@ -138,11 +137,11 @@ class OnnxEngine:
             for one, task, names, text in zip(encoded, tasks, languages, decoded, strict=True)
         ]
 
-    def _answer(self, encoded: Encoded, task: WindowTask, languages: Languages, decoded: Decoded) -> Answer:
+    def _answer(self, encoded: Encoded, task: WindowTask, languages: Ranking, decoded: Decoded) -> Answer:
         words = self._words(encoded, task, languages[0][0], decoded.tokens)
         return Answer(languages, decoded, len(encoded) >= MAX_POSITIONS, words)
 
-    def _detect(self, heard: Heard) -> list[Languages]:
+    def _detect(self, heard: Heard) -> list[Ranking]:
         names = {token: name for name, token in self._vocabulary.languages.items()}
         found = self._decoder.languages(heard)
         return [tuple((names[token], chance) for token, chance in row[:REPORTED_LANGUAGES]) for row in found]
