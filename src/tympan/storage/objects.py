@@ -193,7 +193,9 @@ class Bucket:
     def _tried(self, ask: Callable[[], _Result], name: str = "") -> _Result:
         from obstore import exceptions  # noqa: PLC0415
 
-        for attempt in range(1, self._limits.tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return ask()
             except FileNotFoundError as error:
@@ -208,7 +210,6 @@ class Bucket:
             except (exceptions.BaseError, ValueError) as error:
                 raise StorageUnavailable(_text(error), remedy="Check address and credentials.") from error
             time.sleep(_pause_s(self._limits, attempt))
-        raise StorageUnavailable  # Unreachable: the last try returned or raised.
 
 
 class _Short(Exception):

@@ -3,14 +3,16 @@
 It may be run again after a failure: what is there already is left as it is.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, Select, Table, func, insert, select, text
+from sqlalchemy import Connection, RowMapping, Select, Table, func, insert, select, text, tuple_
 
 from tympan.errors import ConfigError
 from tympan.storage import migrate
+from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
 from tympan.storage.database import Database
 from tympan.storage.tables import bells, metadata, steps, webhook_endpoints, workers
@@ -51,25 +53,29 @@ def copy_blobs(source: BlobStore, target: BlobStore, scratch: Path) -> tuple[int
         if target.size(blob.key) == blob.n_bytes:
             continue
         with source.fetch(blob.key, scratch) as path:
-            copy = scratch / "transfer"
-            copy.unlink(missing_ok=True)
-            copy.hardlink_to(path)
-            target.adopt(blob.key, copy)
+            target.adopt(blob.key, _second(path, scratch / "transfer"))
         count, n_bytes = count + 1, n_bytes + blob.n_bytes
     return count, n_bytes
+
+
+def _second(path: Path, copy: Path) -> Path:
+    """Return a second name of the file at ``path``, or a copy where there can be none: on another disk."""
+    copy.unlink(missing_ok=True)
+    with translated():
+        try:
+            copy.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, copy)
+    return copy
 
 
 def _pages(source: Database, table: Table) -> Iterator[list[RowMapping]]:
     """Yield a table's rows in pages, by primary key: a transaction for each keeps memory flat."""
     keys = list(table.primary_key.columns)
-    offset = 0
-    while True:
-        query = select(table).order_by(*keys).limit(_ROWS).offset(offset)
-        rows = source.read(partial(_fetched, query=query))
-        if not rows:
-            return
+    first = query = select(table).order_by(*keys).limit(_ROWS)
+    while rows := source.read(partial(_fetched, query=query)):
         yield rows
-        offset += len(rows)
+        query = first.where(tuple_(*keys) > tuple_(*(rows[-1][key] for key in keys)))
 
 
 def _fetched(tx: Connection, query: Select[*tuple[object, ...]]) -> list[RowMapping]:
