@@ -9,6 +9,7 @@ from types import MappingProxyType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tympan import telemetry
@@ -69,6 +70,7 @@ STATUS = MappingProxyType(
 
 _DEFAULT_RETRY_S = 2.0
 _RETRY_STATUSES = (429, 503)
+_NO_CONTENT = (b"", b"0")
 _SERVER_ERROR = 500
 _LINGER_S = 1.0
 _LINGER_BYTES = 1 << 20
@@ -99,7 +101,7 @@ class ErrorResponse(Response):
         """Send the answer, then let the caller finish or hang up."""
         telemetry.ERROR_CODES.labels(self.code).inc()
         state = scope.get("state", {})
-        if scope["method"] in ("GET", "HEAD") or state.get("body_complete"):
+        if scope["method"] in ("GET", "HEAD") or state.get("body_complete") or not _has_body(scope):
             await super().__call__(scope, receive, send)
             return
         self.headers["connection"] = "close"
@@ -122,7 +124,8 @@ def on_http_error(request: Request, error: Exception) -> Response:
             f"There is no {_quote(request.url.path)} here.", remedy="The routes are listed in /openapi.json."
         )
     elif status == STATUS["method_not_allowed"]:
-        allowed = (headers or {}).get("Allow", "another method")
+        allowed = ", ".join(_methods(request))
+        headers = {"allow": allowed}
         typed = MethodNotAllowed(
             f"{_quote(request.url.path)} does not answer {_quote(request.method)}.", remedy=f"Use {allowed}."
         )
@@ -143,7 +146,20 @@ def _envelope(error: TympanError, status: int) -> bytes:
 
 
 def _retry_after(error: TympanError, status: int) -> dict[str, str]:
-    return {"retry-after": str(retry_after_s(error))} if status in _RETRY_STATUSES else {}
+    wanted = status in _RETRY_STATUSES or error.retry_after_s is not None
+    return {"retry-after": str(retry_after_s(error))} if wanted else {}
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the path of ``request`` answers, on whichever route: the framework names those of one."""
+    routes: tuple[Route, ...] = request.app.state.routes
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in route.methods or ()})
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"") not in _NO_CONTENT
 
 
 def _quote(text: str) -> str:

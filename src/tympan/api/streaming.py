@@ -86,6 +86,9 @@ class StreamResponse(Response):
         """Send the answer. Raises ``Overloaded`` before the first byte, and what making the pieces raises."""
         with ExitStack() as held:
             held.callback(self._close)
+            if scope["method"] == "HEAD":
+                await Response(None, self.status_code, headers=self.headers)(scope, receive, send)
+                return
             held.enter_context(self._streams.place())
             departure = Departure(receive)
             held.callback(departure.close)
