@@ -1,4 +1,4 @@
-"""The command line: ``tympan serve``, ``api``, ``worker``, ``scheduler``, ``migrate``, ``transcribe``, ``models``...
+"""The command line: ``tympan serve``, ``api``, ``worker``, ``scheduler``, ``migrate``, ``tenants``, ``transcribe``...
 
 Modules that cost time to import (engine, decoder, web server) are imported by the commands that use them.
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import doctor, migrate, models, serve, transcribe
+from tympan.cli import doctor, migrate, models, serve, tenants, transcribe
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 serve.register(app)
 migrate.register(app)
+tenants.register(app)
 transcribe.register(app)
 models.register(app)
 doctor.register(app)
