@@ -392,6 +392,25 @@ def test_unsure_windows_vote_and_the_outvoted_is_decoded_again() -> None:
     assert done == sorted(done)
 
 
+def test_a_window_that_is_decoded_again_votes_as_it_was_heard_first() -> None:
+    """Its second decoding is told the language; taking that for a sure vote would settle on a guess."""
+    hear = votes(*UNSURE)
+
+    def reply(task: WindowTask) -> WindowResult:
+        heard = hear(task)
+        told = task.params.language
+        if told is not None:
+            return replace(heard, language_probabilities=((told, 1.0),))
+        return replace(heard, avg_logprob=-0.35)
+
+    desk = WindowDesk(reply)
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, DETECT, ctx())
+    order = [(task.window.index, task.params.language) for task in desk.tasks]
+    assert order[:5] == [(0, None), (0, "de"), (1, None), (2, None), (0, "en")]
+    assert transcript.language == "en"
+    assert transcript.language_probability == pytest.approx((0.3 + 0.45 + 0.4) / 3)
+
+
 def test_unsure_windows_vote_even_when_the_source_ends_early() -> None:
     """Two windows are all there is: their mean decides."""
     desk = WindowDesk(votes((("de", 0.4), ("en", 0.1)), (("en", 0.45), ("de", 0.3))))

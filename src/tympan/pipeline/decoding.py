@@ -201,7 +201,8 @@ class Decoding:
         self._done_samples = max(self._done_samples, window.end_sample)
         self._report(self._done_samples, None)
         if not self.language_is_settled:
-            self._ballot.add(result.language_probabilities)
+            # What was decoded again had its language given: only the first attempt asked for it.
+            self._ballot.add(attempt.results[0].language_probabilities)
             self._decode_outvoted()
 
     def _decode_outvoted(self) -> None:
