@@ -90,9 +90,9 @@ class Receiver:
         """Return what came to a path."""
         return [message for message in self.messages if message.path == path]
 
-    def egress(self, connect_s: float = 5.0) -> Egress:
+    def egress(self) -> Egress:
         """Return a way out that leads here and, as far as tests go, nowhere else."""
-        return Egress(EgressRules(allow=(f"127.0.0.1:{self.port}",)), connect_timeout_s=connect_s)
+        return Egress(EgressRules(allow=(f"127.0.0.1:{self.port}",)))
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request and react."""
@@ -178,18 +178,26 @@ class Post:
     sealer: Sealer = field(default_factory=lambda: Sealer.from_secret(KEY))
     outcomes: Counter[str] = field(default_factory=Counter)
     loops: list[DeliveryLoop] = field(default_factory=list)
+    egress: Egress | None = None
 
     @property
     def webhooks(self) -> WebhookService:
         """The service that the routes use."""
-        return WebhookService(WebhookStore(self.database), self.receiver.egress(), self.sealer)
+        return WebhookService(WebhookStore(self.database), self._egress, self.sealer)
+
+    @property
+    def _egress(self) -> Egress:
+        return self.egress or self.receiver.egress()
 
     def loop(self, options: DeliveryOptions | None = None, store: DeliveryStore | None = None) -> DeliveryLoop:
-        """Return a sender; what came of its attempts is counted in ``outcomes``."""
-        options = replace(options or DeliveryOptions(), poll_s=0.05)
+        """Return a sender; what came of its attempts is counted in ``outcomes``.
+
+        Without ``options`` they are the usual ones, but for failures, which are noted at once.
+        """
+        options = replace(options or DeliveryOptions(limits=PostLimits(told_after_s=0.0)), poll_s=0.05)
         tools = Tools(observer=lambda result, count: self.outcomes.update({result: count}))
         store = store or DeliveryStore(self.database)
-        made = DeliveryLoop(store, self.receiver.egress(), self.sealer, options, tools)
+        made = DeliveryLoop(store, self._egress, self.sealer, options, tools)
         self.loops.append(made)
         return made
 
@@ -266,8 +274,8 @@ def post_office(url: str, tls: ssl.SSLContext | None = None) -> Iterator[Post]:
 QUICK = DeliveryOptions(schedule=replace(Schedule(), waits_s=tuple(wait / 1000 for wait in Schedule().waits_s)))
 """The usual schedule, a thousand times faster."""
 
-HASTY = PostLimits(total_s=1.0)
-"""Limits for receivers that never answer."""
+HASTY = PostLimits(total_s=1.0, told_after_s=0.0)
+"""Limits for receivers that never answer; failures are noted at once."""
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:

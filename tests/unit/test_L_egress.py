@@ -4,18 +4,17 @@ Loopback stands for the network to protect. Where a test needs a host that may b
 """
 
 import functools
-import io
-import logging
 import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -47,11 +46,12 @@ from tests.egress_support import (
     stall,
     watch_bytes,
 )
-from tympan import telemetry
+from tests.log_support import captured_log
 from tympan.egress import DownloadLimits, Egress, EgressRules
 from tympan.egress.wire import never
 from tympan.errors import (
     AddressRefused,
+    Cancelled,
     FetchFailed,
     InvalidRequest,
     TooLarge,
@@ -288,7 +288,7 @@ def drip_body(visit: Visit) -> None:
 @pytest.mark.parametrize("behave", [drip_body, drip_head, stall, hang])
 def test_L7_who_is_too_slow_is_left(behave: Callable[[Visit], None], tmp_path: Path) -> None:
     """A trickle, a stall and a silence end within their limits, as something to try again."""
-    limits = DownloadLimits(1 << 20, total_s=20.0, answer_s=0.5, min_bytes_per_s=1000, window_s=0.5)
+    limits = DownloadLimits(1 << 20, total_s=20.0, answer_s=0.5, min_bytes_per_s=1000, window_s=0.5, told_after_s=0.0)
     started = time.monotonic()
     with Host(behave) as host, pytest.raises(FetchFailed) as caught:
         fetch(egress_for(host), host.url(), tmp_path, limits)
@@ -305,7 +305,7 @@ def test_L7_the_whole_has_a_limit_too(tmp_path: Path) -> None:
         while visit.send(b"x" * 100) and not visit.stopped.wait(0.02):
             pass
 
-    limits = DownloadLimits(1 << 20, total_s=1.0, min_bytes_per_s=10, window_s=0.3)
+    limits = DownloadLimits(1 << 20, total_s=1.0, min_bytes_per_s=10, window_s=0.3, told_after_s=0.0)
     started = time.monotonic()
     with Host(steady) as host, pytest.raises(FetchFailed):
         fetch(egress_for(host), host.url(), tmp_path, limits)
@@ -400,6 +400,40 @@ def test_L9_time_tells_nothing_about_ports_inside() -> None:
     assert listener.visits == []
 
 
+def test_L9_time_does_not_tell_why_a_download_failed(tmp_path: Path) -> None:
+    """Closed, silent, refused, spoken to in another protocol, also behind a redirect: medians within a fifth."""
+    closed = closed_port()
+    limits = replace(LIMITS, told_after_s=0.5)
+    with (
+        Host(lambda visit: visit.answer(302, Location=visit.path[1:])) as guide,
+        Host(no_http) as talker,
+        silent_port() as silent,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        rules = EgressRules(allow=(guide.rule, talker.rule, *(f"127.0.0.1:{port}" for port in (closed, silent))))
+        egress = Egress(rules, ScriptedResolver(["10.0.0.1"]), connect_timeout_s=0.4)
+        urls = [f"http://127.0.0.1:{port}/" for port in (closed, silent, talker.port)] + ["http://inside.example/"]
+        urls += [guide.url(f"/{url}") for url in [*urls[:2], "http://10.0.0.1/", "http://8.8.8.8:22/"]]
+        waits: list[list[float]] = []
+        for _ in range(5):
+            errands = (
+                functools.partial(egress.download, url, tmp_path / str(n), limits, never) for n, url in enumerate(urls)
+            )
+            waits.append(list(threads.map(seconds, errands)))
+    medians = [statistics.median(one) for one in zip(*waits, strict=True)]
+    assert max(medians) <= 1.2 * min(medians)
+
+
+def test_L9_a_failure_that_is_not_told_yet_can_be_cancelled(tmp_path: Path) -> None:
+    """Who has lost interest does not wait for the time at which the failure would be told."""
+    asked = iter([False, False])
+    egress = Egress(EgressRules(), ScriptedResolver(["10.0.0.1"]))
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        egress.download("http://inside.example/", tmp_path / "a", DownloadLimits(1), lambda: next(asked, True))
+    assert time.monotonic() - began < 3
+
+
 def seconds(errand: Callable[[], object]) -> float:
     """Return how long an errand takes to fail."""
     started = time.monotonic()
@@ -407,23 +441,10 @@ def seconds(errand: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Return what is logged; logging is as before afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    telemetry.configure_logging("debug", "json", stream)
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-def test_L9_the_log_knows_and_keeps_secrets(tmp_path: Path, log: io.StringIO) -> None:
+def test_L9_the_log_knows_and_keeps_secrets(tmp_path: Path) -> None:
     """The operator reads why, and neither path nor query, which can hold signatures."""
     egress = Egress(EgressRules(), ScriptedResolver(["10.0.0.1"]))
-    with pytest.raises(FetchFailed) as caught:
+    with captured_log() as log, pytest.raises(FetchFailed) as caught:
         fetch(egress, "https://private.example/hidden/path?token=hunter2", tmp_path)
     logged = log.getvalue()
     assert "private.example" in logged

@@ -1,11 +1,11 @@
 """Webhooks from the tables to the receiver: signatures, schedule, faults, fairness and throughput."""
 
-import io
+import contextlib
 import json
-import logging
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 import standardwebhooks
-import structlog
 import svix.webhooks
 from sqlalchemy import text
 
-from tests.egress_support import certify, closed_port
+from tests.egress_support import ScriptedResolver, certify, closed_port, silent_port
+from tests.log_support import captured_log
 from tests.webhook_receiver import (
     FLOOD,
     HANG,
@@ -35,9 +35,12 @@ from tests.webhook_receiver import (
     post_office,
     wait_until,
 )
-from tympan import faultpoints, telemetry
+from tympan import faultpoints
+from tympan.egress import DownloadLimits, Egress, EgressRules, PostLimits
+from tympan.egress.exchange import CONNECT_S
 from tympan.errors import Conflict, NotFound, StorageUnavailable
 from tympan.faultpoints import InjectedFault
+from tympan.jobs import delivery
 from tympan.jobs.delivery import DeliveryOptions
 from tympan.jobs.delivery_rules import Reply, Schedule, judge
 from tympan.jobs.sealing import Sealer
@@ -477,11 +480,104 @@ def test_an_endpoint_rests_after_a_failure(post: Post) -> None:
     post.receiver.script("/hook", 500, 200)
     post.send(post.endpoint(), 9)
     loop = post.loop()
+    loop._tools = replace(loop._tools, draw=lambda: 0.5)
     assert loop.run_once() == 1
     assert loop.run_once() == 0
     post.pass_time(5.1)
-    assert loop.run_once() == 1
-    assert [loop.run_once() for _ in range(3)] == [4, 3, 0] or post.states()["delivered"] >= 8
+    assert [loop.run_once() for _ in range(4)] == [1, 4, 4, 0]
+
+
+# ------------------------------------------------------------------------------------- what a failure tells of where
+
+
+@contextlib.contextmanager
+def _unanswered(post: Post) -> Iterator[list[str]]:
+    """Give an endpoint at a closed port, one at a port that stays silent, and one whose name leads inside."""
+    closed = closed_port()
+    with silent_port() as silent:
+        rules = EgressRules(allow=(f"127.0.0.1:{closed}", f"127.0.0.1:{silent}"))
+        post.egress = Egress(rules, ScriptedResolver(["10.0.0.1"]), connect_timeout_s=0.4)
+        urls = (f"http://127.0.0.1:{closed}/", f"http://127.0.0.1:{silent}/", "http://inside.example/")
+        yield [post.webhooks.create("default", url)[0].id for url in urls]
+
+
+def _told_after_s(post: Post, endpoints: Sequence[str], attempts: int) -> list[float]:
+    """Return after how long the owner of each endpoint sees so many attempts in its log."""
+    began, seen = time.monotonic(), dict.fromkeys(endpoints, 0.0)
+
+    def look() -> bool:
+        for endpoint in endpoints:
+            (delivery,) = post.webhooks.deliveries("default", endpoint, 10)
+            if len(delivery.log) == attempts:
+                seen[endpoint] = seen[endpoint] or time.monotonic() - began
+        return all(seen.values())
+
+    wait_until(look)
+    return list(seen.values())
+
+
+def test_L9_the_log_of_deliveries_does_not_tell_closed_from_silent(post: Post) -> None:
+    """A closed port, a silent one and a refused address: the same text, length and time until the owner sees it."""
+    with _unanswered(post) as endpoints:
+        for endpoint in endpoints:
+            post.send(endpoint)
+        loop = post.loop(DeliveryOptions(limits=PostLimits(told_after_s=0.6)))
+        loop.start()
+        waits = [_told_after_s(post, endpoints, 1)]
+        for attempts in range(2, 6):
+            for endpoint in endpoints:
+                (delivery,) = post.webhooks.deliveries("default", endpoint, 10)
+                post.webhooks.replay("default", endpoint, delivery.event_id)
+            loop.wake()
+            waits.append(_told_after_s(post, endpoints, attempts))
+        logs = [post.webhooks.deliveries("default", endpoint, 10)[0].log for endpoint in endpoints]
+    medians = [statistics.median(one) for one in zip(*waits, strict=True)]
+    assert max(medians) <= 1.2 * min(medians)
+    told = {(attempt.status, attempt.error, attempt.duration_ms, attempt.excerpt) for log in logs for attempt in log}
+    assert told == {(None, "The message could not be delivered to its address.", 600, "")}
+
+
+def test_L9_an_unanswered_attempt_is_told_later_than_any_connection_fails() -> None:
+    """By default the time at which failures are noted lies beyond the limit for connections, and within the lease."""
+    assert CONNECT_S < PostLimits().told_after_s < PostLimits().total_s
+    assert DownloadLimits(1).told_after_s == PostLimits().told_after_s
+
+
+def test_W5_a_failure_that_is_kept_back_occupies_no_sender(post: Post) -> None:
+    """With two senders and six endpoints at closed ports, a seventh that answers does not wait for their time."""
+    with _unanswered(post) as (dead, *_):
+        url = post.webhooks.get("default", dead).url
+        for number in range(6):
+            post.send(post.webhooks.create("default", f"{url}{number}")[0].id)
+        rules = EgressRules(allow=(url.removeprefix("http://").rstrip("/"), f"127.0.0.1:{post.receiver.port}"))
+        post.egress = Egress(rules)
+        post.send(post.endpoint("/fine"))
+        post.loop(DeliveryOptions(workers=2, limits=PostLimits(told_after_s=10.0))).start()
+        wait_until(lambda: post.states()["delivered"] == 1, 8)
+        assert post.states() == {"delivered": 1, "pending": 6}
+        began = time.monotonic()
+        post.loops[-1].stop()
+    assert time.monotonic() - began < 5
+    assert post.outcomes == {"delivered": 1, "pending": 6}
+
+
+def test_W5_so_many_failures_are_kept_back_and_no_more(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints that do not answer fill half of the places for what is kept back; one that does is served all along."""
+    monkeypatch.setattr(delivery, "_MAX_KEPT_BACK", 6)
+    fine = post.endpoint("/fine")
+    post.send(fine)
+    post.loop().run_once()
+    closed = closed_port()
+    post.egress = Egress(EgressRules(allow=(f"127.0.0.1:{closed}", f"127.0.0.1:{post.receiver.port}")))
+    for number in range(8):
+        post.send(post.webhooks.create("default", f"http://127.0.0.1:{closed}/{number}")[0].id)
+    loop = post.loop(DeliveryOptions(limits=PostLimits(told_after_s=60.0)))
+    loop.start()
+    wait_until(lambda: len(loop._kept_back) == 3)
+    for count in range(2, 5):
+        post.send(fine)
+        wait_until(lambda count=count: post.states()["delivered"] == count)  # type: ignore[misc]
+        assert len(loop._kept_back) == 3
 
 
 def test_the_rest_grows_with_the_failure() -> None:
@@ -650,10 +746,7 @@ def test_a_database_that_fails_costs_no_attempt(post: Post, monkeypatch: pytest.
 
 def test_the_log_holds_no_address_and_no_content(post: Post) -> None:
     """Attempts are logged by ids; paths, queries, metadata and secrets are not."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    telemetry.configure_logging("debug", "json", stream)
-    try:
+    with captured_log() as stream:
         post.receiver.script("/path?token=hidden", 500, 200)
         endpoint = post.endpoint("/path?token=hidden")
         post.send(endpoint, metadata={"who": "Kowalczyk"})
@@ -661,10 +754,6 @@ def test_the_log_holds_no_address_and_no_content(post: Post) -> None:
         loop.run_once()
         post.pass_time(10)
         loop.run_once()
-    finally:
-        structlog.reset_defaults()
-        root.handlers[:] = handlers
-        root.setLevel(level)
     logged = stream.getvalue()
     assert logged.count("webhook_attempt") == 2
     assert endpoint in logged

@@ -4,11 +4,13 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.egress_support import (
+    LIMITS,
     POST,
     Host,
     ScriptedResolver,
@@ -29,7 +31,7 @@ from tests.egress_support import (
     stall,
     watch_bytes,
 )
-from tympan.egress import DownloadLimits, PostLimits
+from tympan.egress import PostLimits
 from tympan.errors import (
     Cancelled,
     FetchFailed,
@@ -166,7 +168,7 @@ def test_download_may_try_again_after_a_passing_status(status: int, tmp_path: Pa
 def test_download_stops_when_nobody_wants_it(behave: Callable[[Visit], None], tmp_path: Path) -> None:
     """A cancellation is noticed between pieces and during a silence, and leaves no file."""
     asked = iter([False] * 5)
-    limits = DownloadLimits(1 << 40, total_s=30.0)
+    limits = replace(LIMITS, max_bytes=1 << 40, total_s=30.0)
     with Host(behave) as host:
         egress = egress_for(host)
         with pytest.raises(Cancelled):

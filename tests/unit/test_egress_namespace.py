@@ -128,7 +128,7 @@ def _outcomes(egress: Egress, url: str) -> list[list[str]]:
         return egress.post(url, b"{}", {}, PostLimits(total_s=3.0)).excerpt
 
     def download() -> str:
-        egress.download(url, path, DownloadLimits(1000, total_s=3.0), never)
+        egress.download(url, path, DownloadLimits(1000, total_s=3.0, told_after_s=0.0), never)
         return path.read_text()
 
     found = []

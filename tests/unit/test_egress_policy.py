@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -185,6 +186,21 @@ def test_a_lookup_that_hangs_ends_in_time_and_keeps_its_place(monkeypatch: pytes
     assert resolver.resolve("slow.example", 10.0) == [ipaddress.ip_address("93.184.216.34")]
 
 
+def test_a_lookup_ends_in_time_though_it_waits_for_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a place and waiting for the answer share one limit."""
+    free = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: free.wait(30) and [])
+    resolver = SystemResolver(max_lookups=1)
+    resolver._places.acquire()
+    threading.Timer(1.2, resolver._places.release).start()
+    began = time.monotonic()
+    with pytest.raises(LookupFailed, match="in time"):
+        resolver.resolve("slow.example", 1.5)
+    took_s = time.monotonic() - began
+    free.set()
+    assert took_s < 2.4
+
+
 @pytest.mark.parametrize("failure", [socket.gaierror(-2, "unknown"), UnicodeError("label"), OSError("x")], ids=repr)
 def test_a_lookup_that_fails_is_a_failed_fetch(
     failure: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -199,7 +215,7 @@ def test_a_lookup_that_fails_is_a_failed_fetch(
         fetch(Egress(EgressRules()), "http://example.com/", tmp_path)
 
 
-def test_a_closed_port_is_quick_and_retryable(tmp_path: Path) -> None:
+def test_a_closed_port_is_retryable(tmp_path: Path) -> None:
     """The plain failure."""
     port = closed_port()
     with pytest.raises(FetchFailed) as caught:

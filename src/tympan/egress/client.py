@@ -13,15 +13,16 @@ from pathlib import Path
 import httpcore
 
 from tympan.egress.addresses import AddressPolicy, EgressRules
-from tympan.egress.exchange import Ask, Dialer, told_alike
+from tympan.egress.exchange import CONNECT_S, TOLD_AFTER_S, TROUBLE, Ask, Dialer, told_alike
 from tympan.egress.heads import EXCERPT_BYTES, Answer, Head, printable
 from tympan.egress.resolver import Resolver, SystemResolver
 from tympan.egress.urls import Target
 from tympan.egress.wire import Broken, Meter, TooSlow
-from tympan.errors import AddressRefused, FetchFailed, InsufficientStorage, InvalidRequest, TooLarge
+from tympan.errors import AddressRefused, Cancelled, FetchFailed, InsufficientStorage, InvalidRequest, TooLarge
 from tympan.telemetry import get_logger
 
 _PARAM = "audio_url"
+_POLL_S = 0.25
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOG = get_logger(__name__)
 
@@ -31,10 +32,14 @@ logging.getLogger("httpcore").setLevel(logging.INFO)
 
 @dataclass(frozen=True, slots=True)
 class PostLimits:
-    """What one delivery may cost: ``total_s`` from name lookup to the end of the answer, ``max_answer_bytes`` read."""
+    """What one delivery may cost: ``total_s`` from name lookup to the end of the answer, ``max_answer_bytes`` read.
+
+    ``told_after_s`` is for the sender: earlier than that after its beginning nobody outside learns of a failure.
+    """
 
     total_s: float = 20.0
     max_answer_bytes: int = 64 << 10
+    told_after_s: float = TOLD_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class DownloadLimits:
     """What one download may cost, all hops together.
 
     The head of each answer has ``answer_s`` to come; after that each ``window_s`` must bring ``min_bytes_per_s`` on
-    average.
+    average. A hop that fails does so ``told_after_s`` after its beginning or later, so that its time does not tell why.
     """
 
     max_bytes: int
@@ -51,6 +56,7 @@ class DownloadLimits:
     min_bytes_per_s: float = 8192.0
     window_s: float = 10.0
     max_redirects: int = 3
+    told_after_s: float = TOLD_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,9 @@ class Download:
 class Egress:
     """The only way out; safe to share between threads. Calls block: give each a thread."""
 
-    def __init__(self, rules: EgressRules, resolver: Resolver | None = None, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, rules: EgressRules, resolver: Resolver | None = None, connect_timeout_s: float = CONNECT_S
+    ) -> None:
         """Keep to ``rules``. Raises ``ConfigError`` for a rule that cannot be read.
 
         ``connect_timeout_s`` bounds name lookup, connection and handshake of one hop together.
@@ -83,7 +91,8 @@ class Egress:
     def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: PostLimits) -> Answer:
         """Send ``body`` and return what came back, whatever its status; redirects are not followed.
 
-        Raises ``InvalidRequest``, ``AddressRefused`` and, when no answer came, ``FetchFailed``.
+        Raises ``InvalidRequest``, ``AddressRefused`` and, when no answer came, ``FetchFailed``. It does so at once, so
+        that the thread is free again: to hide how long it took is up to the sender.
         """
         started = time.monotonic()
         target = self._dialer.target(url)
@@ -118,6 +127,7 @@ class _Fetch:
     def __init__(self, dialer: Dialer, limits: DownloadLimits, cancelled: Callable[[], bool]) -> None:
         self._dialer = dialer
         self._limits = limits
+        self._cancelled = cancelled
         self._meter = Meter(limits.total_s, None, cancelled)
         self.media_type = ""
 
@@ -126,16 +136,25 @@ class _Fetch:
         target = self._dialer.target(url, _PARAM)
         for _ in range(self._limits.max_redirects + 1):
             with (
-                told_alike(target),
+                told_alike(target, hold_back=self._hold_back),
                 self._dialer.open(target, Ask("GET"), self._meter, self._limits.answer_s) as response,
             ):
                 head = Head(response)
                 if head.location is None:
                     yield from self._body(head, response)
                     return
+            # A redirect that is refused looks like one to a host that does not answer.
+            with told_alike(target, hold_back=self._hold_back):
                 target = self._redirected(target, head.location)
-        with told_alike(target):
+        with told_alike(target, hold_back=self._hold_back):
             raise Broken("too many redirects")
+
+    def _hold_back(self, began: float) -> None:
+        """Wait until a failure of what began then may be told. Raises ``Cancelled``."""
+        while (left_s := began + self._limits.told_after_s - time.monotonic()) > 0:
+            if self._cancelled():
+                raise Cancelled
+            time.sleep(min(left_s, _POLL_S))
 
     def _redirected(self, target: Target, location: str) -> Target:
         """Return the next hop; a refusal is no more visible to the caller than any other trouble."""
@@ -204,7 +223,7 @@ def _beginning(response: httpcore.Response, target: Target) -> bytes:
             data += piece
             if len(data) >= EXCERPT_BYTES:
                 break
-    except (Broken, OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+    except TROUBLE as error:
         _LOG.info("egress_answer_cut_short", host=target.host, port=target.port, cause=type(error).__name__)
     return data
 

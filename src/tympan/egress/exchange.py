@@ -1,12 +1,14 @@
 """One request to one checked address, and what the outside is told when it fails.
 
 For the caller every failure before an answer reads the same: a closed port, one that stays silent, a name that leads
-to a refused address, a certificate that does not fit. Else requests could be used to look around in the network that
-the server stands in. The operator's log says which it was, without path and query, because those can be secrets.
+to a refused address, a certificate that does not fit. And each is to be told at the same time after it began. Else
+requests could be used to look around in the network that the server stands in. The operator's log says which it was,
+without path and query, because those can be secrets.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import httpcore
@@ -22,7 +24,15 @@ from tympan.errors import FetchFailed
 from tympan.telemetry import get_logger
 
 _LOG = get_logger(__name__)
-_TROUBLE = (Broken, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+
+TROUBLE = (Broken, OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+"""What an exchange that does not work out ends with."""
+
+CONNECT_S = 5.0
+"""How long name lookup, connection and handshake of one hop may take together."""
+
+TOLD_AFTER_S = CONNECT_S + 0.5
+"""How long after a hop began its failure is told, unless it took longer: no connection takes so long to fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +96,22 @@ class Dialer:
         return answers
 
 
+def at_once(_began: float) -> None:
+    """Let a failure be told when it happens, because its time is hidden elsewhere."""
+
+
 @contextlib.contextmanager
-def told_alike(target: Target, message: str | None = None) -> Iterator[None]:
-    """Turn every trouble on the way into one ``FetchFailed`` with ``message``; the log gets the cause."""
+def told_alike(
+    target: Target, message: str | None = None, hold_back: Callable[[float], None] = at_once
+) -> Iterator[None]:
+    """Turn every trouble on the way into one ``FetchFailed`` with ``message``; the log gets the cause.
+
+    ``hold_back`` returns when a failure may be told of what began then (monotonic seconds).
+    """
+    began = time.monotonic()
     try:
         yield
-    except _TROUBLE as error:
+    except TROUBLE as error:
         cause = error.__cause__ or error
         _LOG.warning(
             "egress_failed",
@@ -99,7 +119,9 @@ def told_alike(target: Target, message: str | None = None) -> Iterator[None]:
             port=target.port,
             reason=str(error) if isinstance(error, Broken) else type(error).__name__,
             cause=type(cause).__name__,
+            after_ms=round((time.monotonic() - began) * 1000),
         )
+        hold_back(began)
         raise FetchFailed(message, remedy="Check that the address can be reached from the internet.") from error
 
 

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -31,6 +32,7 @@ class SystemResolver:
 
     def resolve(self, host: str, timeout_s: float) -> Sequence[Address]:
         """Return every address of ``host``. Raises ``LookupFailed``."""
+        deadline = time.monotonic() + timeout_s
         if not self._places.acquire(timeout=timeout_s):
             raise LookupFailed("too many lookups are waiting")
         lookup = _Lookup(host, self._places)
@@ -39,7 +41,7 @@ class SystemResolver:
         except RuntimeError as error:
             self._places.release()
             raise LookupFailed("no thread can be started") from error
-        return lookup.result(timeout_s)
+        return lookup.result(max(0.0, deadline - time.monotonic()))
 
 
 class _Lookup:

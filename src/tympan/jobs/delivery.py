@@ -3,6 +3,9 @@
 One thread talks to the database and hands claims to the senders; what they bring back is noted together. An attempt
 that is not noted, because the process died, is made again by whoever finds its lease run out: receivers get each event
 at least once, under one id.
+
+An attempt without an answer is noted at a fixed time after it began, whatever kept the answer away: what its endpoint's
+owner sees must not tell a closed port from a silent one. Until then it is kept aside and occupies no sender.
 """
 
 import random
@@ -28,6 +31,7 @@ from tympan.storage.ids import new_id
 
 _GATHER_S = 0.005
 _FRESH_S = 0.25
+_MAX_KEPT_BACK = 256
 _LOG = telemetry.get_logger(__name__)
 
 
@@ -62,6 +66,15 @@ class Tools:
     observer: Callable[[str, int], None] = lambda _result, _count: None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An attempt that is over: what came of it, and from when on (monotonic seconds) that may be noted."""
+
+    claim: DeliveryClaim
+    outcome: Outcome | None
+    told_at: float
+
+
 class DeliveryLoop:
     """Sends what is due until it is stopped; any number of processes may run one."""
 
@@ -79,7 +92,8 @@ class DeliveryLoop:
         self._owner = new_id("snd")
         self._senders = ThreadPoolExecutor(self._options.workers, thread_name_prefix="webhook")
         # Bounded by the number of claims in flight, which the number of workers bounds.
-        self._ended: deque[tuple[DeliveryClaim, Outcome | None]] = deque()
+        self._ended: deque[_Ended] = deque()
+        self._kept_back: list[_Ended] = []
         self._unmarked: list[Outcome] = []
         self._in_flight = self._on_trial = 0
         self._bell = threading.Event()
@@ -93,7 +107,7 @@ class DeliveryLoop:
         self._thread.start()
 
     def stop(self, timeout_s: float = 25.0) -> None:
-        """Claim nothing more, wait up to ``timeout_s`` for what is being sent, and end the threads."""
+        """Claim nothing more, wait up to ``timeout_s`` for what is being sent, note it all, and end the threads."""
         self._stop.set()
         self._bell.set()
         if self._thread is not None:
@@ -111,14 +125,14 @@ class DeliveryLoop:
         """
         noted = self._note()
         self._claim()
-        while self._in_flight:
-            self._bell.wait()
+        while self._in_flight or self._kept_back:
+            self._bell.wait(self._pause_s())
             self._bell.clear()
             noted += self._note()
         return noted
 
     def _run(self) -> None:
-        while not self._stop.is_set() or self._in_flight:
+        while not self._stop.is_set() or self._in_flight or self._kept_back:
             self._bell.clear()
             try:
                 self._note()
@@ -134,27 +148,41 @@ class DeliveryLoop:
 
     def _rest(self) -> None:
         """Wait for work or answers; a moment longer when more answers are about to come, to note them together."""
-        self._bell.wait(self._options.poll_s)
+        self._bell.wait(self._pause_s())
         if 0 < len(self._ended) < self._in_flight:
             time.sleep(_GATHER_S)
 
+    def _pause_s(self) -> float:
+        """Return how long nothing has to be looked at, unless the bell rings."""
+        now = time.monotonic()
+        return min([self._options.poll_s, *(max(0.0, ended.told_at - now) for ended in self._kept_back)])
+
     def _claim(self) -> None:
-        room = self._options.workers - self._in_flight - len(self._unmarked)
-        trial_room = max(1, self._options.workers // 2) - self._on_trial
+        workers, spare = self._options.workers, _MAX_KEPT_BACK - len(self._kept_back)
+        room = min(workers, spare) - self._in_flight - len(self._unmarked)
+        # Who does not answer can fill half of the senders, and half of the places of those that are kept back.
+        trial_room = min(max(1, workers // 2), spare - _MAX_KEPT_BACK // 2) - self._on_trial
         taken = time.monotonic()
         for claim in self._store.claim(self._owner, room, trial_room):
             self._in_flight += 1
             self._on_trial += claim.on_trial
             self._senders.submit(self._work, claim, taken)
 
-    def _note(self) -> int:
-        """Note what the senders brought back; what cannot be noted now is kept for the next time."""
+    def _collect(self) -> None:
+        """Take what the senders brought back; what may not be told yet is kept, unless this is the end."""
         while self._ended:
-            claim, outcome = self._ended.popleft()
+            ended = self._ended.popleft()
             self._in_flight -= 1
-            self._on_trial -= claim.on_trial
-            if outcome is not None:
-                self._unmarked.append(outcome)
+            self._on_trial -= ended.claim.on_trial
+            self._kept_back.append(ended)
+        now = float("inf") if self._stop.is_set() else time.monotonic()
+        due = [ended for ended in self._kept_back if ended.told_at <= now]
+        self._kept_back = [ended for ended in self._kept_back if ended.told_at > now]
+        self._unmarked += [ended.outcome for ended in due if ended.outcome is not None]
+
+    def _note(self) -> int:
+        """Note what may be told; what cannot be noted now is kept for the next time."""
+        self._collect()
         if not self._unmarked:
             return 0
         reach("webhook.mark")
@@ -171,6 +199,7 @@ class DeliveryLoop:
 
     def _work(self, claim: DeliveryClaim, taken: float) -> None:
         outcome: Outcome | None = None
+        began = time.monotonic()
         try:
             outcome = self._attempt(claim, taken)
         except StorageUnavailable:
@@ -180,7 +209,9 @@ class DeliveryLoop:
             reply = Reply(error="The attempt failed inside the server.")
             outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
         finally:
-            self._ended.append((claim, outcome))
+            unanswered = outcome is not None and outcome.status is None
+            told_at = began + self._options.limits.told_after_s if unanswered else 0.0
+            self._ended.append(_Ended(claim, outcome, told_at))
             self._bell.set()
 
     def _attempt(self, claim: DeliveryClaim, taken: float) -> Outcome | None:
@@ -214,5 +245,7 @@ class DeliveryLoop:
             headers = message_headers(claim.event.id, body, secrets, at)
             answer = self._courier.post(claim.url, body, headers, self._options.limits)
         except TympanError as error:
-            return Reply(error=error.message, duration_s=time.monotonic() - started)
+            # What it took tells as much as when it is noted.
+            took_s = max(time.monotonic() - started, self._options.limits.told_after_s)
+            return Reply(error=error.message, duration_s=took_s)
         return Reply(answer.status, None, answer.retry_after_s, answer.excerpt, answer.duration_s)
