@@ -27,6 +27,7 @@ from tests.api.tus_support import (
     create,
     encoded,
     id_of,
+    is_locked,
     offset_of,
     patch,
     tus_site,
@@ -127,7 +128,8 @@ def test_N7_a_second_request_at_the_same_time_is_refused(site: TusSite) -> None:
     """423 while the first one sends; the first one's bytes arrive, and then the next may write."""
     address = create(site.url, 1000)
     first = begin_patch(address, 0, 600, DATA[:300])
-    wait_for(lambda: patch(address, 0, DATA[:1]).status_code == 423)
+    wait_for(lambda: is_locked(site, address))
+    assert patch(address, 0, DATA[:1]).status_code == 423
     assert offset_of(address) == 0
     first.sendall(DATA[300:600])
     assert first.recv(1000).startswith(b"HTTP/1.1 204")
@@ -157,11 +159,11 @@ def test_N7_what_arrived_before_a_long_pause_is_kept(tmp_path: Path) -> None:
 
 def test_N7_the_lock_is_held_as_long_as_the_request_lasts(tmp_path: Path) -> None:
     """A slow request that lasts longer than its lease extends it, and nobody takes the upload over."""
-    with tus_site(tmp_path, Setup(lock_s=0.6)) as site:
+    with tus_site(tmp_path, Setup(lock_s=1.5)) as site:
         address = create(site.url, 1000)
         slow = begin_patch(address, 0, 1000, DATA[:100])
-        wait_for(lambda: patch(address, 0, DATA[:1]).status_code == 423)
-        until = time.monotonic() + 1.5
+        wait_for(lambda: is_locked(site, address))
+        until = time.monotonic() + 2.5
         while time.monotonic() < until:
             assert patch(address, 0, DATA[:1]).status_code == 423
             time.sleep(0.1)
@@ -256,7 +258,7 @@ def test_N7_a_body_with_a_checksum_that_breaks_off_keeps_nothing(site: TusSite) 
         lines = [f"PATCH {url.path} HTTP/1.1", "Host: x", "Content-Length: 400000", "Upload-Offset: 0"]
         lines += [f"{name}: {value}" for name, value in BYTES.items()] + [f"Upload-Checksum: sha1 {digest}"]
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + DATA[:300_000])
-        wait_for(lambda: patch(address, 0, b"").status_code == 423)
+        wait_for(lambda: is_locked(site, address))
     wait_for(lambda: patch(address, 0, b"").status_code == 204)
     assert offset_of(address) == 0
 
@@ -384,7 +386,7 @@ def test_N7_metadata_that_is_wrong_or_too_much_is_refused(site: TusSite, value: 
 @pytest.mark.parametrize(
     "headers",
     [
-        {}, {"Upload-Length": "-1"}, {"Upload-Length": "ten"}, {"Upload-Length": "9" * 16}, {"Upload-Length": "\u0661"},
+        {}, {"Upload-Length": "-1"}, {"Upload-Length": "ten"}, {"Upload-Length": "9" * 19}, {"Upload-Length": "\u0661"},
         {"Upload-Length": "5", "Upload-Defer-Length": "1"}, {"Upload-Defer-Length": "2"},
         {"Upload-Length": "5", "Content-Encoding": "gzip"},
     ],
@@ -394,6 +396,28 @@ def test_N7_a_creation_without_a_proper_length_is_refused(site: TusSite, headers
     raw = [(name.encode(), text.encode()) for name, text in {**TUS, **headers}.items()]
     answer = HTTP.post(site.url, headers=raw)
     assert (answer.status_code, _code(answer)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("n_digits", [8, 15, 16, 18])
+def test_N7_a_creation_of_any_number_above_the_limit_is_too_large(site: TusSite, n_digits: int) -> None:
+    """However many digits it has: it is a number of bytes."""
+    answer = HTTP.post(site.url, headers={**TUS, "Upload-Length": "9" * n_digits})
+    assert (answer.status_code, _code(answer)) == (413, "too_large")
+
+
+def test_N7_a_post_can_stand_for_the_methods_that_some_networks_block(site: TusSite) -> None:
+    """The protocol asks for it: X-HTTP-Method-Override says what the request is."""
+    address, stands_for = create(site.url, 6), "X-HTTP-Method-Override"
+    sent = HTTP.post(address, content=b"abcdef", headers={**BYTES, "Upload-Offset": "0", stands_for: "PATCH"})
+    assert (sent.status_code, sent.headers["upload-offset"], sent.headers["tus-resumable"]) == (204, "6", "1.0.0")
+    assert HTTP.post(address, headers={**TUS, stands_for: "head"}).headers["upload-offset"] == "6"
+    assert HTTP.post(address, headers={stands_for: "DELETE"}).status_code == 412
+    for headers in ({}, {stands_for: "PUT"}):
+        answer = HTTP.post(address, headers={**TUS, **headers})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, stands_for)
+    assert offset_of(address) == 6
+    assert HTTP.post(address, headers={**TUS, stands_for: "DELETE"}).status_code == 204
+    assert HTTP.head(address, headers=TUS).status_code == 404
 
 
 def test_N7_a_body_of_another_type_or_without_an_offset_is_refused(site: TusSite) -> None:
@@ -476,7 +500,7 @@ def test_N7_a_server_that_stops_keeps_what_arrived(tmp_path: Path) -> None:
     with tus_site(tmp_path) as site:
         address = create(site.url, 1000)
         sending = begin_patch(address, 0, 1000, DATA[:300])
-        wait_for(lambda: patch(address, 0, b"").status_code == 423)
+        wait_for(lambda: is_locked(site, address))
         site.services.house.draining = True
         assert HTTP.post(site.url, headers={**TUS, "Upload-Length": "10"}).status_code == 503
         site.services.house.evict()
@@ -490,7 +514,7 @@ def test_N7_a_request_whose_lock_was_taken_over_stores_nothing(site: TusSite) ->
     """A request that lost its lock is told so; the upload goes on for the one that has it."""
     address = create(site.url, 1000)
     sending = begin_patch(address, 0, 1000, DATA[:300])
-    wait_for(lambda: patch(address, 0, b"").status_code == 423)
+    wait_for(lambda: is_locked(site, address))
     thief = update(table).where(table.c.id == id_of(address)).values(lock_owner="somebody")
     site.database.write(lambda tx: tx.execute(thief))
     sending.sendall(DATA[300:1000])

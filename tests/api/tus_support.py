@@ -17,6 +17,7 @@ from typing import Self, cast
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from tests.api.support import wait_for
 from tympan.api import tus
@@ -31,6 +32,7 @@ from tympan.jobs.service import JobService
 from tympan.storage import migrate
 from tympan.storage.blobs import LocalBlobs
 from tympan.storage.database import Database, sqlite_url
+from tympan.storage.tables import uploads
 from tympan.storage.uploads import UploadStore
 
 ROOT = Path(__file__).parents[2]
@@ -72,14 +74,16 @@ def parts_of(folder: Path, setup: Setup) -> Iterator[TusSite]:
     migrate.upgrade(database)
     blobs = LocalBlobs(folder / "blobs")
     rules = UploadRules(setup.max_bytes, setup.part_bytes, setup.max_writers, renew_s=setup.lock_s / 3)
-    uploads = ResumableUploads(UploadStore(database, ttl_s=setup.ttl_s, lock_s=setup.lock_s), blobs, rules)
+    resumable = ResumableUploads(UploadStore(database, ttl_s=setup.ttl_s, lock_s=setup.lock_s), blobs, rules)
     with open_staging(folder / "staging") as staging:
-        services = make_services(staging, Limits(upload_idle_s=setup.idle_s), Backend(), "0", Desks(_NO_JOBS, uploads))
+        services = make_services(
+            staging, Limits(upload_idle_s=setup.idle_s), Backend(), "0", Desks(_NO_JOBS, resumable)
+        )
         try:
-            yield TusSite("", services, uploads, blobs, database)
+            yield TusSite("", services, resumable, blobs, database)
         finally:
             services.runner.close()
-            uploads.close()
+            resumable.close()
             database.close()
 
 
@@ -109,6 +113,7 @@ def _app(site: TusSite) -> FastAPI:
     app = FastAPI()
     app.state.services = site.services
     app.include_router(tus.router)
+    app.state.routes = tuple(tus.router.routes)
     app.add_exception_handler(TympanError, on_error)
     app.add_exception_handler(404, on_http_error)
     app.add_exception_handler(405, on_http_error)
@@ -171,6 +176,12 @@ def offset_of(address: str) -> int:
     answer = HTTP.head(address, headers=TUS)
     assert answer.status_code == 200, answer.status_code
     return int(answer.headers["upload-offset"])
+
+
+def is_locked(site: TusSite, address: str) -> bool:
+    """Return whether a request has the lock of an upload; a request that asked would have the lock for a moment."""
+    query = select(uploads.c.lock_owner).where(uploads.c.id == id_of(address))
+    return site.database.read(lambda tx: tx.scalar(query)) is not None
 
 
 def begin_patch(address: str, offset: int, n_bytes: int, data: bytes) -> socket.socket:

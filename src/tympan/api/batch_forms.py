@@ -92,11 +92,11 @@ def _parse_items(
 
 
 def _refuse_second(ask: JobAsk, taken: set[str]) -> None:
-    if ask.source is None or ask.source[0] != "upload_id":
+    if ask.upload_id is None:
         return
-    if ask.source[1] in taken:
+    if ask.upload_id in taken:
         raise InvalidRequest("An earlier item has this upload.", param="upload_id", remedy="Use it once.")
-    taken.add(ask.source[1])
+    taken.add(ask.upload_id)
 
 
 def _with_webhook(form: Form, items: list[JobAsk]) -> BatchAsk:

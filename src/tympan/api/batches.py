@@ -14,8 +14,7 @@ from tympan.api.deps import services_of
 from tympan.api.job_forms import idempotency_key
 from tympan.api.job_intake import TENANT
 from tympan.api.job_views import json_answer
-from tympan.api.jobs import asked_format
-from tympan.api.queries import page_of, query_of
+from tympan.api.queries import asked_format, page_of, query_of
 from tympan.api.streaming import StreamResponse, streams_of
 from tympan.api.uploads import FileRules
 from tympan.errors import JobNotFinished
@@ -99,7 +98,7 @@ async def create_batch(request: Request) -> Response:
 @router.get("/v1/batches", responses={200: {"model": BatchListBody}}, openapi_extra=_LIST, response_class=Response)
 async def list_batches(request: Request) -> Response:
     """List batches, newest first."""
-    limit, after = page_of(query_of(request, "limit", "after"))
+    limit, after = page_of(query_of(request, "limit", "after"), "batch")
     batches = services_of(request).jobs.batches
     found = await services_of(request).runner.query(lambda: batches.page(TENANT, limit + 1, after))
     data, more = [batch_body(batch) for batch in found[:limit]], len(found) > limit
@@ -117,8 +116,8 @@ async def get_batch(request: Request, batch_id: str) -> Response:
 @router.get("/v1/batches/{batch_id}/results", openapi_extra=_RESULTS, response_class=Response)
 async def get_results(request: Request, batch_id: str) -> Response:
     """Return the results of a finished batch: a line of JSON for each job, or a file for each in a zip archive."""
-    fmt = asked_format(request, "result_format", "format")
-    kind = query_of(request, "result_format", "format").choice("format", ("jsonl", "zip"), "jsonl")
+    query = query_of(request, "result_format", "format")
+    fmt, kind = asked_format(query, "result_format"), query.choice("format", ("jsonl", "zip"), "jsonl")
     if not is_finished(batch := await _find(request, batch_id)):
         raise JobNotFinished(
             f"{batch.pending} of {batch.total} jobs have not ended.",

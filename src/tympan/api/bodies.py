@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from tympan.api import uploads
 from tympan.api.deps import Services, services_of
+from tympan.api.incoming import UploadLimits, receive_text
 from tympan.api.job_forms import check_text, fields_of, parse_object
 from tympan.errors import InvalidRequest
 from tympan.faultpoints import reach
@@ -49,7 +50,7 @@ async def received(
     """
     services = services_of(request)
     max_bytes = rules.total_bytes or services.limits.max_upload_bytes
-    n_bytes = uploads.announced_bytes(request, max_bytes, rules.field)
+    n_bytes = uploads.announced_file_bytes(request, max_bytes, rules.field)
     place = services.house.admit(RequestContext(request.state.request_id), n_bytes)
     folder = services.staging / uuid.uuid4().hex
     try:
@@ -69,16 +70,17 @@ async def _read(
     deadline = time.monotonic() + services.limits.request_timeout_s
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        bounds = uploads.UploadLimits(services.limits.max_upload_bytes, services.limits.upload_idle_s, deadline)
+        bounds = UploadLimits(services.limits.max_upload_bytes, services.limits.upload_idle_s, deadline)
         upload = await uploads.receive(request, folder, bounds, services.runner, rules)
         return Body(folder, upload.fields, upload.files)
     if kind not in ("application/json", "application/x-www-form-urlencoded") or rules.least:
+        other = "" if rules.least else ", or application/json without one"
         raise InvalidRequest(
-            "The body is of a kind that is not taken here.", remedy="Send multipart/form-data, with audio as a file."
+            "The body is of a kind that is not taken here.",
+            param="Content-Type",
+            remedy=f"Send multipart/form-data with audio in a file field named {rules.field!r}{other}.",
         )
-    data = await uploads.receive_text(
-        request, uploads.UploadLimits(max_text_bytes, services.limits.upload_idle_s, deadline)
-    )
+    data = await receive_text(request, UploadLimits(max_text_bytes, services.limits.upload_idle_s, deadline))
     if kind == "application/json":
         document = await services.runner.chore(lambda: parse_object(data), _PARSE_S)
         return Body(folder, document=document)
@@ -92,6 +94,6 @@ def _urlencoded(data: bytes) -> dict[str, list[str]]:
     except ValueError as error:
         raise InvalidRequest("The body is not a form.", remedy="Send at most 64 fields, in UTF-8.") from error
     for name, values in fields.items():
-        for text in (name, *values):
-            check_text(text, name)
+        for part in (name, *values):
+            check_text(part, name)
     return fields

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
@@ -132,6 +133,17 @@ def on_http_error(request: Request, error: Exception) -> Response:
     else:
         typed = InvalidRequest()
     return ErrorResponse(typed, headers)
+
+
+@contextmanager
+def blaming(param: str) -> Iterator[None]:
+    """Name ``param`` as the field at fault in a caller's error that the block raises; our own failures name none."""
+    try:
+        yield
+    except TympanError as error:
+        if STATUS[error.code] < _SERVER_ERROR:
+            error.param = param
+        raise
 
 
 def retry_after_s(error: TympanError) -> int:

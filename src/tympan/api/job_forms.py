@@ -78,12 +78,10 @@ class Deadline:
     def at(self, now_s: float) -> float:
         """Return the deadline in Unix seconds. Raises ``InvalidRequest`` unless it lies ahead, within a year."""
         at_s = now_s + self.seconds if self.from_now else self.seconds
-        if not now_s < at_s <= now_s + MAX_DEADLINE_S:
-            raise InvalidRequest(
-                "The deadline does not lie in the future.",
-                param="deadline",
-                remedy="Send seconds from now, or a time within a year.",
-            )
+        if at_s <= now_s:
+            raise _bad_deadline("has passed")
+        if at_s > now_s + MAX_DEADLINE_S:
+            raise _bad_deadline("is more than a year away")
         return at_s
 
 
@@ -100,6 +98,11 @@ class JobAsk:
     webhook_url: str | None = None
     webhook_endpoint: str | None = None
     metadata: str = "{}"
+
+    @property
+    def upload_id(self) -> str | None:
+        """The resumable upload that is asked for, ``None`` for audio from elsewhere."""
+        return self.source[1] if self.source is not None and self.source[0] == "upload_id" else None
 
 
 def parse_job(raw: Mapping[str, list[str]], *, has_file: bool, known: frozenset[str] = JOB_FIELDS) -> JobAsk:
@@ -163,7 +166,7 @@ def _deadline(text: str | None) -> Deadline | None:
         raise InvalidRequest(
             "deadline is neither a number nor a time.",
             param="deadline",
-            remedy="Send seconds from now, or a time such as 2030-01-31T12:00:00Z.",
+            remedy="Send seconds from now, or a time with its zone, such as 2027-01-31T12:00:00Z.",
         )
     return Deadline(seconds, from_now=True)
 
@@ -285,6 +288,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _bad_deadline(how: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The deadline {how}.", param="deadline", remedy="Send seconds from now, or a time within a year."
+    )
 
 
 def _bad_metadata(message: str) -> InvalidRequest:

@@ -13,11 +13,11 @@ from tympan.api.job_forms import JOB_PARAMETERS, idempotency_key, parse_job
 from tympan.api.job_intake import TENANT, hand_in
 from tympan.api.job_results import result_answer
 from tympan.api.job_views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
-from tympan.api.queries import page_of, query_of
-from tympan.api.schemas import ALL_FORMATS, PARAMETERS, response_format
+from tympan.api.queries import asked_format, page_of, query_of
+from tympan.api.schemas import PARAMETERS
 from tympan.api.streaming import StreamResponse, streams_of
 from tympan.api.uploads import FileRules
-from tympan.domain import Job, JobState, ResponseFormat
+from tympan.domain import Job, JobState
 from tympan.formats import MEDIA_TYPES
 from tympan.jobs.service import JobFilter, JobView
 
@@ -85,7 +85,7 @@ async def create_job(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """List jobs, newest first."""
     query = query_of(request, "state", "batch_id", "limit", "after", repeatable=("state",))
-    limit, after = page_of(query)
+    limit, after = page_of(query, "job")
     states = tuple(JobState(value) for value in query.each("state", tuple(JobState)))
     wanted = JobFilter(states, query.text("batch_id", max_chars=64), after, limit + 1)
     jobs = services_of(request).jobs
@@ -107,7 +107,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/v1/jobs/{job_id}/result", openapi_extra=_RESULT, response_class=Response)
 async def get_result(request: Request, job_id: str) -> Response:
     """Return the transcript of a finished job, in the format it was asked for or in another."""
-    return await result_answer(request, TENANT, job_id, asked_format(request, "format"))
+    return await result_answer(request, TENANT, job_id, asked_format(query_of(request, "format"), "format"))
 
 
 @router.get("/v1/jobs/{job_id}/events", openapi_extra=_EVENTS, response_class=Response)
@@ -119,7 +119,9 @@ async def get_events(request: Request, job_id: str) -> Response:
     seen = seen_from(request.headers.get("last-event-id"))
     if job.state.is_terminal and seen.state == job.state.value:
         return Response(status_code=204)
-    return StreamResponse(streams_of(request), JobEvents(services, TENANT, job_id, seen).pieces, MEDIA_TYPE)
+    answer = StreamResponse(streams_of(request), JobEvents(services, TENANT, job_id, seen).pieces, MEDIA_TYPE)
+    answer.headers["x-accel-buffering"] = "no"  # A proxy that collected events would make a live stream a late one.
+    return answer
 
 
 @router.post("/v1/jobs/{job_id}/cancel", responses={200: {"model": JobBody}}, response_class=Response)
@@ -147,16 +149,6 @@ async def delete_job(request: Request, job_id: str) -> Response:
     services = services_of(request)
     await services.runner.chore(lambda: services.jobs.erase(TENANT, job_id), services.limits.request_timeout_s)
     return Response(status_code=204)
-
-
-def asked_format(request: Request, name: str, *others: str) -> ResponseFormat | None:
-    """Return the format that the query asks for under ``name``, ``None`` for the job's own; ``others`` may be there.
-
-    Raises ``InvalidRequest``, and ``UnsupportedOption`` for a format that is understood but not made.
-    """
-    query = query_of(request, name, *others)
-    wanted = query.choice(name, ALL_FORMATS, "") if query.all(name) else ""
-    return response_format(name, wanted) if wanted else None
 
 
 def _accepted(job: Job, headers: dict[str, str] | None = None) -> Response:

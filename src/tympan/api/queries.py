@@ -1,8 +1,12 @@
 """The query parameters of a route: known ones, each checked, each once."""
 
+import re
+
 from starlette.requests import Request
 
-from tympan.api.schemas import Form
+from tympan.api.schemas import ALL_FORMATS, Form, response_format
+from tympan.domain import ResponseFormat
+from tympan.errors import InvalidRequest
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -19,6 +23,23 @@ def query_of(request: Request, *known: str, repeatable: tuple[str, ...] = ()) ->
     return form
 
 
-def page_of(form: Form) -> tuple[int, str | None]:
-    """Return how many entries a page is to have, and the id it begins behind. Raises ``InvalidRequest``."""
-    return form.integer("limit", 1, MAX_PAGE) or DEFAULT_PAGE, form.text("after", max_chars=_MAX_ID_CHARS)
+def page_of(form: Form, kind: str = "") -> tuple[int, str | None]:
+    """Return how many entries a page is to have, and the id it begins behind, one of ``kind`` if that is given.
+
+    The entry itself may have gone. Raises ``InvalidRequest``.
+    """
+    after = form.text("after", max_chars=_MAX_ID_CHARS)
+    if kind and after is not None and not re.fullmatch(rf"{kind}_[0-9a-f]{{12,}}", after, re.ASCII):
+        raise InvalidRequest(
+            f"after is not the id of a {kind}.", param="after", remedy="Send the `next` of the page before."
+        )
+    return form.integer("limit", 1, MAX_PAGE) or DEFAULT_PAGE, after
+
+
+def asked_format(form: Form, name: str) -> ResponseFormat | None:
+    """Return the format of a result that a query asks for under ``name``, ``None`` where it does not say.
+
+    Raises ``InvalidRequest``, and ``UnsupportedOption`` for a format that is understood but not made.
+    """
+    wanted = form.choice(name, ALL_FORMATS, "")
+    return response_format(name, wanted) if wanted else None

@@ -190,8 +190,8 @@ class Form:
         """Raise ``InvalidRequest`` for a name that is neither known nor in ``besides``, with the nearest that is."""
         for name in self._values:
             if name not in self.known and name not in besides:
-                near = difflib.get_close_matches(name[:64], self.known, n=1, cutoff=0.0)
-                remedy = f"The nearest is {near[0]!r}." if near else "Leave it out."
+                near = difflib.get_close_matches(name[:64], self.known, n=1)
+                remedy = f"The nearest is {near[0]!r}." if near else "Leave it out, or look in /openapi.json."
                 raise InvalidRequest(f"There is no field {name[:64]!r}.", param=name[:64], remedy=remedy)
 
     def text(self, name: str, *, max_chars: int) -> str | None:

@@ -16,6 +16,7 @@ from tympan import telemetry
 from tympan.api import uploads
 from tympan.api.admission import Place
 from tympan.api.deps import DEFAULT_MODEL_ALIAS, ModelCard, Services, Transcriber, services_of
+from tympan.api.incoming import UploadLimits
 from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
 from tympan.domain import Task, Transcript
 from tympan.errors import Cancelled, ModelNotFound, TympanError, Unavailable
@@ -99,7 +100,7 @@ class _Visit:
 
     async def _serve(self) -> tuple[TranscriptionRequest, Transcript]:
         services = self._services
-        n_bytes = uploads.announced_bytes(self._request, services.limits.max_upload_bytes)
+        n_bytes = uploads.announced_file_bytes(self._request, services.limits.max_upload_bytes)
         transcriber, card = services.backend.require()
         context = self._context()
         stay = _Stay(services.house.admit(context, n_bytes), services.staging / uuid.uuid4().hex)
@@ -121,7 +122,7 @@ class _Visit:
         self, folder: Path, transcriber: Transcriber, card: ModelCard
     ) -> tuple[uploads.Upload, TranscriptionRequest]:
         limits = self._services.limits
-        bounds = uploads.UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
+        bounds = UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
         upload = await uploads.receive(self._request, folder, bounds, self._services.runner)
         asked = parse_form(upload.fields, self._task)
         self._language = asked.options.language

@@ -4,7 +4,6 @@ Offered beside the core: creation (also with the first bytes, also with the leng
 and termination. Concatenation is not.
 """
 
-import sys
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
@@ -16,12 +15,11 @@ from starlette.responses import Response
 from tympan.api import tus_headers
 from tympan.api.deps import services_of
 from tympan.api.errors import ErrorResponse
+from tympan.api.incoming import announced_bytes
+from tympan.api.job_intake import TENANT
 from tympan.api.tus_body import Body, resumable_of, run_slow
-from tympan.api.uploads import announced_bytes
 from tympan.errors import InvalidRequest, ProtocolVersion, TympanError, Unavailable
 from tympan.jobs.resumable import Append, StoredUpload
-
-TENANT = "default"
 
 router = APIRouter()
 
@@ -65,6 +63,12 @@ async def upload_offset(request: Request) -> Response:
 async def append_to_upload(request: Request) -> Response:
     """Append the body to the upload."""
     return await _spoken(request, _append)
+
+
+@router.post(_ONE, response_class=Response, include_in_schema=False)
+async def overridden(request: Request) -> Response:
+    """Do what the X-HTTP-Method-Override header says, for callers whose network lets only GET and POST through."""
+    return await _spoken(request, _OVERRIDES.get(request.headers.get("x-http-method-override", "").upper(), _refuse))
 
 
 @router.delete(_ONE, status_code=204, response_class=Response, openapi_extra=_VERSION_HEADER)
@@ -137,9 +141,20 @@ async def _terminate(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def _refuse(_request: Request) -> Response:
+    raise InvalidRequest(
+        "A POST to an upload does not say what it stands for.",
+        param="X-HTTP-Method-Override",
+        remedy="Send PATCH, or 'X-HTTP-Method-Override: PATCH' with the POST.",
+    )
+
+
+_OVERRIDES = {"PATCH": _append, "DELETE": _terminate, "HEAD": _tell}
+
+
 def _carries_bytes(request: Request) -> bool:
     """Return whether a creation brings the first bytes along. Raises ``InvalidRequest`` for a body of another kind."""
-    if not announced_bytes(request, sys.maxsize) and "transfer-encoding" not in request.headers:
+    if not announced_bytes(request) and "transfer-encoding" not in request.headers:
         return False
     tus_headers.require_offset_type(request.headers)
     return True

@@ -9,7 +9,6 @@ import asyncio
 import hmac
 import os
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -21,11 +20,8 @@ from starlette.requests import Request
 from tympan import telemetry
 from tympan.api.admission import DISK_RESERVE_BYTES, House, Place
 from tympan.api.deps import Services, services_of
+from tympan.api.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
 from tympan.api.tus_headers import Checksum, checksum
-from tympan.api.uploads import UploadLimits, announced_bytes
-from tympan.api.uploads import _next_chunk as next_chunk
-from tympan.api.uploads import _Pace as Pace
-from tympan.api.uploads import _to_disk as to_disk
 from tympan.errors import (
     Cancelled,
     ChecksumMismatch,
@@ -80,7 +76,7 @@ class Body:
         ``ChecksumMismatch``, ``RequestTimeout``, ``InsufficientStorage``, ``Overloaded`` and ``Unavailable``, and
         ``Cancelled`` when the caller hangs up.
         """
-        n_bytes = announced_bytes(self._request, sys.maxsize)
+        n_bytes = announced_bytes(self._request)
         context = RequestContext(self._request.state.request_id, self._tenant)
         with self._uploads.place():
             place = self._services.house.admit(context, n_bytes)
@@ -103,7 +99,7 @@ class Body:
             await self._receive(writing, spool, place)
         finally:
             keeper.cancel()
-            spool.remove()
+            await self._services.runner.to_disk(spool.remove)
             await self._unlock(writing)
 
     async def _receive(self, writing: Writing, spool: "_Spool", place: Place) -> None:

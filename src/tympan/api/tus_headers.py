@@ -20,7 +20,7 @@ CHECKSUMS = {"sha1": 20, "sha256": 32, "md5": 16}
 MAX_METADATA_PAIRS = 32
 MAX_METADATA_BYTES = 8 << 10
 
-_MAX_DIGITS = 15
+_MAX_DIGITS = 18
 _NAME = re.compile(r"[!-+\--~]{1,64}", re.ASCII)  # Visible ASCII but the comma.
 
 
@@ -52,7 +52,9 @@ def number(headers: Headers, name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise InvalidRequest(f"{name} is not a number of bytes.", param=name, remedy="Send digits only.")
+        raise InvalidRequest(
+            f"{name} is not a number of bytes.", param=name, remedy=f"Send at most {_MAX_DIGITS} digits."
+        )
     return int(text)
 
 

@@ -3,21 +3,17 @@
 The name that the caller gave a file is never used: the upload is written to a path of our own choosing.
 """
 
-import asyncio
-import errno
 import hashlib
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from tympan import telemetry
+from tympan.api.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
 from tympan.api.runner import Runner
-from tympan.errors import Cancelled, EmptyAudio, InsufficientStorage, InvalidRequest, RequestTimeout, TooLarge
+from tympan.errors import EmptyAudio, InvalidRequest, TooLarge
 
 FILE_FIELD = "file"
 MAX_FIELDS = 64
@@ -28,17 +24,6 @@ FORM_BYTES = 1 << 20
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 4 << 10
 _FLUSH_BYTES = 256 << 10
-_FLOOR_BYTES_PER_S = 500.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """Bounds of one upload: bytes of the file, pause between two pieces, and when it has to be there (monotonic)."""
-
-    max_bytes: int
-    idle_s: float
-    deadline: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +62,12 @@ class Upload:
         return self.files[0].path
 
 
-def announced_bytes(request: Request, max_bytes: int, param: str = FILE_FIELD) -> int:
-    """Return the announced length of the body, 0 when it is not announced; ``param`` is the field to blame.
+def announced_file_bytes(request: Request, max_bytes: int, param: str = FILE_FIELD) -> int:
+    """Return the announced length of a form with a file, 0 when it is not announced; ``param`` is the field to blame.
 
-    Raises ``TooLarge`` when it cannot fit, and ``InvalidRequest`` for bodies of a kind that is not taken.
+    Raises ``TooLarge`` when it cannot fit, and what ``announced_bytes`` raises.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise InvalidRequest("Compressed bodies are not taken.", remedy="Send the file as it is; audio is compressed.")
-    text = request.headers.get("content-length", "0")
-    length = int(text) if text.isascii() and text.isdigit() else -1
-    if length < 0:
-        raise InvalidRequest("The Content-Length header is not a number.", remedy="Let the HTTP client set it.")
+    length = announced_bytes(request)
     if length > max_bytes + FORM_BYTES:
         raise too_large(max_bytes, param)
     return length
@@ -112,64 +92,15 @@ async def receive(
     """
     form = _Form(_boundary(request), limits.max_bytes, rules)
     files = _Files(folder, rules)
-    pace = _Pace(limits)
-    await _to_disk(runner, files.create)
-    while (chunk := await _next_chunk(request, pace)) is not None:
+    pace = Pace(limits)
+    await to_disk(runner, files.create)
+    while (chunk := await next_chunk(request, pace)) is not None:
         form.feed(chunk)
         if form.pending_bytes >= _FLUSH_BYTES:
             await _flush(runner, files, form)
     form.finish()
     await _flush(runner, files, form)
     return Upload(files.all(form.file_bytes), form.fields)
-
-
-async def receive_text(request: Request, limits: UploadLimits) -> bytes:
-    """Return a body that is no form with files: JSON, or fields in a URL's spelling.
-
-    Raises ``TooLarge``, ``RequestTimeout``, and ``Cancelled`` when the caller hangs up.
-    """
-    pace, body = _Pace(limits), bytearray()
-    while (chunk := await _next_chunk(request, pace)) is not None:
-        body += chunk
-        if len(body) > limits.max_bytes:
-            raise TooLarge(f"The body is larger than {limits.max_bytes >> 10} kB.", remedy="Send audio as a file.")
-    return bytes(body)
-
-
-@dataclass(slots=True)
-class _Pace:
-    """Whether an upload comes fast enough to be worth a place in the house."""
-
-    limits: UploadLimits
-    started: float = field(default_factory=time.monotonic)
-    n_bytes: int = 0
-
-    def add(self, n_bytes: int) -> None:
-        self.n_bytes += n_bytes
-        elapsed_s = time.monotonic() - self.started
-        if elapsed_s > self.limits.idle_s and self.n_bytes < elapsed_s * _FLOOR_BYTES_PER_S:
-            raise RequestTimeout("The upload is too slow.", remedy=f"Send at least {_FLOOR_BYTES_PER_S:g} bytes/s.")
-
-    @property
-    def patience_s(self) -> float:
-        return min(self.limits.idle_s, max(0.0, self.limits.deadline - time.monotonic()))
-
-
-async def _next_chunk(request: Request, pace: _Pace) -> bytes | None:
-    """Return the next piece of the body, ``None`` at its end."""
-    if request.scope["state"].get("body_complete"):
-        return None
-    try:
-        async with asyncio.timeout(pace.patience_s):
-            message = await request.receive()
-    except TimeoutError:
-        raise RequestTimeout("The upload stopped.", remedy="Send the body without long pauses.") from None
-    if message["type"] == "http.disconnect":
-        raise Cancelled
-    chunk: bytes = message.get("body", b"")
-    pace.add(len(chunk))
-    telemetry.UPLOADED.inc(len(chunk))
-    return chunk
 
 
 class _Form:
@@ -189,6 +120,7 @@ class _Form:
         self._header: dict[bytes, bytes] = {}
         self._header_name = self._header_value = b""
         self._name = ""
+        self._is_file = False
         self._value = bytearray()
         self._parser = MultipartParser(
             boundary,
@@ -226,7 +158,8 @@ class _Form:
                 "There is no file in the form.", param=name, remedy=f"Send the audio as a file field named {name!r}."
             )
         if not all(self.file_bytes):
-            raise EmptyAudio("The file is empty.", param=name, remedy="Send a file with audio in it.")
+            place = f" {self.file_bytes.index(0) + 1} of {len(self.file_bytes)}" if self._rules.most > 1 else ""
+            raise EmptyAudio(f"The file{place} is empty.", param=name, remedy="Send a file with audio in it.")
 
     def take(self) -> list[tuple[int, bytes]]:
         """Return the data since the last call, each piece with the number of its file."""
@@ -254,7 +187,7 @@ class _Form:
         kind, options = parse_options_header(self._header.get(b"content-disposition"))
         if kind != b"form-data" or b"name" not in options:
             raise _malformed("has a part without a field name")
-        self._name = _decode(options[b"name"], "a field name")
+        self._name, self._is_file = _decode(options[b"name"], "a field name"), b"filename" in options
         if self._name != self._rules.field:
             return
         self.file_bytes.append(0)
@@ -276,6 +209,7 @@ class _Form:
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
+            self._refuse_file()
             raise InvalidRequest(
                 f"The field {self._name[:40]!r} is longer than {MAX_FIELD_BYTES >> 10} kB.",
                 param=self._name[:40],
@@ -283,8 +217,23 @@ class _Form:
             )
 
     def _part_end(self) -> None:
-        if self._name != self._rules.field:
-            self.fields.setdefault(self._name, []).append(_decode(bytes(self._value), self._name[:40]))
+        if self._name == self._rules.field:
+            return
+        try:
+            value = _decode(bytes(self._value), self._name[:40])
+        except InvalidRequest:
+            self._refuse_file()
+            raise
+        self.fields.setdefault(self._name, []).append(value)
+
+    def _refuse_file(self) -> None:
+        """Raise ``InvalidRequest`` when the part at hand is a file in a field for text; a short text file is text."""
+        if self._is_file:
+            raise InvalidRequest(
+                f"There is a file in the field {self._name[:40]!r}.",
+                param=self._name[:40],
+                remedy=f"Send the audio as a file field named {self._rules.field!r}.",
+            ) from None
 
     def _end(self) -> None:
         self._complete = True
@@ -345,16 +294,7 @@ class _Files:
 
 async def _flush(runner: Runner, files: _Files, form: _Form) -> None:
     if pieces := form.take():
-        await _to_disk(runner, lambda: files.append(pieces))
-
-
-async def _to_disk(runner: Runner, write: Callable[[], None]) -> None:
-    try:
-        await runner.to_disk(write)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.") from error
-        raise
+        await to_disk(runner, lambda: files.append(pieces))
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ sweep.
 
 import hashlib
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from tympan import telemetry
-from tympan.errors import InsufficientStorage, MediaChanged, Overloaded, TooLarge, TympanError, UploadLocked
+from tympan.errors import EmptyAudio, InsufficientStorage, MediaChanged, Overloaded, TooLarge, TympanError, UploadLocked
 from tympan.faultpoints import reach
 from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
@@ -163,10 +164,12 @@ class ResumableUploads:
 
         The same job may take it again; ``release`` it when the job is stored, ``give_back`` when there will be none.
         Raises ``NotFound``, ``UploadExpired``, ``UploadLocked``, ``Conflict`` when it is not finished or belongs to
-        another job, ``MediaMissing`` or ``MediaChanged`` when the store has lost bytes, and ``InsufficientStorage``.
+        another job, ``EmptyAudio``, ``MediaMissing`` or ``MediaChanged`` when the store has lost bytes, and
+        ``InsufficientStorage`` before anything is written when it would not fit.
         """
         found, parts = self._store.claim(tenant, upload_id, job_id)
         try:
+            _check_copy(found, target)
             return self._join(found, parts, job_id, target)
         except BaseException:
             target.unlink(missing_ok=True)
@@ -207,8 +210,8 @@ class ResumableUploads:
     def check_room(self, n_bytes: int) -> None:
         """Raise ``InsufficientStorage`` when the store has not that much room and a reserve."""
         free = self._blobs.free_bytes()
-        if free is not None and free < n_bytes + _RESERVE_BYTES:
-            raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
+        if free is not None:
+            _check_free(free, n_bytes)
 
     def _check_length(self, n_bytes: int | None) -> None:
         if n_bytes is not None and n_bytes > self.rules.max_bytes:
@@ -253,6 +256,18 @@ def too_long(max_bytes: int) -> TooLarge:
         f"The upload is larger than {max_bytes / 1e6:g} MB.",
         remedy="Send a compressed format (opus, mp3, m4a) or cut the file; MAX_RESUMABLE_MB sets the limit.",
     )
+
+
+def _check_copy(found: StoredUpload, target: Path) -> None:
+    if not found.n_bytes:
+        raise EmptyAudio("The upload is empty.", remedy="Upload a file with audio in it.")
+    with translated():
+        _check_free(shutil.disk_usage(target.parent).free, found.n_bytes)
+
+
+def _check_free(free_bytes: int, n_bytes: int) -> None:
+    if free_bytes < n_bytes + _RESERVE_BYTES:
+        raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
 
 
 def _copy(source: Path, target: BinaryIO, update: Callable[[bytes], object]) -> int:

@@ -1,0 +1,102 @@
+"""The bytes of a request as they come in, whatever they are: announced, at a pace, within bounds, to the disk."""
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from tympan import telemetry
+from tympan.api.runner import Runner
+from tympan.errors import Cancelled, InsufficientStorage, InvalidRequest, RequestTimeout, TooLarge
+
+_FLOOR_BYTES_PER_S = 500.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Bounds of one upload: bytes of the file, pause between two pieces, and when it has to be there (monotonic)."""
+
+    max_bytes: int
+    idle_s: float
+    deadline: float
+
+
+@dataclass(slots=True)
+class Pace:
+    """Whether an upload comes fast enough to be worth a place in the house."""
+
+    limits: UploadLimits
+    started: float = field(default_factory=time.monotonic)
+    n_bytes: int = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes that have come. Raises ``RequestTimeout`` when there are too few of them by now."""
+        self.n_bytes += n_bytes
+        elapsed_s = time.monotonic() - self.started
+        if elapsed_s > self.limits.idle_s and self.n_bytes < elapsed_s * _FLOOR_BYTES_PER_S:
+            raise RequestTimeout("The upload is too slow.", remedy=f"Send at least {_FLOOR_BYTES_PER_S:g} bytes/s.")
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the next piece."""
+        return min(self.limits.idle_s, max(0.0, self.limits.deadline - time.monotonic()))
+
+
+def announced_bytes(request: Request) -> int:
+    """Return the announced length of the body, 0 when it is not announced.
+
+    Raises ``InvalidRequest`` for a length that is none and for compressed bodies.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise InvalidRequest("Compressed bodies are not taken.", remedy="Send the file as it is; audio is compressed.")
+    text = request.headers.get("content-length", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidRequest("The Content-Length header is not a number.", remedy="Let the HTTP client set it.")
+    return int(text)
+
+
+async def next_chunk(request: Request, pace: Pace) -> bytes | None:
+    """Return the next piece of the body, ``None`` at its end.
+
+    Raises ``RequestTimeout`` for a body that stops or comes too slowly, ``Cancelled`` when the caller hangs up.
+    """
+    if request.scope["state"].get("body_complete"):
+        return None
+    try:
+        async with asyncio.timeout(pace.patience_s):
+            message = await request.receive()
+    except TimeoutError:
+        raise RequestTimeout("The upload stopped.", remedy="Send the body without long pauses.") from None
+    if message["type"] == "http.disconnect":
+        raise Cancelled
+    chunk: bytes = message.get("body", b"")
+    pace.add(len(chunk))
+    telemetry.UPLOADED.inc(len(chunk))
+    return chunk
+
+
+async def receive_text(request: Request, limits: UploadLimits) -> bytes:
+    """Return a body that is no form with files: JSON, or fields in a URL's spelling.
+
+    Raises ``TooLarge``, and what ``next_chunk`` raises.
+    """
+    pace, body = Pace(limits), bytearray()
+    while (chunk := await next_chunk(request, pace)) is not None:
+        body += chunk
+        if len(body) > limits.max_bytes:
+            raise TooLarge(f"The body is larger than {limits.max_bytes >> 10} kB.", remedy="Send audio as a file.")
+    return bytes(body)
+
+
+async def to_disk(runner: Runner, write: Callable[[], None]) -> None:
+    """Do one write in a thread. Raises ``InsufficientStorage`` when the disk is full, else what ``write`` raises."""
+    try:
+        await runner.to_disk(write)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.") from error
+        raise
