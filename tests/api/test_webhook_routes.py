@@ -16,7 +16,6 @@ from tympan.egress import Egress, EgressRules
 from tympan.errors import AddressRefused, Conflict, InvalidRequest, NotFound
 from tympan.jobs.webhooks import EndpointChange, WebhookService
 from tympan.storage.database import sqlite_url
-from tympan.storage.deliveries import DeliveryStore
 from tympan.storage.webhooks import MAX_ENDPOINTS, WebhookStore
 
 BASE = "/v1/webhook-endpoints"
@@ -360,22 +359,3 @@ def test_a_tenant_can_make_so_many_endpoints(post: Post, monkeypatch: pytest.Mon
         hooks.create("default", url)
     hooks.delete("default", first)
     assert hooks.create("default", url)[0].enabled
-
-
-def test_old_events_are_forgotten_and_what_waits_is_kept(post: Post) -> None:
-    """After their time events go with their log; pending ones stay, and so do endpoints that are still of use."""
-    hooks, store = post.webhooks, DeliveryStore(post.database)
-    kept = post.endpoint()
-    loose = hooks.ensure_endpoint("default", post.receiver.url("/loose"))
-    post.send(kept)
-    post.loop().run_once()
-    post.receiver.script("/hook", 500)
-    post.send(kept)
-    post.loop().run_once()
-    post.pass_time(100)
-    post.age_events(100)
-    assert store.forget(200) == 0
-    assert store.forget(50) == 2  # The event that arrived, and the endpoint of no job.
-    assert [one.state for one in hooks.deliveries("default", kept, 10)] == ["pending"]
-    with pytest.raises(NotFound):
-        hooks.get("default", loose)

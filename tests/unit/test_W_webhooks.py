@@ -36,6 +36,7 @@ from tests.webhook_receiver import (
     wait_until,
 )
 from tympan import faultpoints
+from tympan.domain import NewJob, Options, Source, SourceKind
 from tympan.egress import DownloadLimits, Egress, EgressRules, PostLimits
 from tympan.egress.exchange import CONNECT_S
 from tympan.errors import Conflict, NotFound, StorageUnavailable
@@ -45,11 +46,13 @@ from tympan.jobs.delivery import DeliveryOptions
 from tympan.jobs.delivery_rules import Reply, Schedule, judge
 from tympan.jobs.sealing import Sealer
 from tympan.jobs.webhooks import MAX_BODY_BYTES, EndpointChange, message_body, new_secret
+from tympan.storage.batches import BatchStore, NewBatch
 from tympan.storage.database import sqlite_url
-from tympan.storage.deliveries import DeliveryStore
+from tympan.storage.deliveries import UNUSED_S, DeliveryStore
 from tympan.storage.delivery_marks import KEPT_ATTEMPTS
 from tympan.storage.delivery_values import DeliveryClaim, Event, Outcome
 from tympan.storage.endings import Endings
+from tympan.storage.jobs import JobStore
 
 DAY_S = 86_400.0
 CLAIM = DeliveryClaim(1, 1, 1, "whe_1", "https://a.example", ("sealed",), on_trial=True, failing_s=0.0,
@@ -820,3 +823,99 @@ def test_W9_a_thousand_events_go_out_quickly(post: Post) -> None:
 def test_W9_ten_thousand_events_go_out_quickly(post: Post) -> None:
     """The same with ten thousand."""
     assert _deliver(post, 10_000) >= 100
+
+
+# --------------------------------------------------------------------------------------------------------- retention
+
+
+def test_old_events_are_forgotten_and_what_waits_is_kept(post: Post) -> None:
+    """After their time events go with their log; pending ones stay, and so does the endpoint that somebody made."""
+    hooks, store = post.webhooks, DeliveryStore(post.database)
+    kept = post.endpoint()
+    post.send(kept)
+    post.loop().run_once()
+    post.receiver.script("/hook", 500)
+    post.send(kept)
+    post.loop().run_once()
+    post.pass_time(100)
+    post.age_events(100)
+    assert store.forget(200) == 0
+    assert store.forget(50) == 1
+    assert store.forget_endpoints(50) == 0
+    assert [one.state for one in hooks.deliveries("default", kept, 10)] == ["pending"]
+
+
+def test_an_endpoint_that_was_deleted_keeps_no_address_and_goes_in_the_end(post: Post) -> None:
+    """Nothing of the address is left at once; the row goes after its time, and not before its last delivery."""
+    endpoint = post.webhooks.create("default", post.receiver.url("/canary"))[0].id
+    post.send(endpoint)
+    post.webhooks.delete("default", endpoint)
+    assert not _known(post, "canary")
+    store = DeliveryStore(post.database)
+    post.pass_time(2_000)
+    post.age_events(2_000)
+    assert (store.forget_endpoints(1_000), store.forget(1_000), store.forget_endpoints(1_000)) == (0, 1, 1)
+
+
+def test_a_jobs_endpoint_goes_with_the_last_job_that_names_it(post: Post) -> None:
+    """While a job or a batch names it, it stays; when the last one is erased, the next sweep removes its address."""
+    jobs = JobStore(post.database, Endings(post.database, audio_days=1, text_days=1))
+    batches, store = BatchStore(jobs), DeliveryStore(post.database)
+    endpoint = post.webhooks.ensure_endpoint("default", post.receiver.url("/canary"))
+    for job_id in ("job_1", "job_2"):
+        jobs.submit(_job(job_id, endpoint))
+    batches.submit(NewBatch("bat_1", webhook_endpoint=endpoint), [_job("job_3", None, "bat_1")], None)
+    post.pass_time(10_000)
+    for job_id in ("job_1", "job_2"):
+        assert store.forget_endpoints(DAY_S) == 0
+        jobs.erase("default", job_id)
+    assert store.forget_endpoints(DAY_S) == 0
+    while batches.erase_some("default", "bat_1"):
+        pass
+    assert store.forget_endpoints(DAY_S) == 1
+    assert not _known(post, "canary")
+
+
+def test_a_jobs_endpoint_stays_for_what_waits_and_goes_with_its_log(post: Post) -> None:
+    """A delivery that is still to be made keeps it, one that was made does not."""
+    store = DeliveryStore(post.database)
+    endpoint = post.webhooks.ensure_endpoint("default", post.receiver.url())
+    post.webhooks.ping("default", endpoint)
+    post.pass_time(10_000)
+    assert store.forget_endpoints(DAY_S) == 0
+    assert post.loop().run_once() == 1
+    assert store.forget_endpoints(DAY_S) == 1
+    assert not post.states()
+
+
+@pytest.mark.parametrize("how", ["address", "id"])
+def test_a_jobs_endpoint_stays_until_the_job_is_stored(post: Post, how: str) -> None:
+    """Asking for it again, by its address or its id, keeps it for ten minutes more."""
+    store, url = DeliveryStore(post.database), post.receiver.url()
+    endpoint = post.webhooks.ensure_endpoint("default", url)
+    post.pass_time(UNUSED_S - 100)
+    if how == "address":
+        assert post.webhooks.ensure_endpoint("default", url) == endpoint
+    else:
+        assert post.webhooks.require_endpoint("default", endpoint).id == endpoint
+    post.pass_time(600)
+    assert store.forget_endpoints(DAY_S) == 0
+    post.pass_time(UNUSED_S)
+    assert store.forget_endpoints(DAY_S) == 1
+
+
+def test_a_running_sender_forgets_what_nobody_wants(post: Post) -> None:
+    """The sweep is part of the loop that delivers."""
+    post.webhooks.ensure_endpoint("default", post.receiver.url("/canary"))
+    post.pass_time(10_000)
+    post.loop().start()
+    wait_until(lambda: not _known(post, "canary"))
+
+
+def _job(job_id: str, endpoint: str | None, batch_id: str | None = None) -> NewJob:
+    return NewJob(job_id, Source(SourceKind.STORED), Options(), webhook_endpoint=endpoint, batch_id=batch_id)
+
+
+def _known(post: Post, word: str) -> bool:
+    query = text("select 1 from webhook_endpoints where url like :word")
+    return post.database.read(lambda tx: tx.scalar(query, {"word": f"%{word}%"})) is not None

@@ -44,13 +44,18 @@ class Courier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOptions:
-    """How deliveries are made. ``workers`` bounds the attempts at a time; half of them are for endpoints on trial."""
+    """How deliveries are made. ``workers`` bounds the attempts at a time; half of them are for endpoints on trial.
+
+    Endpoints that nobody can want any more are looked for every ``tidy_s``, events older than ``keep_s`` every
+    ``forget_s``.
+    """
 
     schedule: Schedule = field(default_factory=Schedule)
     limits: PostLimits = field(default_factory=PostLimits)
     workers: int = 16
     poll_s: float = 1.0
-    tidy_s: float = 600.0
+    tidy_s: float = 60.0
+    forget_s: float = 600.0
     keep_s: float = 30 * 86_400.0
 
 
@@ -99,7 +104,7 @@ class DeliveryLoop:
         self._bell = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._tidy_at = time.monotonic()
+        self._tidy_at = self._forget_at = time.monotonic()
 
     def start(self) -> None:
         """Start sending in the background."""
@@ -193,9 +198,13 @@ class DeliveryLoop:
         return noted
 
     def _tidy(self) -> None:
-        if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + self._options.tidy_s
-            self._store.forget(self._options.keep_s)
+        options, now = self._options, time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + options.tidy_s
+            self._store.forget_endpoints(options.keep_s)
+        if now >= self._forget_at:
+            self._forget_at = now + options.forget_s
+            self._store.forget(options.keep_s)
 
     def _work(self, claim: DeliveryClaim, taken: float) -> None:
         outcome: Outcome | None = None

@@ -83,7 +83,10 @@ class WebhookService:
 
     def require_endpoint(self, tenant: str, endpoint_id: str) -> Endpoint:
         """Return the endpoint that a job names. Raises ``NotFound``, and ``Conflict`` when it is disabled."""
-        return _enabled(self._store.get(tenant, endpoint_id), "webhook_endpoint")
+        endpoint = self._store.get(tenant, endpoint_id)
+        if endpoint.implicit:  # It is to stay until the job is there.
+            endpoint = self._store.ensure(tenant, endpoint.url, self._sealer.seal(new_secret()))
+        return _enabled(endpoint, "webhook_endpoint")
 
     def get(self, tenant: str, endpoint_id: str) -> Endpoint:
         """Return an endpoint. Raises ``NotFound``."""

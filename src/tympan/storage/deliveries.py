@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Row,
     RowMapping,
@@ -38,6 +39,9 @@ from tympan.storage.tables import batches, deliveries, events, jobs, webhook_end
 
 MAX_PARALLEL = 4
 """Attempts at a time for an endpoint that answers; one that is on trial gets one."""
+
+UNUSED_S = 900.0
+"""How long an endpoint made for a job's address is kept after it was asked for, whether or not the job comes."""
 
 _PROVEN_S = 600.0
 _PAGE = 500
@@ -89,16 +93,26 @@ class DeliveryStore:
         return self._db.write(lambda tx: self._marks.note(tx, outcomes))
 
     def forget(self, keep_s: float) -> int:
-        """Remove events older than ``keep_s`` that wait for nothing, and endpoints nobody can want; return how many."""
+        """Remove events older than ``keep_s`` that wait for nothing; return how many."""
         old = self._db.now() - keep_s
         waiting = exists().where(deliveries.c.event_id == events.c.id, PENDING)
         page = select(events.c.id).where(events.c.created_at < old, not_(waiting)).limit(_PAGE)
+        return self._db.write(lambda tx: tx.execute(delete(events).where(events.c.id.in_(page))).rowcount)
 
-        def work(tx: Connection) -> int:
-            removed = tx.execute(delete(events).where(events.c.id.in_(page))).rowcount
-            return removed + tx.execute(delete(webhook_endpoints).where(*_abandoned(old))).rowcount
+    def forget_endpoints(self, keep_s: float) -> int:
+        """Remove endpoints that no job and no batch names any more, and return how many.
 
-        return self._db.write(work)
+        Of those made for a job's address the ones that nothing waits for, unless they were asked for lately; of those
+        that were deleted the ones older than ``keep_s`` whose deliveries are forgotten.
+        """
+        now, table = self._db.now(), webhook_endpoints.c
+        unused = _unused(now - UNUSED_S, now - keep_s)
+        found = self._db.read(lambda tx: list(tx.scalars(unused.limit(_PAGE))))
+        if not found:
+            return 0
+        # Looked at again, because somebody may have asked for one since.
+        gone = (table.id.in_(found), table.id.in_(unused), table.created_at < now - UNUSED_S)
+        return self._db.write(lambda tx: tx.execute(delete(webhook_endpoints).where(*gone)).rowcount)
 
     def _now(self, tx: Connection) -> float:
         # As a number, because an index cannot be searched for what changes while one looks.
@@ -222,13 +236,11 @@ def _claimed(row: Row[Any], endpoint: RowMapping, event: RowMapping, now: float)
     )
 
 
-def _abandoned(old: ColumnElement[float]) -> tuple[ColumnElement[bool], ...]:
-    """Match endpoints that were deleted, or made for a job's address, and that nothing refers to any more."""
+def _unused(idle_since: ColumnElement[float], deleted_since: ColumnElement[float]) -> CompoundSelect[Any]:
+    """Return the query for endpoints nobody can want; see ``forget_endpoints``."""
     table = webhook_endpoints.c
-    return (
-        or_(table.implicit, table.secret == ""),
-        table.created_at < old,
-        not_(exists().where(deliveries.c.endpoint_id == table.id)),
-        table.id.not_in(select(jobs.c.webhook_endpoint).where(jobs.c.webhook_endpoint.is_not(None))),
-        table.id.not_in(select(batches.c.webhook_endpoint).where(batches.c.webhook_endpoint.is_not(None))),
-    )
+    mine = deliveries.c.endpoint_id == table.id
+    implicit = and_(table.implicit, table.created_at < idle_since, not_(exists().where(mine, PENDING)))
+    deleted = and_(table.secret == "", table.created_at < deleted_since, not_(exists().where(mine)))
+    named = (select(owner.c.webhook_endpoint).where(owner.c.webhook_endpoint.is_not(None)) for owner in (jobs, batches))
+    return select(table.id).where(or_(implicit, deleted)).except_(*named)

@@ -1,7 +1,8 @@
 """Webhook endpoints and the log of what was sent to them, as their owners see them. Every query names its tenant.
 
-A deleted endpoint stays as a row without a secret until its last delivery is forgotten: jobs that name it can still
-end, and what was dropped can still be seen.
+A deleted endpoint stays as a row without address and secret until its last delivery is forgotten: jobs that name it can
+still end, and what was dropped can still be seen. One that was made for a job's address goes with the last such job;
+``created_at`` is then when it was last asked for.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert
 
 from tympan.errors import Conflict, NotFound
 from tympan.storage.database import Database
+from tympan.storage.deliveries import UNUSED_S
 from tympan.storage.delivery_marks import drop_pending
 from tympan.storage.ids import new_id
 from tympan.storage.tables import deliveries, delivery_attempts, events, webhook_endpoints
@@ -28,6 +30,7 @@ TEST_EVENT = "test.ping"
 
 _MAX_REPLAYED = 10_000
 _DAY_S = 86_400.0
+_RENEW_S = UNUSED_S / 3
 _ENDPOINT, _DELIVERY = webhook_endpoints.c, deliveries.c
 
 
@@ -116,10 +119,13 @@ class WebhookStore:
         return self._db.write(work)
 
     def ensure(self, tenant: str, url: str, secret: str) -> Endpoint:
-        """Return the tenant's one endpoint for a job's ``url``; ``secret`` is for the case that it is new."""
+        """Return the tenant's one endpoint for a job's ``url``; ``secret`` is for the case that it is new.
+
+        It then stays for ten minutes at least, in which a job that names it has to be stored.
+        """
         endpoint_id = implicit_id(tenant, url)
-        day_ago = self._db.now() - _DAY_S
-        fresh = (_ENDPOINT.id == endpoint_id, _ENDPOINT.secret != "", _ENDPOINT.created_at > day_ago)
+        lately = _ENDPOINT.created_at > self._db.now() - _RENEW_S
+        fresh = (_ENDPOINT.id == endpoint_id, _ENDPOINT.secret != "", lately)
         known = self._db.read(lambda tx: tx.execute(select(*_ENDPOINT).where(*fresh)).mappings().first())
         return (
             _endpoint(known) if known is not None else self._db.write(lambda tx: self._ensure(tx, tenant, url, secret))
@@ -162,8 +168,9 @@ class WebhookStore:
         return self._db.write(work)
 
     def delete(self, tenant: str, endpoint_id: str) -> None:
-        """Delete an endpoint and its secrets; what waits for it is dropped. Raises ``NotFound``."""
-        gone = {"state": "disabled", "disabled_reason": "deleted", "secret": "", "old_secret": None, "description": ""}
+        """Delete an endpoint, its address and its secrets; what waits for it is dropped. Raises ``NotFound``."""
+        gone = {"state": "disabled", "disabled_reason": "deleted", "secret": "", "old_secret": None}
+        gone |= {"url": "", "description": ""}
 
         def work(tx: Connection) -> None:
             _alive(tx, tenant, endpoint_id)
@@ -217,7 +224,7 @@ class WebhookStore:
         """Return one delivery, due again at once with a schedule of its own. Raises ``NotFound``, ``Conflict``."""
 
         def work(tx: Connection) -> Delivery:
-            _active(tx, tenant, endpoint_id)
+            _check_active(tx, tenant, endpoint_id)
             row = _one_delivery(tx, tenant, endpoint_id, event_id)
             self._requeue(tx, endpoint_id, _DELIVERY.id == row["id"])
             attempts = _attempts(tx, [row["id"]])
@@ -234,7 +241,7 @@ class WebhookStore:
         page = select(_DELIVERY.id).where(*lost, _DELIVERY.created_at >= since).order_by(_DELIVERY.id)
 
         def work(tx: Connection) -> int:
-            _active(tx, tenant, endpoint_id)
+            _check_active(tx, tenant, endpoint_id)
             return self._requeue(tx, endpoint_id, _DELIVERY.id.in_(page.limit(_MAX_REPLAYED)))
 
         return self._db.write(work)
@@ -245,7 +252,7 @@ class WebhookStore:
         data: dict[str, Any] = {"id": endpoint_id, "state": "active", "metadata": {}, "error": None}
 
         def work(tx: Connection) -> Delivery:
-            _active(tx, tenant, endpoint_id)
+            _check_active(tx, tenant, endpoint_id)
             now = self._db.now()
             row = {"id": event_id, "subject_id": event_id, "type": TEST_EVENT, "seq": 1, "body": json.dumps(data)}
             tx.execute(insert(events).values(tenant=tenant, created_at=now, **row))
@@ -264,6 +271,7 @@ class WebhookStore:
         was_deleted = _ENDPOINT.secret == ""
         renewed = {
             "created_at": self._db.now(),  # Young enough not to be forgotten before its job is there.
+            "url": url,
             "secret": case((was_deleted, secret), else_=_ENDPOINT.secret),
             "state": case((was_deleted, "active"), else_=_ENDPOINT.state),
             "failing_since": case((was_deleted, None), else_=_ENDPOINT.failing_since),
@@ -307,11 +315,9 @@ def _alive(tx: Connection, tenant: str, endpoint_id: str) -> RowMapping:
     return row
 
 
-def _active(tx: Connection, tenant: str, endpoint_id: str) -> RowMapping:
-    row = _alive(tx, tenant, endpoint_id)
-    if row["state"] != "active":
+def _check_active(tx: Connection, tenant: str, endpoint_id: str) -> None:
+    if _alive(tx, tenant, endpoint_id)["state"] != "active":
         raise Conflict("The endpoint is disabled.", remedy="Enable it first.")
-    return row
 
 
 def _no_endpoint() -> NotFound:
