@@ -10,6 +10,7 @@ import pytest
 import standardwebhooks
 
 from tests.api.support import Site
+from tests.servers.postgres import Database
 from tests.webhook_receiver import Post, post_office
 from tympan.api.deps import Desks
 from tympan.egress import Egress, EgressRules
@@ -55,11 +56,14 @@ def post(tmp_path: Path) -> Iterator[Post]:
 @pytest.fixture
 def call(post: Post, make_site: Callable[..., Site]) -> Iterator[Client]:
     """Return what calls a server with webhooks."""
-    site = make_site()
-    site.app.state.services = replace(site.services, desks=Desks(site.services.jobs, None, post.webhooks))
-    client = Client(site.url)
+    client = _client(make_site(), post)
     yield client
     client.close()
+
+
+def _client(site: Site, post: Post) -> Client:
+    site.app.state.services = replace(site.services, desks=Desks(site.services.jobs, None, post.webhooks))
+    return Client(site.url)
 
 
 @pytest.fixture
@@ -110,6 +114,7 @@ def test_endpoints_are_listed_in_pages(call: Client, post: Post) -> None:
         ({"url": "https://a.example/", "secret": "x"}, "secret"),
         ({"url": "https://a.example/", "description": "x" * 1001}, "description"),
         ({"url": "https://a.example/", "description": 1}, "description"),
+        ({"url": "https://a.example/", "description": "a\0b"}, "description"),
         ([], None), ("x", None), (None, None),
     ],
 )  # fmt: skip
@@ -191,6 +196,17 @@ def test_unknown_ids_are_not_found(call: Client, made: dict[str, Any]) -> None:
     ):  # fmt: skip
         body = {"since": "2026-01-01T00:00:00Z"} if path.endswith("failed") else {}
         assert call.refused(method, path, 404, json=body)[0] == "not_found", path
+
+
+def test_what_postgres_cannot_hold_is_refused(postgres: Database, make_site: Callable[..., Site]) -> None:
+    """A NUL in an id is an id of nothing, one in a text names its field; neither is a fault of the server."""
+    with post_office(postgres.url) as post:
+        call = _client(make_site(), post)
+        made = call("POST", "", 201, json={"url": post.receiver.url()})["id"]
+        for path in ("/whe_%00", "?after=%00", f"/{made}/deliveries?after=%00"):
+            assert call.refused("GET", path, 404) == ("not_found", None)
+        assert call.refused("PATCH", f"/{made}", json={"description": "a\0b"}) == ("invalid_request", "description")
+        call.close()
 
 
 def test_secrets_are_read_and_rotated_and_not_cached(call: Client, made: dict[str, Any]) -> None:

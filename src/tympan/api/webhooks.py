@@ -1,10 +1,12 @@
 """``/v1/webhook-endpoints``: where events are sent, with which secret, and what came of each delivery."""
 
 import asyncio
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -12,22 +14,36 @@ from tympan.api.deps import services_of
 from tympan.api.job_intake import TENANT
 from tympan.api.job_views import rfc3339
 from tympan.api.queries import page_of, query_of
-from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TooLarge, Unavailable
+from tympan.errors import Cancelled, InvalidRequest, NotFound, RequestTimeout, TooLarge, Unavailable
 from tympan.jobs.webhooks import DELIVERY_STATES, Delivery, Endpoint, EndpointChange, EndpointSecret, WebhookService
-
-router = APIRouter(prefix="/v1/webhook-endpoints")
 
 _MAX_BODY_BYTES = 64 << 10
 _BODY_S = 10.0
+
+
+async def _check_ids(request: Request) -> None:
+    """Raise ``NotFound`` for an id with a NUL, which not every database can look for."""
+    if any("\0" in value for value in (*request.path_params.values(), *request.query_params.getlist("after"))):
+        raise NotFound("There is nothing with such an id.", remedy="Check the id.")
+
+
+router = APIRouter(prefix="/v1/webhook-endpoints", dependencies=[Depends(_check_ids)])
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "holds a NUL, which not every database can keep")
+    return text
+
+
+Found = TypeVar("Found")
 Body = TypeVar("Body", bound=_Body)
 Url = Annotated[StrictStr, Field(min_length=1, max_length=8192, description="Where events are sent: an https address.")]
-Description = Annotated[StrictStr, Field(max_length=1000)]
+Description = Annotated[StrictStr, Field(max_length=1000), AfterValidator(_without_nul)]
 
 
 class EndpointBody(_Body):
@@ -78,13 +94,23 @@ class CreatedView(EndpointView):
     secret: str
 
 
-class EndpointList(BaseModel):
-    """One page of endpoints, newest first."""
-
+class _Page(BaseModel):
     object: Literal["list"] = "list"
-    data: list[EndpointView]
+    data: list[Any]
     has_more: bool
     next: str | None = Field(description="What to send as ``after`` for the next page.")
+
+    @classmethod
+    def of(cls, found: Sequence[Any], limit: int) -> Self:
+        """Return the first ``limit`` of what was found; what is beyond them says that there is more."""
+        data, more = found[:limit], len(found) > limit
+        return cls(data=list(data), has_more=more, next=data[-1].id if more else None)
+
+
+class EndpointList(_Page):
+    """One page of endpoints, newest first."""
+
+    data: list[EndpointView]
 
 
 class AttemptView(BaseModel):
@@ -116,13 +142,10 @@ class DeliveryView(BaseModel):
     log: list[AttemptView] = Field(description="The attempts, oldest first; the last 20.")
 
 
-class DeliveryList(BaseModel):
+class DeliveryList(_Page):
     """One page of deliveries, newest first."""
 
-    object: Literal["list"] = "list"
     data: list[DeliveryView]
-    has_more: bool
-    next: str | None = Field(description="What to send as ``after`` for the next page.")
 
 
 class ReplayedView(BaseModel):
@@ -146,9 +169,7 @@ _STATE = {"name": "state", "in": "query", "schema": {"type": "array", "items": {
 async def create_endpoint(request: Request, response: Response) -> CreatedView:
     """Make an endpoint; the answer holds its secret."""
     body = await _body(request, EndpointBody)
-    made, secret = await services_of(request).runner.query(
-        lambda: _webhooks(request).create(TENANT, body.url, body.description)
-    )
+    made, secret = await _ask(request, lambda hooks: hooks.create(TENANT, body.url, body.description))
     response.headers["cache-control"] = "no-store"
     return CreatedView(**_endpoint(made).model_dump(), secret=secret.secret)
 
@@ -157,15 +178,14 @@ async def create_endpoint(request: Request, response: Response) -> CreatedView:
 async def list_endpoints(request: Request) -> EndpointList:
     """List endpoints, newest first."""
     limit, after = page_of(query_of(request, "limit", "after"))
-    found = await services_of(request).runner.query(lambda: _webhooks(request).page(TENANT, limit + 1, after))
-    data, more = [_endpoint(one) for one in found[:limit]], len(found) > limit
-    return EndpointList(data=data, has_more=more, next=data[-1].id if more else None)
+    found = await _ask(request, lambda hooks: hooks.page(TENANT, limit + 1, after))
+    return EndpointList.of([_endpoint(one) for one in found], limit)
 
 
 @router.get("/{endpoint_id}")
 async def get_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     """Return one endpoint."""
-    return _endpoint(await services_of(request).runner.query(lambda: _webhooks(request).get(TENANT, endpoint_id)))
+    return _endpoint(await _ask(request, lambda hooks: hooks.get(TENANT, endpoint_id)))
 
 
 @router.patch("/{endpoint_id}", openapi_extra=_takes(ChangeBody))
@@ -173,28 +193,25 @@ async def change_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     """Change address or description; disable, or enable again."""
     body = await _body(request, ChangeBody)
     change = EndpointChange(body.url, body.description, body.enabled)
-    changed = await services_of(request).runner.query(lambda: _webhooks(request).change(TENANT, endpoint_id, change))
-    return _endpoint(changed)
+    return _endpoint(await _ask(request, lambda hooks: hooks.change(TENANT, endpoint_id, change)))
 
 
 @router.delete("/{endpoint_id}", status_code=204)
 async def delete_endpoint(request: Request, endpoint_id: str) -> None:
-    """Delete an endpoint and its secret; what waits for it is dropped."""
-    await services_of(request).runner.query(lambda: _webhooks(request).delete(TENANT, endpoint_id))
+    """Delete an endpoint, its address and its secret; what waits for it is dropped."""
+    await _ask(request, lambda hooks: hooks.delete(TENANT, endpoint_id))
 
 
 @router.get("/{endpoint_id}/secret")
 async def get_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
     """Return the secret that receivers check signatures with."""
-    secret = await services_of(request).runner.query(lambda: _webhooks(request).secret(TENANT, endpoint_id))
-    return _secret(secret, response)
+    return _secret(await _ask(request, lambda hooks: hooks.secret(TENANT, endpoint_id)), response)
 
 
 @router.post("/{endpoint_id}/secret/rotate")
 async def rotate_secret(request: Request, response: Response, endpoint_id: str) -> SecretView:
     """Return a new secret; for a day messages are signed with the one before it as well."""
-    secret = await services_of(request).runner.query(lambda: _webhooks(request).rotate(TENANT, endpoint_id))
-    return _secret(secret, response)
+    return _secret(await _ask(request, lambda hooks: hooks.rotate(TENANT, endpoint_id)), response)
 
 
 @router.get("/{endpoint_id}/deliveries", openapi_extra={"parameters": [_STATE, *_PAGE]})
@@ -202,41 +219,38 @@ async def list_deliveries(request: Request, endpoint_id: str) -> DeliveryList:
     """List deliveries with their attempts, newest first, also those to an endpoint that was deleted."""
     query = query_of(request, "state", "limit", "after", repeatable=("state",))
     (limit, after), states = page_of(query), tuple(query.each("state", DELIVERY_STATES))
-    found = await services_of(request).runner.query(
-        lambda: _webhooks(request).deliveries(TENANT, endpoint_id, limit + 1, states=states, after=after)
+    found = await _ask(
+        request, lambda hooks: hooks.deliveries(TENANT, endpoint_id, limit + 1, states=states, after=after)
     )
-    data, more = [_delivery(one) for one in found[:limit]], len(found) > limit
-    return DeliveryList(data=data, has_more=more, next=data[-1].id if more else None)
+    return DeliveryList.of([_delivery(one) for one in found], limit)
 
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/replay", status_code=202)
 async def replay(request: Request, endpoint_id: str, delivery_id: str) -> DeliveryView:
     """Send one delivery again, whatever became of it."""
-    again = await services_of(request).runner.query(lambda: _webhooks(request).replay(TENANT, endpoint_id, delivery_id))
-    return _delivery(again)
+    return _delivery(await _ask(request, lambda hooks: hooks.replay(TENANT, endpoint_id, delivery_id)))
 
 
 @router.post("/{endpoint_id}/replay-failed", status_code=202, openapi_extra=_takes(SinceBody))
 async def replay_failed(request: Request, endpoint_id: str) -> ReplayedView:
     """Send again what failed or was dropped of the events since a time."""
-    body = await _body(request, SinceBody)
-    count = await services_of(request).runner.query(
-        lambda: _webhooks(request).replay_failed(TENANT, endpoint_id, body.since.timestamp())
-    )
-    return ReplayedView(replayed=count)
+    since = (await _body(request, SinceBody)).since.timestamp()
+    return ReplayedView(replayed=await _ask(request, lambda hooks: hooks.replay_failed(TENANT, endpoint_id, since)))
 
 
 @router.post("/{endpoint_id}/test", status_code=202)
 async def test_endpoint(request: Request, endpoint_id: str) -> DeliveryView:
     """Send an event of the type ``test.ping``."""
-    return _delivery(await services_of(request).runner.query(lambda: _webhooks(request).ping(TENANT, endpoint_id)))
+    return _delivery(await _ask(request, lambda hooks: hooks.ping(TENANT, endpoint_id)))
 
 
-def _webhooks(request: Request) -> WebhookService:
-    service = services_of(request).webhooks
-    if not isinstance(service, WebhookService):
+async def _ask(request: Request, question: Callable[[WebhookService], Found]) -> Found:
+    """Return what the service answers. Raises what it raises, and ``Unavailable`` where there is none."""
+    services = services_of(request)
+    hooks = services.webhooks
+    if not isinstance(hooks, WebhookService):
         raise Unavailable("Webhooks are not set up on this server.", remedy="Ask for the job's state instead.")
-    return service
+    return await services.runner.query(lambda: question(hooks))
 
 
 async def _body(request: Request, model: type[Body]) -> Body:
