@@ -1,13 +1,19 @@
-"""A transcript as its readers want it: JSON in OpenAI's shapes, plain text, subtitles, a table. Pure functions."""
+"""A transcript as its readers want it: JSON in OpenAI's shapes, plain text, subtitles, a table. Pure functions.
+
+Every format is made little by little, from a transcript that is read little by little, so that neither is ever held
+whole by who does not want to.
+"""
 
 import html
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from tympan.domain import ResponseFormat, Segment, Task, Transcript, Word
+from tympan.domain import Output, ResponseFormat, Segment, Task, Transcript, Word
 from tympan.languages import language_name
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -27,6 +33,22 @@ MEDIA_TYPES = MappingProxyType[ResponseFormat, str](
 _MIN_CUE_MS = 1
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _FRAMES_PER_S = 100
+_PIECE_CHARS = 16_384
+_AT_ONCE = 256
+
+
+class Readable(Protocol):
+    """A transcript that is read little by little, as often as one likes."""
+
+    @property
+    def head(self) -> Transcript:
+        """The transcript, whose text and segments are not looked at."""
+
+    def texts(self) -> Iterator[str]:
+        """Yield the text in pieces."""
+
+    def groups(self) -> Iterator[Sequence[Segment]]:
+        """Yield the segments, some at a time."""
 
 
 def media_type(fmt: ResponseFormat) -> str:
@@ -39,27 +61,115 @@ def render(transcript: Transcript, fmt: ResponseFormat, *, words: bool = False, 
 
     ``words`` and ``segments`` choose the lists that ``verbose_json`` carries; the other formats ignore them.
     """
-    if fmt == "verbose_json":
-        return _dump(verbose(transcript, words=words, segments=segments))
-    return _RENDERERS[fmt](transcript)
+    return "".join(pieces(_Held(transcript), Output(fmt, words, segments)))
 
 
-def verbose(transcript: Transcript, *, words: bool, segments: bool) -> JsonObject:
-    """Return ``verbose_json`` as an object: OpenAI's fields first, then ours."""
-    accounting = transcript.accounting
+def pieces(source: Readable, output: Output, *, timed: bool = False) -> Iterator[str]:
+    """Yield a transcript in the format asked for, in pieces of some kilobytes.
+
+    ``timed`` adds to plain ``json`` how long the work took and the audio is. Raises what reading the source raises.
+    """
+    if output.response_format == "verbose_json":
+        return _gathered(_verbose(source, output))
+    if output.response_format == "json":
+        return _gathered(_json(source, timed=timed))
+    return _gathered(_RENDERERS[output.response_format](source))
+
+
+def drop_in(source: Readable, *, words: bool) -> Iterator[str]:
+    """Yield a transcript as JSON in the shape that other servers have; ``words`` are listed in their segments."""
+    head = source.head
+    members = {
+        "text": json_string(source.texts()),
+        "language": head.language,
+        "language_probability": _number(head.language_probability, 4),
+        "segments": _json_list([_timed(one, words=words) for one in group] for group in source.groups()),
+    }
+    return _gathered(json_object(members))
+
+
+def json_object(members: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a JSON object in pieces. A member that is an iterator yields JSON already."""
+    before = "{"
+    for name, value in members.items():
+        yield f"{before}{_dump(name)}: "
+        before = ", "
+        if isinstance(value, Iterator):
+            yield from value
+        else:
+            yield _dump(value)
+    yield "}"
+
+
+def json_string(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts as one JSON string, in pieces."""
+    yield '"'
+    for text in texts:
+        yield _dump(text)[1:-1]
+    yield '"'
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A transcript in memory, to be read."""
+
+    head: Transcript
+
+    def texts(self) -> Iterator[str]:
+        yield self.head.text
+
+    def groups(self) -> Iterator[Sequence[Segment]]:
+        for start in range(0, len(self.head.segments), _AT_ONCE):
+            yield self.head.segments[start : start + _AT_ONCE]
+
+
+def _gathered(strings: Iterable[str]) -> Iterator[str]:
+    """Yield the same text in pieces that are worth sending."""
+    held: list[str] = []
+    n_chars = 0
+    for string in strings:
+        held.append(string)
+        n_chars += len(string)
+        if n_chars >= _PIECE_CHARS:
+            yield "".join(held)
+            held, n_chars = [], 0
+    if held:
+        yield "".join(held)
+
+
+def _verbose(source: Readable, output: Output) -> Iterator[str]:
+    """Yield ``verbose_json``: OpenAI's fields first, then ours."""
+    head = source.head
+    lists: JsonObject = {}
+    if output.segments:
+        lists["segments"] = _json_list([_segment(one) for one in group] for group in source.groups())
+    if output.words:
+        lists["words"] = _json_list([_word(word) for one in group for word in one.words] for group in source.groups())
+    members = {
+        "task": head.task.value,
+        "language": _output_language(head),
+        "duration": _number(head.duration_s),
+        "text": json_string(source.texts()),
+        **lists,
+        "usage": _usage(head),
+        "language_code": head.language,
+        "language_probability": _number(head.language_probability, 4),
+        "languages": [{"code": code, "probability": _number(p, 4)} for code, p in head.languages],
+        "model": head.model,
+        **_timing(head),
+    }
+    return json_object(members)
+
+
+def _json(source: Readable, *, timed: bool) -> Iterator[str]:
+    timing = _timing(source.head) if timed else {}
+    return json_object({"text": json_string(source.texts()), "usage": _usage(source.head), **timing})
+
+
+def _timing(head: Transcript) -> JsonObject:
+    accounting = head.accounting
     return {
-        "task": transcript.task.value,
-        "language": _output_language(transcript),
-        "duration": _number(accounting.audio_s),
-        "text": transcript.text,
-        **({"segments": [_segment(segment) for segment in transcript.segments]} if segments else {}),
-        **({"words": [_word(word) for word in transcript.words]} if words else {}),
-        "usage": _usage(transcript),
-        "language_code": transcript.language,
-        "language_probability": _number(transcript.language_probability, 4),
-        "languages": [{"code": code, "probability": _number(p, 4)} for code, p in transcript.languages],
-        "model": transcript.model,
-        "processing_time_ms": _number(transcript.processing_s * 1000, 1),
+        "processing_time_ms": _number(head.processing_s * 1000, 1),
         "audio_duration_s": _number(accounting.audio_s),
         "speech": {
             "audio_s": _number(accounting.audio_s),
@@ -70,43 +180,36 @@ def verbose(transcript: Transcript, *, words: bool, segments: bool) -> JsonObjec
     }
 
 
-def _json(transcript: Transcript) -> str:
-    return _dump({"text": transcript.text, "usage": _usage(transcript)})
+def _text(source: Readable) -> Iterator[str]:
+    yield from source.texts()
+    yield "\n"
 
 
-def _text(transcript: Transcript) -> str:
-    return transcript.text + "\n"
+def _srt(source: Readable) -> Iterator[str]:
+    for number, (start, end, text) in enumerate(_cues(source), start=1):
+        yield f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text.replace('-->', '->')}\n\n"
 
 
-def _srt(transcript: Transcript) -> str:
-    cues = (
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text.replace('-->', '->')}\n\n"
-        for number, (start, end, text) in enumerate(_cues(transcript.segments), start=1)
-    )
-    return "".join(cues)
+def _vtt(source: Readable) -> Iterator[str]:
+    yield "WEBVTT\n\n"
+    for start, end, text in _cues(source):
+        yield f"{_clock(start, '.')} --> {_clock(end, '.')}\n{html.escape(text, quote=False)}\n\n"
 
 
-def _vtt(transcript: Transcript) -> str:
-    cues = (
-        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{html.escape(text, quote=False)}\n\n"
-        for start, end, text in _cues(transcript.segments)
-    )
-    return "WEBVTT\n\n" + "".join(cues)
+def _tsv(source: Readable) -> Iterator[str]:
+    yield "start\tend\ttext\n"
+    for start, end, text in _cues(source):
+        yield f"{start}\t{end}\t{_cell(text)}\n"
 
 
-def _tsv(transcript: Transcript) -> str:
-    rows = (f"{start}\t{end}\t{_cell(text)}\n" for start, end, text in _cues(transcript.segments))
-    return "start\tend\ttext\n" + "".join(rows)
-
-
-_RENDERERS = MappingProxyType[ResponseFormat, Callable[[Transcript], str]](
-    {"json": _json, "text": _text, "srt": _srt, "vtt": _vtt, "tsv": _tsv}
+_RENDERERS = MappingProxyType[ResponseFormat, Callable[[Readable], Iterator[str]]](
+    {"text": _text, "srt": _srt, "vtt": _vtt, "tsv": _tsv}
 )
 
 
-def _cues(segments: Iterable[Segment]) -> Iterable[tuple[int, int, str]]:
+def _cues(source: Readable) -> Iterator[tuple[int, int, str]]:
     """Yield start and end in milliseconds and one line of text; every cue has a length and something to read."""
-    for segment in segments:
+    for segment in chain.from_iterable(source.groups()):
         text = " ".join(segment.text.split())
         if text:
             start_ms = max(0, round(_finite(segment.start_s) * 1000))
@@ -147,6 +250,11 @@ def _word(word: Word) -> JsonObject:
     }
 
 
+def _timed(segment: Segment, *, words: bool) -> JsonObject:
+    found = {"start": _number(segment.start_s), "end": _number(segment.end_s), "text": segment.text}
+    return found | {"words": [_word(word) for word in segment.words]} if words else found
+
+
 def _output_language(transcript: Transcript) -> str:
     """Name the language of the *text*, as OpenAI does: a translation is always English."""
     return "english" if transcript.task is Task.TRANSLATE else language_name(transcript.language or "")
@@ -165,5 +273,14 @@ def _finite(value: float) -> float:
     return float(value) if math.isfinite(value) else 0.0
 
 
-def _dump(value: JsonObject) -> str:
+def _json_list(batches: Iterable[Sequence[JsonObject]]) -> Iterator[str]:
+    """Yield all entries as one JSON list, a batch at a time."""
+    before = "["
+    for batch in filter(None, batches):
+        yield before + _dump(batch)[1:-1]
+        before = ", "
+    yield "[]" if before == "[" else "]"
+
+
+def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

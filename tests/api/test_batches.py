@@ -8,10 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from tests.api.job_support import HTTP, blobs_of, get, job_site, n_jobs, pcm, post, refusal, uploaded
 from tests.api.support import Site, wait_for
+from tests.results import large, plant
+from tympan.api.batch_results import ENDINGS
+from tympan.domain import ResponseFormat, Segment
 from tympan.errors import StorageUnavailable, UnsupportedLanguage
+from tympan.jobs.service import StoredResult
+from tympan.storage.tables import result_parts
 
 URL = {"audio_url": "https://audio.example/a.wav"}
 
@@ -337,3 +343,42 @@ def test_a_result_that_is_no_longer_kept_is_named(shop: Site) -> None:
     lines = lines_of(shop, made["id"])
     assert lines[0]["error"]["code"] == "not_found"
     assert "result" in lines[1]
+
+
+@pytest.mark.parametrize("fmt", ["json", "verbose_json", "srt"])
+def test_a_long_result_is_whole_in_lines_and_archives(shop: Site, fmt: ResponseFormat) -> None:
+    """What its own job's route gives, as JSON, as a JSON string, and as a file."""
+    made = batch_of(shop, pcm(2))
+    shop.shop.work_off()
+    (job,) = shop.shop.service.batches.members("default", made["id"], 1, "")
+    plant(shop.shop.database, job.id, large(8000))
+    expected = get(shop, f"/v1/jobs/{job.id}/result?format={fmt}").text
+    (line,) = lines_of(shop, made["id"], f"?result_format={fmt}")
+    assert line["result"] == (expected if fmt == "srt" else json.loads(expected))
+    archived = get(shop, f"/v1/batches/{made['id']}/results?format=zip&result_format={fmt}")
+    with zipfile.ZipFile(io.BytesIO(archived.content)) as archive:
+        assert archive.read(f"{job.id}.{ENDINGS[fmt]}").decode() == expected
+
+
+def test_a_result_that_goes_while_it_is_read_is_named(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No half result, in a line or in a file."""
+    made = batch_of(shop, pcm(2))
+    shop.shop.work_off()
+    (job,) = shop.shop.service.batches.members("default", made["id"], 1, "")
+    plant(shop.shop.database, job.id, large(1000))
+    read = StoredResult.groups
+
+    def lose_one(self: StoredResult) -> Iterator[tuple[Segment, ...]]:
+        for place, group in enumerate(read(self)):
+            if place == 1:
+                shop.shop.database.write(lambda tx: tx.execute(delete(result_parts)))
+            yield group
+
+    monkeypatch.setattr(StoredResult, "groups", lose_one)
+    query = f"/v1/batches/{made['id']}/results?result_format=verbose_json"
+    (line,) = lines_of(shop, made["id"], "?result_format=verbose_json")
+    assert (line["id"], line["error"]["code"]) == (job.id, "not_found")
+    assert "result" not in line
+    with zipfile.ZipFile(io.BytesIO(get(shop, f"{query}&format=zip").content)) as archive:
+        assert json.loads(archive.read(f"{job.id}.error.json"))["error"]["code"] == "not_found"
+        assert len(archive.namelist()) == 1

@@ -3,17 +3,21 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from tests.api.job_support import HTTP, get, job_site, pcm, post, refusal, submit
 from tests.api.support import Site, wait_for
+from tests.results import large, plant
 from tympan.api import job_events
 from tympan.api.job_events import JobEvents, Seen, seen_from
-from tympan.domain import Lane
+from tympan.domain import Accounting, Lane
 from tympan.errors import UnsupportedLanguage
+from tympan.storage.tables import results
 
 LANES = tuple(Lane)
 
@@ -202,3 +206,34 @@ def test_ids_that_are_not_ours_mean_nothing(shop: Site) -> None:
     telling = JobEvents(shop.services, "default", made["id"], Seen())
     assert sum("event: segment" in event for event in telling.tell(telling.look())) == 1
     assert list(telling.tell(telling.look())) == []
+
+
+def test_the_text_of_a_long_job_comes_in_several_events(shop: Site) -> None:
+    """When it has ended: all of it once, in order, and each time from where the stream broke off."""
+    made = submit(shop, pcm(1))
+    shop.shop.work_off()
+    plant(shop.shop.database, made["id"], replace(large(1500), accounting=Accounting(1500.0, 0.0, 0.0, 0.0)))
+    reader = Reader(shop, made["id"])
+    reader.wait()
+    told = reader.of("segment")
+    assert [section["index"] for section in told] == list(range(len(told)))
+    assert words(told) == [word for n in range(1500) for word in ("Sentence", f"{n}.")]
+    assert max(len(section["text"]) for section in told) < 10_000
+    assert reader.kinds() == ["segment"] * len(told) + ["progress", "state"]
+    for place, (last_id, _, _) in enumerate(reader.events[:-2]):
+        again = Reader(shop, made["id"], last_id)
+        again.wait()
+        assert again.of("segment") == told[place + 1 :]
+
+
+def test_a_result_that_goes_while_it_is_told_ends_the_text(shop: Site) -> None:
+    """The job's state is told all the same."""
+    made = submit(shop, pcm(1))
+    shop.shop.work_off()
+    plant(shop.shop.database, made["id"], large(1500))
+    telling = JobEvents(shop.services, "default", made["id"], Seen())
+    assert sum("event: segment" in event for event in telling.tell(telling.look())) == 1
+    shop.shop.database.write(lambda tx: tx.execute(delete(results)))
+    told = [event for _ in range(2) for event in telling.tell(telling.look())]
+    assert sum("event: state" in event for event in told) == 1
+    assert not telling.look().more

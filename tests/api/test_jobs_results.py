@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.api.job_support import HTTP, get, job_site, pcm, post, refusal, submit
+from tests.api.job_support import HTTP, TENANT, get, job_site, pcm, post, refusal, submit
 from tests.api.support import Site, make_transcript, wait_for
+from tests.results import large, plant
 from tympan.api import job_results, streaming
-from tympan.api.job_results import Spool, rendered
+from tympan.api.job_results import Spool
 from tympan.domain import Options, Output, ResponseFormat, Segment, Timestamps, Transcript, Word
 from tympan.errors import InsufficientStorage
-from tympan.formats import MEDIA_TYPES, render
-from tympan.storage import codec
-
-N_SEGMENTS = 100_000
+from tympan.formats import MEDIA_TYPES, pieces, render
+from tympan.jobs.service import StoredResult
 
 
 @pytest.fixture
@@ -30,23 +29,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
-def large(n_segments: int = N_SEGMENTS) -> Transcript:
-    """Return a transcript whose ``verbose_json`` has about 200 bytes for each segment."""
-    segments = tuple(
-        Segment(n, n, n + 0.9, f" Sentence {n}.", (1, 2, 3), 0.0, -0.25, 1.5, 0.01) for n in range(n_segments)
-    )
-    return replace(make_transcript(Options()), segments=segments, text="".join(one.text for one in segments).strip())
-
-
 def finish(shop: Site, transcript: Transcript, **fields: Any) -> str:
     """Return the id of a job that has succeeded with ``transcript``."""
     made = submit(shop, pcm(1), **fields)
     shop.shop.work_off()
-    with shop.shop.database.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "update results set transcript = ? where job_id = ?", (codec.dump(transcript), made["id"])
-        )
+    plant(shop.shop.database, made["id"], transcript)
     return str(made["id"])
+
+
+def stored(shop: Site, transcript: Transcript) -> StoredResult:
+    """Return the stored result of a job that has succeeded with ``transcript``."""
+    return shop.shop.service.result(TENANT, finish(shop, transcript))[1]
 
 
 @pytest.mark.parametrize("fmt", MEDIA_TYPES)
@@ -106,51 +99,75 @@ def test_a_result_that_is_no_longer_kept_is_not_found(shop: Site) -> None:
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("segments", [False, True])
-def test_pieces_make_the_same_text_as_the_whole(*, words: bool, segments: bool) -> None:
-    """However the lists are cut, joined they are ``render``'s."""
+def test_pieces_make_the_same_text_as_the_whole(shop: Site, *, words: bool, segments: bool) -> None:
+    """However text and lists are cut, joined they are ``render``'s."""
     word = Word(" x", 0.0, 0.5, 0.9)
     many = tuple(Segment(n, n, n + 1, f" ü{n}", (n,), words=(word,) if n % 300 > 270 else ()) for n in range(700))
-    transcript = replace(make_transcript(Options()), segments=many)
-    pieces = list(rendered(transcript, Output("verbose_json", words, segments)))
-    assert "".join(pieces) == render(transcript, "verbose_json", words=words, segments=segments)
-    assert max(len(piece) for piece in pieces) < 100_000
+    transcript = replace(make_transcript(Options()), segments=many, text='"Grüße" \\ \n\u2028 𝄞' * 200)
+    found = list(pieces(stored(shop, transcript), Output("verbose_json", words, segments)))
+    assert "".join(found) == render(transcript, "verbose_json", words=words, segments=segments)
+    assert max(len(piece) for piece in found) < 100_000
 
 
-def test_Q6_rendering_takes_little_beside_the_transcript(tmp_path: Path) -> None:
-    """Less than the result itself, most of which goes through a file; nothing of that is left."""
-    transcript = large(30_000)
+@pytest.mark.parametrize("fmt", MEDIA_TYPES)
+def test_a_result_in_parts_reads_like_a_whole_one(shop: Site, fmt: ResponseFormat) -> None:
+    """In every format, at the seams of the parts too."""
+    transcript = large(1000)
+    assert "".join(pieces(stored(shop, transcript), Output(fmt))) == render(transcript, fmt)
+
+
+def test_a_result_that_goes_while_it_is_rendered_is_not_found(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever erases it does not wait for its readers, who are told, with no half answer, in either shape."""
+    job_id = finish(shop, large(1000))
+    read = StoredResult.texts
+
+    def erase_first(self: StoredResult) -> Iterator[str]:
+        shop.shop.service.erase(TENANT, job_id)
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredResult, "texts", erase_first)
+        assert refusal(get(shop, f"/v1/jobs/{job_id}/result"))[:2] == (404, "not_found")
+        job_id = finish(shop, large(1000))
+        answer = get(shop, f"/transcribe/{job_id}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_Q6_rendering_takes_little_memory(shop: Site, tmp_path: Path) -> None:
+    """Far less than the result, most of which goes through a file; nothing of that is left."""
+    result = stored(shop, large(30_000))
     gc.collect()
     tracemalloc.start()
     try:
-        spool = Spool(tmp_path, rendered(transcript, Output("verbose_json")))
+        spool = Spool(tmp_path, pieces(result, Output("verbose_json")))
         n_bytes = sum(len(piece) for piece in iter(spool.read, b""))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     spool.close()
     assert n_bytes > 6e6
-    assert peak < 4 << 20
+    assert peak < 2 << 20
     assert list(tmp_path.iterdir()) == []
 
 
 def test_Q6_a_20_mb_result_leaves_the_server_awake(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is rendered away from the event loop; health checks are answered meanwhile; what arrives is whole."""
-    transcript = large()
+    transcript = large(100_000)
     job_id = finish(shop, transcript)
     threads: list[str] = []
 
-    def watched(*arguments: Any) -> Iterator[str]:
+    def watched(*arguments: Any, timed: bool) -> Iterator[str]:
         threads.append(threading.current_thread().name)
-        yield from rendered(*arguments)
+        yield from pieces(*arguments, timed=timed)
 
-    monkeypatch.setattr(job_results, "rendered", watched)
-    pieces: list[int] = []
-    fetching = threading.Thread(target=lambda: pieces.extend(_fetch(shop, job_id)))
+    monkeypatch.setattr(job_results, "pieces", watched)
+    received: list[int] = []
+    fetching = threading.Thread(target=lambda: received.extend(_fetch(shop, job_id)))
     fetching.start()
     answered = 0
     while fetching.is_alive():
         answered += get(shop, "/livez").status_code == 200
-    assert sum(pieces) == len(render(transcript, "verbose_json").encode())
+    assert sum(received) == len(render(transcript, "verbose_json").encode())
     assert answered > 10
     assert [name.split("_")[0] for name in threads] == ["chores"]
     wait_for(lambda: not shop.app.state.streams.count)
@@ -185,7 +202,7 @@ def test_a_reader_who_does_not_read_is_let_go(shop: Site, monkeypatch: pytest.Mo
 def test_too_many_streams_are_refused(shop: Site) -> None:
     """With the time to come back; small results need no stream."""
     shop.app.state.streams.limit = 0
-    job_id = finish(shop, large(20_000))
+    job_id = finish(shop, large(5_000))
     answer = get(shop, f"/v1/jobs/{job_id}/result?format=verbose_json")
     assert refusal(answer)[:2] == (503, "overloaded")
     assert int(answer.headers["retry-after"]) > 0

@@ -78,7 +78,8 @@ def test_another_tenants_job_is_not_there(shop: Shop) -> None:
     for act in (shop.store.get, shop.store.cancel, shop.store.erase):
         with pytest.raises(NotFound):
             act("other", job.id)
-    assert shop.store.transcript("other", job.id) is None
+    with pytest.raises(NotFound):
+        shop.store.result("other", job.id)
     assert shop.store.page("other", JobFilter()) == []
 
 

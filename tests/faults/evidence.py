@@ -133,7 +133,11 @@ def gather(database: Database, blobs: BlobStore, leftovers: Iterable[str] = ()) 
 def _rows(tx: Connection) -> Evidence:
     jobs = tx.execute(text("select * from jobs order by id")).mappings()
     steps = tx.execute(text("select job_id, kind, idx, state from steps order by id"))
-    results = tx.execute(text("select job_id, transcript from results"))
+    results: dict[str, str] = {}
+    for row in tx.execute(
+        text("select job_id, text from results join result_parts using (job_id) order by job_id, part")
+    ):
+        results[row.job_id] = results.get(row.job_id, "") + json.loads(row.text)
     events = tx.execute(text("select subject_id, type from events"))
     queued = tx.execute(
         text("select e.subject_id, e.type from deliveries d join events e on e.id = d.event_id order by d.id")
@@ -154,7 +158,7 @@ def _rows(tx: Connection) -> Evidence:
             for row in jobs
         ),
         steps=tuple(StepRow(*row) for row in steps),
-        results={row.job_id: json.loads(row.transcript)["text"] for row in results},
+        results=results,
         events=tuple((row.subject_id, row.type) for row in events),
         deliveries=tuple((row.subject_id, row.type) for row in queued),
         diary=tuple(Entry(*row) for row in diary),

@@ -7,14 +7,17 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from itertools import chain
+from typing import IO, Any, TypeVar
 
 from tympan.api.deps import Services
-from tympan.api.job_results import Spool, output_of, rendered
-from tympan.api.job_views import fault_body
+from tympan.api.job_results import Spool, output_of
+from tympan.api.job_views import FaultBody, fault_body
 from tympan.api.streaming import Departure, Streams
-from tympan.domain import Job, JobState, Output, ResponseFormat, Transcript
+from tympan.domain import Job, JobState, ResponseFormat
 from tympan.errors import NotFound
+from tympan.formats import json_object, json_string, pieces
+from tympan.jobs.service import StoredResult
 
 JSON_FORMATS = ("json", "verbose_json")
 ENDINGS: dict[ResponseFormat, str] = {
@@ -28,6 +31,7 @@ ENDINGS: dict[ResponseFormat, str] = {
 """How the name of a file ends that holds a result in this format."""
 
 _PAGE = 50
+_AT_ONCE_BYTES = 256 << 10
 
 Made = TypeVar("Made")
 
@@ -42,11 +46,11 @@ class BatchResults:
     batch_id: str
     fmt: ResponseFormat | None
 
-    async def lines(self, _departure: Departure) -> AsyncGenerator[bytes, None]:
+    async def lines(self, departure: Departure) -> AsyncGenerator[bytes, None]:
         """Yield a line of JSON for each job, in the order they were handed in."""
         async for job in self._jobs():
-            with closing(await self._made(partial(Spool, self.services.staging, self._line(job)))) as spool:
-                async for piece in spool.pieces(_departure):
+            with closing(await self._made(partial(self._line, job))) as spool:
+                async for piece in spool.pieces(departure):
                     yield piece
 
     async def archive(self, _departure: Departure) -> AsyncGenerator[bytes, None]:
@@ -54,8 +58,12 @@ class BatchResults:
         sink = _Sink()
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             async for job in self._jobs():
-                await self._made(partial(self._add, archive, job))
-                yield sink.take()
+                entry, spool = await self._made(partial(self._file, job))
+                with closing(spool), archive.open(entry, "w") as file:
+                    more = True
+                    while more:
+                        more = await self._made(partial(_pack, spool, file))
+                        yield sink.take()
         yield sink.take()
 
     async def _jobs(self) -> AsyncGenerator[Job, None]:
@@ -74,43 +82,47 @@ class BatchResults:
         async with self.streams.rendering:
             return await self.services.runner.chore(work, self.services.limits.request_timeout_s)
 
-    def _line(self, job: Job) -> Iterator[str]:
-        transcript, head = self._outcome(job)
-        text = json.dumps(head, ensure_ascii=False)
-        if transcript is None:
-            yield text + "\n"
-            return
-        output = self._output(job)
-        yield text[:-1] + ', "result": '
-        if output.response_format in JSON_FORMATS:
-            yield from rendered(transcript, output)
-        else:
-            yield json.dumps("".join(rendered(transcript, output)), ensure_ascii=False)
-        yield "}\n"
+    def _line(self, job: Job) -> Spool:
+        output = output_of(job, self.fmt)
 
-    def _add(self, archive: zipfile.ZipFile, job: Job) -> None:
-        transcript, head = self._outcome(job)
-        ending = "error.json" if transcript is None else ENDINGS[self._output(job).response_format]
+        def line(result: StoredResult) -> Iterator[str]:
+            rendered = pieces(result, output, timed=True)
+            is_json = output.response_format in JSON_FORMATS
+            yield from json_object({**_head(job), "result": rendered if is_json else json_string(rendered)})
+            yield "\n"
+
+        return self._spool(job, line)[0]
+
+    def _file(self, job: Job) -> tuple[zipfile.ZipInfo, Spool]:
+        output = output_of(job, self.fmt)
+        spool, is_result = self._spool(job, lambda result: pieces(result, output, timed=True))
+        ending = ENDINGS[output.response_format] if is_result else "error.json"
         moment = datetime.fromtimestamp(job.finished_at or job.created_at, UTC)
         entry = zipfile.ZipInfo(f"{job.id}.{ending}", moment.timetuple()[:6])
         entry.compress_type = zipfile.ZIP_DEFLATED
-        with archive.open(entry, "w") as file:
-            for piece in [json.dumps(head)] if transcript is None else rendered(transcript, self._output(job)):
-                file.write(piece.encode("utf-8", "replace"))
+        return entry, spool
 
-    def _outcome(self, job: Job) -> tuple[Transcript | None, dict[str, Any]]:
-        """Return a job's transcript, ``None`` when there is none, and what is said about it either way."""
-        head: dict[str, Any] = {"id": job.id, "metadata": json.loads(job.metadata), "state": job.state.value}
-        if job.state is not JobState.SUCCEEDED:
-            fault = fault_body(job)
-            return None, head | {"error": asdict(fault) if fault else None}
-        try:
-            return self.services.jobs.transcript(self.tenant, job.id)[1], head
-        except NotFound as error:
-            return None, head | {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}}
+    def _spool(self, job: Job, made: Callable[[StoredResult], Iterator[str]]) -> tuple[Spool, bool]:
+        """Return what ``made`` makes of a job's result, or why it has none in JSON; and whether it has one."""
+        fault = fault_body(job)
+        if job.state is JobState.SUCCEEDED:
+            try:
+                return Spool(self.services.staging, made(self.services.jobs.result(self.tenant, job.id)[1])), True
+            except NotFound as gone:  # Before or while it was read.
+                fault = FaultBody(gone.code, gone.message, gone.remedy)
+        error = asdict(fault) if fault else None
+        return Spool(self.services.staging, chain(json_object({**_head(job), "error": error}), "\n")), False
 
-    def _output(self, job: Job) -> Output:
-        return output_of(job, self.fmt)
+
+def _head(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "metadata": json.loads(job.metadata), "state": job.state.value}
+
+
+def _pack(spool: Spool, file: IO[bytes]) -> bool:
+    """Pack some more of ``spool`` into an archive's file; return whether there may be yet more."""
+    piece = spool.read(_AT_ONCE_BYTES)
+    file.write(piece)
+    return len(piece) == _AT_ONCE_BYTES
 
 
 class _Sink:

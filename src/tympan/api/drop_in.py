@@ -1,8 +1,7 @@
 """``/transcribe/async`` and ``/transcribe/{job_id}``: the job routes in the shape that other servers have."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from fastapi import APIRouter
@@ -14,11 +13,12 @@ from tympan.api.deps import services_of
 from tympan.api.errors import ErrorResponse
 from tympan.api.job_forms import parse_job
 from tympan.api.job_intake import TENANT, hand_in
+from tympan.api.job_results import spooled_answer
 from tympan.api.queries import query_of
 from tympan.api.uploads import FileRules
-from tympan.domain import Job, JobState, Transcript
+from tympan.domain import Job, JobState
 from tympan.errors import InvalidRequest, TympanError
-from tympan.formats import verbose
+from tympan.formats import drop_in, json_object
 from tympan.jobs.service import JobService
 
 router = APIRouter()
@@ -99,8 +99,11 @@ async def poll(request: Request, job_id: str) -> Response:
     async def handle() -> Response:
         query_of(request)
         services = services_of(request)
-        limit_s = services.limits.request_timeout_s
-        return _json(await services.runner.chore(lambda: _standing(services.jobs, job_id), limit_s), 200)
+        jobs = services.jobs
+        job = await services.runner.query(lambda: jobs.get(TENANT, job_id))
+        if job.state is not JobState.SUCCEEDED:
+            return _json(_standing(job), 200)
+        return await spooled_answer(request, lambda: (_completed(jobs, job), "application/json"))
 
     return await _plainly(handle)
 
@@ -122,31 +125,16 @@ def _ours(fields: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return {FIELDS[name]: values for name, values in fields.items()}
 
 
-def _standing(jobs: JobService, job_id: str) -> dict[str, Any]:
-    job = jobs.get(TENANT, job_id)
+def _standing(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {"job_id": job.id, "status": STATUSES[job.state], "result": None}
-    if job.state is JobState.SUCCEEDED:
-        found["result"] = _result(*jobs.transcript(TENANT, job_id))
-    elif job.state.is_terminal:
+    if job.state.is_terminal:
         found["error"] = job.error.message if job.error else f"It was {job.state.value}."
     return found
 
 
-def _result(job: Job, transcript: Transcript) -> dict[str, Any]:
-    whole = verbose(replace(transcript, segments=()), words=False, segments=False)
-    segments = [
-        {"start": round(one.start_s, 3), "end": round(one.end_s, 3), "text": one.text}
-        | ({"words": _words(transcript, place)} if job.output.words else {})
-        for place, one in enumerate(transcript.segments)
-    ]
-    kept = {"text": whole["text"], "language": whole["language_code"]}
-    return {**kept, "language_probability": whole["language_probability"], "segments": segments}
-
-
-def _words(transcript: Transcript, place: int) -> list[dict[str, Any]]:
-    one = replace(transcript, segments=transcript.segments[place : place + 1])
-    words: list[dict[str, Any]] = verbose(one, words=True, segments=False)["words"]
-    return words
+def _completed(jobs: JobService, job: Job) -> Iterator[str]:
+    result = drop_in(jobs.result(TENANT, job.id)[1], words=job.output.words)
+    return json_object({"job_id": job.id, "status": STATUSES[job.state], "result": result})
 
 
 def _json(value: Mapping[str, Any], status: int) -> Response:

@@ -1,8 +1,7 @@
 """The results of jobs: rendered in pieces, away from the event loop, and sent from the disk when they are large."""
 
-import json
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,27 +12,13 @@ from starlette.responses import Response
 
 from tympan.api.deps import services_of
 from tympan.api.streaming import Departure, StreamResponse, streams_of
-from tympan.domain import Job, Output, ResponseFormat, Transcript
+from tympan.domain import Job, Output, ResponseFormat
 from tympan.errors import InsufficientStorage
-from tympan.formats import media_type, render, verbose
+from tympan.formats import media_type, pieces
 
 PIECE_BYTES = 64 << 10
-IN_MEMORY_BYTES = 1 << 20
+IN_MEMORY_BYTES = 256 << 10
 """Results up to this size do not touch the disk."""
-
-_AT_ONCE = 256
-_SHORT = ("text", "usage", "processing_time_ms", "audio_duration_s", "speech")
-
-
-def rendered(transcript: Transcript, output: Output) -> Iterator[str]:
-    """Yield a transcript in one format, in pieces. JSON also tells how long it took and the audio is."""
-    if output.response_format == "verbose_json":
-        yield from _verbose(transcript, output)
-    elif output.response_format == "json":
-        whole = verbose(replace(transcript, segments=()), words=False, segments=False)
-        yield _dump({name: whole[name] for name in _SHORT})
-    else:
-        yield render(transcript, output.response_format)
 
 
 def output_of(job: Job, fmt: ResponseFormat | None) -> Output:
@@ -76,12 +61,26 @@ async def result_answer(request: Request, tenant: str, job_id: str, fmt: Respons
 
     Raises ``NotFound``, ``JobNotFinished``, ``InsufficientStorage``, ``StorageUnavailable``, ``Overloaded``.
     """
+    jobs = services_of(request).jobs
+
+    def found() -> tuple[Iterator[str], str]:
+        job, result = jobs.result(tenant, job_id)
+        output = output_of(job, fmt)
+        return pieces(result, output, timed=True), media_type(output.response_format)
+
+    return await spooled_answer(request, found)
+
+
+async def spooled_answer(request: Request, found: Callable[[], tuple[Iterator[str], str]]) -> Response:
+    """Return what ``found`` gives, pieces and their media type, once the last piece is there; both may block.
+
+    Raises what either raises, ``InsufficientStorage``, ``StorageUnavailable``.
+    """
     services, streams = services_of(request), streams_of(request)
 
     def make() -> tuple[Spool, str]:
-        job, transcript = services.jobs.transcript(tenant, job_id)
-        output = output_of(job, fmt)
-        return Spool(services.staging, rendered(transcript, output)), media_type(output.response_format)
+        rendered, kind = found()
+        return Spool(services.staging, rendered), kind
 
     async with streams.rendering:
         spool, kind = await services.runner.chore(make, services.limits.request_timeout_s)
@@ -89,33 +88,3 @@ async def result_answer(request: Request, tenant: str, job_id: str, fmt: Respons
         return StreamResponse(streams, spool.pieces, kind, spool.close)
     with closing(spool):
         return Response(spool.read(IN_MEMORY_BYTES), media_type=kind)
-
-
-def _verbose(transcript: Transcript, output: Output) -> Iterator[str]:
-    """Yield ``verbose_json`` with its long lists a few entries at a time; joined, it is what ``render`` returns."""
-    whole = verbose(replace(transcript, segments=()), words=output.words, segments=output.segments)
-    before = "{"
-    for name, value in whole.items():
-        yield f"{before}{json.dumps(name)}: "
-        before = ", "
-        if name in ("segments", "words"):
-            yield from _entries(transcript, name)
-        else:
-            yield _dump(value)
-    yield "}"
-
-
-def _entries(transcript: Transcript, name: str) -> Iterator[str]:
-    yield "["
-    before = ""
-    for start in range(0, len(transcript.segments), _AT_ONCE):
-        few = replace(transcript, segments=transcript.segments[start : start + _AT_ONCE])
-        found = verbose(few, words=name == "words", segments=name == "segments")[name]
-        if found:
-            yield before + ", ".join(_dump(entry) for entry in found)
-            before = ", "
-    yield "]"
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -19,9 +19,10 @@ from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
 from tympan.storage.ids import new_id
 from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore, SectionText
+from tympan.storage.results import StoredResult
 from tympan.storage.tenants import forget_tenant
 
-__all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "SectionText", "new_id"]
+__all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "SectionText", "StoredResult", "new_id"]
 
 _RETRYABLE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _POLL_S = 2.0
@@ -117,8 +118,11 @@ class JobService:
         self._store.get(tenant, job_id)
         return self._store.partial_texts(job_id, after)
 
-    def transcript(self, tenant: str, job_id: str) -> tuple[Job, Transcript]:
-        """Return a job that succeeded, with its transcript. Raises ``NotFound``, and ``JobNotFinished`` otherwise."""
+    def result(self, tenant: str, job_id: str) -> tuple[Job, StoredResult]:
+        """Return a job that succeeded, with its transcript, which is read little by little.
+
+        Raises ``NotFound``, and ``JobNotFinished`` for a job that has not succeeded.
+        """
         job = self._store.get(tenant, job_id)
         if not job.state.is_terminal:
             raise JobNotFinished(
@@ -128,10 +132,12 @@ class JobService:
         if job.state is not JobState.SUCCEEDED:
             cause = job.error.message if job.error else f"It was {job.state.value}."
             raise JobNotFinished(f"The job has no result. {cause}", remedy="POST to its /retry to try again.")
-        found = self._store.transcript(tenant, job_id)
-        if found is None:
-            raise NotFound("The transcript is no longer kept.", remedy="Hand the job in again.")
-        return job, found
+        return job, self._store.result(tenant, job_id)
+
+    def transcript(self, tenant: str, job_id: str) -> tuple[Job, Transcript]:
+        """Return a job that succeeded, with its transcript as a whole. Raises as ``result``."""
+        job, found = self.result(tenant, job_id)
+        return job, found.whole()
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Return the job, cancelled unless it had ended. Raises ``NotFound``."""

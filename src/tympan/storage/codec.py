@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
-from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Transcript, WindowResult
+from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Segment, Transcript, WindowResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Prepared:
 OPTIONS = TypeAdapter(Options)
 OUTPUT = TypeAdapter(Output)
 TRANSCRIPT = TypeAdapter(Transcript)
+SEGMENTS = TypeAdapter(tuple[Segment, ...], config=ConfigDict(cache_strings="keys"))  # Texts are hardly ever equal.
+TEXT = TypeAdapter(str)
 SECTION = TypeAdapter(SectionResult)
 PREPARED = TypeAdapter(Prepared)
 

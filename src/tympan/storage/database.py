@@ -29,6 +29,9 @@ BUSY_S = 5.0
 _LOG = telemetry.get_logger(__name__)
 _TRIES = 3
 _SCRUB_S = 0.5
+_CACHE_KIB = 512
+"""What each connection to SQLite may keep of the file; the system keeps it all the same, once for all of them."""
+
 _BACKOFF_S = 0.05
 _LOST_RACE = ("40001", "40P01", "55P03")
 _DISK_FULL = "53100"
@@ -174,6 +177,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     """Every commit is on disk when it returns (FULL); erased text is overwritten (secure_delete)."""
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
 
 
 def _begin_sqlite(connection: Connection) -> None:

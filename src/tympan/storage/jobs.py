@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from tympan.domain import SAMPLE_RATE_HZ, Job, JobState, Lane, NewJob, StepKind, Transcript
+from tympan.domain import SAMPLE_RATE_HZ, Job, JobState, Lane, NewJob, StepKind
 from tympan.errors import NotFound
 from tympan.faultpoints import reach
-from tympan.storage import codec
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
+from tympan.storage.results import StoredResult, find_result
 from tympan.storage.rows import job_from, values_of
 from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants, workers
 
@@ -128,15 +128,9 @@ class JobStore:
         query = query.order_by(jobs.c.id.desc()).limit(wanted.limit)
         return self.database.read(lambda tx: [job_from(row) for row in tx.execute(query).mappings()])
 
-    def transcript(self, tenant: str, job_id: str) -> Transcript | None:
-        """Return the stored transcript; ``None`` while there is none, or when it has been removed."""
-        query = (
-            select(results.c.transcript)
-            .join(jobs, jobs.c.id == results.c.job_id)
-            .where(jobs.c.id == job_id, jobs.c.tenant == tenant)
-        )
-        text = self.database.read(lambda tx: tx.scalar(query))
-        return None if text is None else codec.TRANSCRIPT.validate_json(text)
+    def result(self, tenant: str, job_id: str) -> StoredResult:
+        """Return the stored transcript. Raises ``NotFound`` while there is none, and when it has been removed."""
+        return find_result(self.database, jobs.c.id == job_id, jobs.c.tenant == tenant)
 
     def partial_texts(self, job_id: str, after: int = -1) -> list[SectionText]:
         """Return the texts of the finished sections beyond ``after``, as far as none is missing between them."""

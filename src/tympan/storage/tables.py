@@ -1,7 +1,7 @@
 """Every table, as SQLAlchemy Core sees it. The migrations make the same schema; a test compares the two.
 
 Times are Unix seconds by the database's own clock (``REAL``/``double precision``), so no client's clock and no time
-zone matters. Documents (options, results) are JSON text: it is written and read whole.
+zone matters. Documents (options, results) are JSON text; long ones are in parts, each written and read whole.
 """
 
 from sqlalchemy import (
@@ -147,8 +147,18 @@ results = Table(
     metadata,
     Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("fence", Integer, nullable=False),
-    Column("transcript", Text, nullable=False),
+    Column("head", Text, nullable=False),  # The transcript without its text and segments.
+    Column("n_parts", Integer, nullable=False),
     Column("created_at", Float(53), nullable=False),
+)
+
+result_parts = Table(
+    "result_parts",
+    metadata,
+    Column("job_id", _ID, ForeignKey("results.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("text", Text, nullable=False),  # JSON as well, which can say a zero character.
+    Column("segments", Text, nullable=False),
 )
 
 idempotency = Table(

@@ -15,9 +15,13 @@ from tympan.storage import migrate
 from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
 from tympan.storage.database import Database
-from tympan.storage.tables import bells, metadata, steps, webhook_endpoints, workers
+from tympan.storage.tables import bells, metadata, result_parts, steps, webhook_endpoints, workers
 
 _ROWS = 500
+_LONG_ROWS = 50
+_LONG = frozenset((steps.name, result_parts.name))
+"""Rows of these tables have text of some 100 kB."""
+
 _LEFT_OUT = frozenset((bells.name, workers.name))
 """Doorbells and workers belong to an installation; the new one writes its own."""
 
@@ -72,7 +76,7 @@ def _second(path: Path, copy: Path) -> Path:
 def _pages(source: Database, table: Table) -> Iterator[list[RowMapping]]:
     """Yield a table's rows in pages, by primary key: a transaction for each keeps memory flat."""
     keys = list(table.primary_key.columns)
-    first = query = select(table).order_by(*keys).limit(_ROWS)
+    first = query = select(table).order_by(*keys).limit(_LONG_ROWS if table.name in _LONG else _ROWS)
     while rows := source.read(partial(_fetched, query=query)):
         yield rows
         query = first.where(tuple_(*keys) > tuple_(*(rows[-1][key] for key in keys)))

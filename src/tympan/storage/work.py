@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, exists, func, insert, select, update
 
 from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, Ranking, StepKind, Transcript
-from tympan.errors import TympanError
+from tympan.errors import NotFound, TympanError
 from tympan.faultpoints import reach
 from tympan.storage import codec
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import ORDER
+from tympan.storage.results import find_result, pack, store_result
 from tympan.storage.rows import job_from
-from tympan.storage.tables import bells, jobs, results, steps
+from tympan.storage.tables import bells, jobs, steps
 
 
 class LeaseLost(Exception):
@@ -173,15 +174,11 @@ class WorkStore:
 
     def finish(self, claim: Claim, transcript: Transcript) -> None:
         """Store the transcript and end the job, with its event, in one transaction. Raises ``LeaseLost``."""
-        text = codec.dump(transcript)
+        packed = pack(transcript)
 
         def work(tx: Connection) -> None:
             self._hand_in(tx, claim)
-            tx.execute(
-                insert(results).values(
-                    job_id=claim.job.id, fence=claim.fence, transcript=text, created_at=self._db.now()
-                )
-            )
+            store_result(tx, self._db, claim.job.id, claim.fence, packed)
             length_s = transcript.duration_s
             tx.execute(
                 update(jobs)
@@ -196,19 +193,16 @@ class WorkStore:
 
     def cached(self, claim: Claim, fingerprint: str, ttl_s: float) -> Transcript | None:
         """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago."""
-        query = (
-            select(results.c.transcript)
-            .join(jobs, jobs.c.id == results.c.job_id)
-            .where(
-                jobs.c.tenant == claim.job.tenant,
-                jobs.c.fingerprint == fingerprint,
-                jobs.c.state == JobState.SUCCEEDED.value,
-                jobs.c.finished_at > self._db.now() - ttl_s,
-            )
-            .limit(1)
+        equal = (
+            jobs.c.tenant == claim.job.tenant,
+            jobs.c.fingerprint == fingerprint,
+            jobs.c.state == JobState.SUCCEEDED.value,
+            jobs.c.finished_at > self._db.now() - ttl_s,
         )
-        text = self._db.read(lambda tx: tx.scalar(query))
-        return None if text is None else codec.TRANSCRIPT.validate_json(text)
+        try:
+            return find_result(self._db, *equal).whole()
+        except NotFound:
+            return None  # Or it has been erased since.
 
     def fail(self, claim: Claim, error: TympanError) -> None:
         """End the job with an error. Raises ``LeaseLost``."""

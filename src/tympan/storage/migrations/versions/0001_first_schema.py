@@ -24,6 +24,7 @@ def upgrade() -> None:
     _workers()
     _deliveries()
     _results()
+    _result_parts()
     _steps()
     _upload_parts()
     _delivery_attempts()
@@ -265,10 +266,25 @@ def _results() -> None:
         "results",
         sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
-        sa.Column("transcript", sa.Text(), nullable=False),
+        sa.Column("head", sa.Text(), nullable=False),
+        sa.Column("n_parts", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_results_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_results")),
+    )
+
+
+def _result_parts() -> None:
+    op.create_table(
+        "result_parts",
+        sa.Column("job_id", sa.String(length=64), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("segments", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["results.job_id"], name=op.f("fk_result_parts_job_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_id", "part", name=op.f("pk_result_parts")),
     )
 
 
