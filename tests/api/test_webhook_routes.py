@@ -105,6 +105,22 @@ def test_endpoints_are_listed_in_pages(call: Client, post: Post) -> None:
     assert (page["has_more"], after) == (False, None)
 
 
+def test_pages_go_on_though_an_endpoint_goes_or_is_asked_for_again(call: Client, post: Post) -> None:
+    """What happens to the endpoint that a page ended with neither breaks off nor repeats the list."""
+    for number in range(6):
+        post.webhooks.ensure_endpoint("default", post.receiver.url(f"/{number}"))
+    every = [endpoint["id"] for endpoint in call("GET")["data"]]
+    first = call("GET", "", params={"limit": 2})
+    post.pass_time(400)
+    for number in range(6):
+        post.webhooks.ensure_endpoint("default", post.receiver.url(f"/{number}"))
+    second = call("GET", "", params={"limit": 2, "after": first["next"]})
+    call("DELETE", f"/{second['next']}", 204)
+    third = call("GET", "", params={"limit": 2, "after": second["next"]})
+    assert [one["id"] for page in (first, second, third) for one in page["data"]] == every
+    assert call.refused("GET", params={"after": "whe_0"}) == ("invalid_request", "after")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -191,7 +207,7 @@ def test_unknown_ids_are_not_found(call: Client, made: dict[str, Any]) -> None:
     for method, path in (
         ("GET", "/whe_0"), ("PATCH", "/whe_0"), ("DELETE", "/whe_0"), ("GET", "/whe_0/secret"),
         ("POST", "/whe_0/secret/rotate"), ("GET", "/whe_0/deliveries"), ("POST", "/whe_0/deliveries/evt_0/replay"),
-        ("POST", "/whe_0/replay-failed"), ("POST", "/whe_0/test"), ("GET", "?after=whe_0"),
+        ("POST", "/whe_0/replay-failed"), ("POST", "/whe_0/test"),
         ("POST", f"/{made['id']}/deliveries/evt_0/replay"), ("GET", f"/{made['id']}/deliveries?after=evt_0"),
     ):  # fmt: skip
         body = {"since": "2026-01-01T00:00:00Z"} if path.endswith("failed") else {}

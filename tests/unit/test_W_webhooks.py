@@ -704,6 +704,21 @@ def test_an_endpoint_that_fails_for_days_is_disabled(post: Post) -> None:
     assert post.webhooks.get("default", endpoint).disabled_reason == "Nothing could be delivered for days."
 
 
+def test_an_endpoint_with_a_new_address_starts_afresh(post: Post) -> None:
+    """What failed at the address before neither makes the new one rest nor counts towards disabling it."""
+    post.receiver.script("/old", 500)
+    endpoint = post.endpoint("/old")
+    post.send(endpoint, 2)
+    loop = post.loop()
+    assert loop.run_once() == 1
+    post.pass_time(4 * DAY_S)
+    assert loop.run_once() == 1
+    moved = post.webhooks.change("default", endpoint, EndpointChange(url=post.receiver.url("/new")))
+    assert moved.failing_since is None
+    assert loop.run_once() == 1
+    assert len(post.receiver.at("/new")) == 1
+
+
 def test_the_log_of_a_delivery_is_bounded(post: Post) -> None:
     """However often a delivery is replayed, the newest attempts are kept."""
     endpoint = post.endpoint()

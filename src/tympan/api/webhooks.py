@@ -177,7 +177,7 @@ async def create_endpoint(request: Request, response: Response) -> CreatedView:
 @router.get("", openapi_extra={"parameters": _PAGE})
 async def list_endpoints(request: Request) -> EndpointList:
     """List endpoints, newest first."""
-    limit, after = page_of(query_of(request, "limit", "after"))
+    limit, after = page_of(query_of(request, "limit", "after"), "whe")
     found = await _ask(request, lambda hooks: hooks.page(TENANT, limit + 1, after))
     return EndpointList.of([_endpoint(one) for one in found], limit)
 

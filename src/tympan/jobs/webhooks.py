@@ -93,7 +93,7 @@ class WebhookService:
         return self._store.get(tenant, endpoint_id)
 
     def page(self, tenant: str, limit: int, after: str | None) -> list[Endpoint]:
-        """Return endpoints, newest first. Raises ``NotFound`` when there is no ``after``."""
+        """Return endpoints, newest first, from beyond the id ``after``."""
         return self._store.page(tenant, limit, after)
 
     def change(self, tenant: str, endpoint_id: str, change: EndpointChange) -> Endpoint:

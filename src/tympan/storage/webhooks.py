@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert, or_, select, update
 
 from tympan.errors import Conflict, NotFound
 from tympan.storage.database import Database
@@ -31,6 +31,7 @@ TEST_EVENT = "test.ping"
 _MAX_REPLAYED = 10_000
 _DAY_S = 86_400.0
 _RENEW_S = UNUSED_S / 3
+_RECOVERED = {"failing_since": None, "open_at": 0.0}
 _ENDPOINT, _DELIVERY = webhook_endpoints.c, deliveries.c
 
 
@@ -51,10 +52,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSecrets:
-    """The sealed secrets of an endpoint; the old one signs too until ``old_until``."""
+    """The sealed secret of an endpoint, and until when the one before it signs too."""
 
     secret: str
-    old: str | None
     old_until: float | None
 
 
@@ -136,19 +136,15 @@ class WebhookStore:
         return _endpoint(self._db.read(lambda tx: _alive(tx, tenant, endpoint_id)))
 
     def page(self, tenant: str, limit: int, after: str | None = None) -> list[Endpoint]:
-        """Return endpoints, newest first, from the one that follows ``after``."""
-        place = tuple_(_ENDPOINT.created_at, _ENDPOINT.id)
+        """Return endpoints, newest first, from beyond the id ``after``, which may have gone.
+
+        Those made for a job's address stand among them in the order of their ids.
+        """
         query = select(webhook_endpoints).where(_ENDPOINT.tenant == tenant, _ENDPOINT.secret != "")
-
-        def work(tx: Connection) -> list[Endpoint]:
-            wanted = query
-            if after is not None:
-                last = _alive(tx, tenant, after)
-                wanted = query.where(place < tuple_(last["created_at"], last["id"]))
-            ordered = wanted.order_by(_ENDPOINT.created_at.desc(), _ENDPOINT.id.desc()).limit(limit)
-            return [_endpoint(row) for row in tx.execute(ordered).mappings()]
-
-        return self._db.read(work)
+        if after is not None:
+            query = query.where(_ENDPOINT.id < after)
+        ordered = query.order_by(_ENDPOINT.id.desc()).limit(limit)
+        return self._db.read(lambda tx: [_endpoint(row) for row in tx.execute(ordered).mappings()])
 
     def change(self, tenant: str, endpoint_id: str, change: EndpointChange) -> Endpoint:
         """Return the endpoint, changed; disabling drops what waits. Raises ``NotFound``, ``Conflict``."""
@@ -289,7 +285,7 @@ class WebhookStore:
 
     def _secrets(self, tx: Connection, tenant: str, endpoint_id: str) -> EndpointSecrets:
         row = _alive(tx, tenant, endpoint_id)
-        return EndpointSecrets(row["secret"], row["old_secret"], row["old_secret_until"])
+        return EndpointSecrets(row["secret"], row["old_secret_until"])
 
     def _requeue(self, tx: Connection, endpoint_id: str, which: ColumnElement[bool]) -> int:
         now = self._db.now()
@@ -325,13 +321,15 @@ def _no_endpoint() -> NotFound:
 
 
 def _changed(row: RowMapping, change: EndpointChange) -> dict[str, Any]:
-    values = {
-        name: value for name, value in (("url", change.url), ("description", change.description)) if value is not None
-    }
+    values: dict[str, Any] = {}
+    if change.description is not None:
+        values |= {"description": change.description}
+    if change.url not in (None, row["url"]):
+        values |= {"url": change.url} | _RECOVERED  # What failed was the address before.
     if change.enabled is True and row["state"] != "active":
-        return values | {"state": "active", "disabled_reason": None, "failing_since": None, "open_at": 0.0}
+        values |= {"state": "active", "disabled_reason": None} | _RECOVERED
     if change.enabled is False and row["state"] == "active":
-        return values | {"state": "disabled", "disabled_reason": "Disabled by its owner."}
+        values |= {"state": "disabled", "disabled_reason": "Disabled by its owner."}
     return values
 
 
