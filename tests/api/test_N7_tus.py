@@ -442,7 +442,8 @@ def test_N7_the_upload_of_another_tenant_does_not_exist(site: TusSite) -> None:
 def test_N7_an_empty_file_is_complete_at_once(site: TusSite) -> None:
     """No request with bytes follows a length of zero."""
     address = create(site.url, 0)
-    assert site.uploads.get("default", id_of(address)).complete
+    found = site.uploads.get("default", id_of(address))
+    assert (found.n_bytes, found.offset_bytes) == (0, 0)
 
 
 def test_N7_no_more_requests_write_than_there_are_places(tmp_path: Path) -> None:

@@ -314,6 +314,10 @@ def test_every_route_is_described(shop: Site) -> None:
     assert set(described["components"]["schemas"]["JobBody"]["properties"]) == FIELDS
     fields = routes["/v1/jobs", "post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {"file", "audio_url", "deadline", "metadata", "beam_size"} <= set(fields)
+    taken = {place: {one["name"] for one in operation.get("parameters", ())} for place, operation in routes.items()}
+    for path in ("/v1/jobs", "/v1/batches"):
+        assert "Idempotency-Key" in taken[path, "post"]
+        assert {"limit", "after"} <= taken[path, "get"]
 
 
 def test_states_on_the_wire_are_the_contracts() -> None:

@@ -11,10 +11,10 @@ from tympan.api.batch_results import BatchResults
 from tympan.api.batch_views import BatchBody, BatchListBody, batch_body, is_finished
 from tympan.api.bodies import received
 from tympan.api.deps import services_of
-from tympan.api.job_forms import idempotency_key
+from tympan.api.job_forms import KEY_PARAMETER, idempotency_key
 from tympan.api.job_intake import TENANT
 from tympan.api.job_views import json_answer
-from tympan.api.queries import asked_format, page_of, query_of
+from tympan.api.queries import PAGE_PARAMETERS, asked_format, page_of, query_of
 from tympan.api.streaming import StreamResponse, streams_of
 from tympan.api.uploads import FileRules
 from tympan.errors import JobNotFinished
@@ -31,6 +31,7 @@ _TOTAL_UPLOADS = 10
 
 _RETRY_S = "5"
 _CREATE: dict[str, Any] = {
+    "parameters": [KEY_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
@@ -55,7 +56,7 @@ _CREATE: dict[str, Any] = {
                 }
             },
         },
-    }
+    },
 }
 _RESULTS: dict[str, Any] = {
     "parameters": [
@@ -65,12 +66,6 @@ _RESULTS: dict[str, Any] = {
     "responses": {
         "200": {"description": "Results of all jobs.", "content": {"application/jsonl": {}, "application/zip": {}}}
     },
-}
-_LIST: dict[str, Any] = {
-    "parameters": [
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
-        {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
-    ]
 }
 
 
@@ -95,7 +90,12 @@ async def create_batch(request: Request) -> Response:
     return json_answer(batch_body(batch), 202, headers | ({"idempotent-replayed": "true"} if replayed else {}))
 
 
-@router.get("/v1/batches", responses={200: {"model": BatchListBody}}, openapi_extra=_LIST, response_class=Response)
+@router.get(
+    "/v1/batches",
+    responses={200: {"model": BatchListBody}},
+    openapi_extra={"parameters": PAGE_PARAMETERS},
+    response_class=Response,
+)
 async def list_batches(request: Request) -> Response:
     """List batches, newest first."""
     limit, after = page_of(query_of(request, "limit", "after"), "batch")

@@ -58,6 +58,14 @@ JOB_PARAMETERS: tuple[Parameter, ...] = (
 )
 """The fields of a job beside those of a transcription."""
 
+KEY_PARAMETER: Mapping[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "Within a day, the same key and the same request lead to what was made the first time.",
+}
+"""What ``idempotency_key`` reads, as /openapi.json describes it."""
+
 WEBHOOKS = ("webhook_url", "webhook_endpoint")
 JOB_FIELDS = KNOWN | {parameter.name for parameter in JOB_PARAMETERS}
 

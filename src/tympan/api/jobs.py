@@ -9,11 +9,11 @@ from starlette.responses import Response
 from tympan.api.bodies import received
 from tympan.api.deps import services_of
 from tympan.api.job_events import MEDIA_TYPE, JobEvents, seen_from
-from tympan.api.job_forms import JOB_PARAMETERS, idempotency_key, parse_job
+from tympan.api.job_forms import JOB_PARAMETERS, KEY_PARAMETER, idempotency_key, parse_job
 from tympan.api.job_intake import TENANT, hand_in
 from tympan.api.job_results import result_answer
 from tympan.api.job_views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
-from tympan.api.queries import asked_format, page_of, query_of
+from tympan.api.queries import PAGE_PARAMETERS, asked_format, page_of, query_of
 from tympan.api.schemas import PARAMETERS
 from tympan.api.streaming import StreamResponse, streams_of
 from tympan.api.uploads import FileRules
@@ -31,17 +31,10 @@ _FORM_SCHEMA = {
 _LIST_QUERY: list[dict[str, Any]] = [
     {"name": "state", "in": "query", "schema": {"type": "array", "items": {"enum": list(JobState)}}},
     {"name": "batch_id", "in": "query", "schema": {"type": "string"}},
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
-    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+    *PAGE_PARAMETERS,
 ]
-_KEY_HEADER: dict[str, Any] = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "maxLength": 255},
-    "description": "With the same key and the same request, the job is made once.",
-}
 _CREATE: dict[str, Any] = {
-    "parameters": [_KEY_HEADER],
+    "parameters": [KEY_PARAMETER],
     "requestBody": {
         "required": True,
         "content": {

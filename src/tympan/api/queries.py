@@ -1,6 +1,7 @@
 """The query parameters of a route: known ones, each checked, each once."""
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 
@@ -12,6 +13,16 @@ MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
 _MAX_ID_CHARS = 64
+
+PAGE_PARAMETERS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
+    },
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+)
+"""What ``page_of`` reads, as /openapi.json describes it."""
 
 
 def query_of(request: Request, *known: str, repeatable: tuple[str, ...] = ()) -> Form:

@@ -22,6 +22,11 @@ _DISK_THREADS = 4
 _DATABASE_THREADS = 8
 _CHORE_THREADS = 8
 _MAX_WAITING = 256
+_SILENCE = ("The database does not answer.", "Try again.")
+_TOO_LONG = (
+    "This was not done within the time that a request has.",
+    "It may be done yet: look, or try again; an Idempotency-Key keeps it from being done twice.",
+)
 
 
 class Runner:
@@ -31,8 +36,8 @@ class Runner:
         """Allow ``max_concurrent`` pipelines at the same time; the bound on those that wait is the house's."""
         self._pipelines = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pipeline")
         self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk")
-        self._queries = _Pool(_DATABASE_THREADS, "database")
-        self._chores = _Pool(_CHORE_THREADS, "chores")
+        self._queries = _Pool(_DATABASE_THREADS, "database", _SILENCE)
+        self._chores = _Pool(_CHORE_THREADS, "chores", _TOO_LONG)
 
     async def run(
         self,
@@ -107,7 +112,9 @@ class Runner:
 class _Pool:
     """Threads for work that is waited for only so long, with a bound on how much of it there is."""
 
-    def __init__(self, n_threads: int, name: str) -> None:
+    def __init__(self, n_threads: int, name: str, late: tuple[str, str]) -> None:
+        """Run ``n_threads``; ``late`` is what to say, cause and remedy, about work that takes too long."""
+        self._late = late
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
         self._count = 0
         self._lock = threading.Lock()
@@ -125,7 +132,8 @@ class _Pool:
             return await asyncio.wait_for(asyncio.shield(answer), limit_s)
         except TimeoutError:
             future.cancel()
-            raise StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0) from None
+            cause, remedy = self._late
+            raise StorageUnavailable(cause, remedy=remedy, retry_after_s=2.0) from None
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

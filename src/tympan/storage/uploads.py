@@ -50,11 +50,6 @@ class StoredUpload:
     left_s: float
     job_id: str | None
 
-    @property
-    def complete(self) -> bool:
-        """Whether every byte is stored."""
-        return self.offset_bytes == self.n_bytes
-
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
