@@ -71,6 +71,21 @@ def rabbitmq(rabbitmq_server: RabbitServer) -> Iterator[VirtualHost]:
     vhost.drop()
 
 
+@pytest.fixture
+def impatient_rabbitmq(server_keeper: Keeper) -> Iterator[Callable[[float], VirtualHost]]:
+    """Return a function that starts a broker which waits so many seconds for a message to be acknowledged."""
+    installation = _installed("rabbitmq")
+    with ExitStack() as stack:
+
+        def start(consumer_timeout_s: float) -> VirtualHost:
+            server = RabbitServer(server_keeper, installation, consumer_timeout_ms=round(consumer_timeout_s * 1000))
+            stack.callback(server.kill)
+            server.start()
+            return VirtualHost(server, "impatient")
+
+        yield start
+
+
 @pytest.fixture(scope="session")
 def redis_server(server_keeper: Keeper) -> Iterator[RedisServer]:
     """Return a running Redis, shared by all tests."""

@@ -68,6 +68,10 @@ class PostgresServer(Server):
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def dump(self, database: str) -> str:
+        """Return what ``pg_dump`` writes: every table with its rows, as text."""
+        return self.run(self._command("pg_dump", "--dbname", self.url(database), "--inserts"))
+
     def wipe(self) -> None:
         """Drop the databases of all tests, whoever is connected."""
         for (name,) in self.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%'"):
@@ -105,6 +109,10 @@ class Database:
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """Run one statement outside a transaction and return its rows, if it has any."""
         return self.server.execute(statement, self.name)
+
+    def dump(self) -> str:
+        """Return what ``pg_dump`` writes: every table with its rows, as text."""
+        return self.server.dump(self.name)
 
     def disconnect_all(self) -> int:
         """Break every connection to this database, as a fail-over would; return how many."""

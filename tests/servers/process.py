@@ -12,11 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tests.servers import keeper as keeper_program
 from tests.servers.keeper import family, frozen, signal_family
+
+_ports = iter(random.sample(range(16_000, 32_000), 16_000))
 
 START_S = 60.0
 _ORDERLY_S = 10.0
@@ -214,9 +217,11 @@ def port_open(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port nobody uses, below those that the kernel gives to outgoing connections."""
-    for _ in range(200):
-        port = random.randrange(16_000, 32_000)  # noqa: S311
+    """Return a port nobody uses, below those that the kernel gives to outgoing connections.
+
+    None is returned twice: who was given one may not listen on it yet, or just now be dead and come back.
+    """
+    for port in islice(_ports, 200):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from tests.servers.process import wait_until
+from tests.servers.process import free_port, wait_until
 
 _BLOCK_BYTES = 64 << 10
 _POLL_S = 0.02
@@ -56,8 +56,9 @@ class Proxy:
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._listener: socket.socket | None = _listen(0)
-        self.port: int = self._listener.getsockname()[1]
+        # Not one of those that the kernel gives to outgoing connections: while the proxy is down it could do so.
+        self.port = free_port()
+        self._listener: socket.socket | None = _listen(self.port)
 
     def __enter__(self) -> Self:
         """Start to accept connections."""

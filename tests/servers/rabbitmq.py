@@ -2,13 +2,14 @@
 
 import base64
 import json
+import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
-from tests.servers.process import Command, Keeper, Server, free_port, port_open
+from tests.servers.process import START_S, Command, Keeper, Server, free_port, port_open, wait_until
 from tests.servers.provision import Installation
 
 _AUTHORIZATION = "Basic " + base64.b64encode(b"guest:guest").decode()
@@ -19,8 +20,11 @@ class RabbitServer(Server):
 
     name = "rabbitmq"
 
-    def __init__(self, keeper: Keeper, installation: Installation) -> None:
-        """Use the scripts of ``installation``."""
+    def __init__(self, keeper: Keeper, installation: Installation, *, consumer_timeout_ms: int | None = None) -> None:
+        """Use the scripts of ``installation``.
+
+        Whoever keeps a message for longer than ``consumer_timeout_ms`` loses its channel, half a second later at most.
+        """
         super().__init__(keeper)
         self._installation = installation
         self.management_port, self._dist_port, self._epmd_port = free_port(), free_port(), free_port()
@@ -31,7 +35,10 @@ class RabbitServer(Server):
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self.folder / "environment").write_text("")
         # How often a quorum queue says how long it is; else tests would wait ten seconds for a number.
-        (self.folder / "advanced.config").write_text("[{rabbit, [{quorum_tick_interval, 500}]}].\n")
+        ticks = ["{quorum_tick_interval, 500}"]
+        if consumer_timeout_ms is not None:  # Channels look at their clocks once a minute, unless told otherwise.
+            ticks += ["{channel_tick_interval, 500}", f"{{consumer_timeout, {consumer_timeout_ms}}}"]
+        (self.folder / "advanced.config").write_text(f"[{{rabbit, [{', '.join(ticks)}]}}].\n")
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"management.tcp.port = {self.management_port}\nmanagement.tcp.ip = 127.0.0.1\n"
@@ -44,6 +51,7 @@ class RabbitServer(Server):
         """Start the port mapper, which Erlang would leave running for ever, and the broker."""
         env = self._env()
         yield Command(("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)), env)
+        wait_until(lambda: port_open(self._epmd_port), START_S, self.log_tail)
         yield Command((str(self._installation.program),), env)
 
     def ready(self) -> bool:
@@ -59,7 +67,7 @@ class RabbitServer(Server):
         """Return the address of a virtual host; ``port`` leads through a proxy."""
         return f"amqp://guest:guest@127.0.0.1:{port or self.port}/{urllib.parse.quote(vhost, safe='')}"
 
-    def api(self, method: str, path: str, body: object = None, limit_s: float = 10) -> Any:
+    def api(self, method: str, path: str, body: object = None, limit_s: float = 30) -> Any:
         """Ask the management interface; return its answer, None when it is empty."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.management_port}{path}",
@@ -75,6 +83,12 @@ class RabbitServer(Server):
         """Run ``rabbitmqctl`` (takes one to three seconds) and return what it says."""
         script = self._installation.program.with_name("rabbitmqctl")
         return self.run(Command((str(script), *arguments), self._env()))
+
+    def lose_data(self) -> None:
+        """Kill the broker, delete all that it keeps on its disk (messages, queues, virtual hosts), and start it."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        self.start()
 
     def block_publishers(self) -> None:
         """Raise the alarm about memory: the broker reads no more from connections that publish."""
@@ -121,9 +135,12 @@ class VirtualHost:
     def __init__(self, server: RabbitServer, name: str) -> None:
         """Create the virtual host ``name`` and let ``guest`` in."""
         self.server, self.name = server, name
-        server.api("PUT", f"/api/vhosts/{name}", {})
-        rights = {"configure": ".*", "write": ".*", "read": ".*"}
-        server.api("PUT", f"/api/permissions/{name}/guest", rights)
+        self._create()
+
+    def lose_everything(self) -> None:
+        """Let the broker lose its disk; the virtual host is made again, as whoever runs a broker has to."""
+        self.server.lose_data()
+        self._create()
 
     @property
     def url(self) -> str:
@@ -139,6 +156,18 @@ class VirtualHost:
         found = self.server.api("GET", f"/api/queues/{self.name}")
         return {queue["name"]: int(queue.get("messages", 0)) for queue in found}
 
+    def consumers(self) -> dict[str, str]:
+        """Return who consumes each queue: the name of the channel, which changes when a channel is made anew."""
+        found = self.server.api("GET", f"/api/consumers/{self.name}")
+        # A channel without a name is so new that the management interface has not heard more of it.
+        named = [each for each in found if each["channel_details"]]
+        return {each["queue"]["name"]: each["channel_details"]["name"] for each in named}
+
+    def deliveries(self, queue: str) -> dict[str, int]:
+        """Return how often messages of a queue were delivered, acknowledged, redelivered, as of a second ago."""
+        counts = self.server.api("GET", f"/api/queues/{self.name}/{queue}").get("message_stats", {})
+        return {name: int(counts.get(name, 0)) for name in ("deliver", "ack", "redeliver")}
+
     def disconnect_all(self) -> int:
         """Break every connection to this virtual host; return how many."""
         found = self.server.api("GET", f"/api/vhosts/{self.name}/connections")
@@ -148,4 +177,9 @@ class VirtualHost:
 
     def drop(self) -> None:
         """Delete the virtual host with its queues."""
-        self.server.api("DELETE", f"/api/vhosts/{self.name}", limit_s=30)
+        self.server.api("DELETE", f"/api/vhosts/{self.name}")
+
+    def _create(self) -> None:
+        self.server.api("PUT", f"/api/vhosts/{self.name}", {})
+        rights = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.server.api("PUT", f"/api/permissions/{self.name}/guest", rights)
