@@ -1,9 +1,8 @@
-"""Clusters on real servers: one of each test's own without processes, and one that runs for all tests."""
+"""A cluster on real servers that runs for all tests, and is mended after each."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from amqp.exceptions import AMQPError, NotFound
@@ -22,14 +21,6 @@ from tympan.storage.blobs import open_blobs
 from tympan.storage.database import Database as Store
 
 _ANSWER_S = 3.0
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, postgres: Database, rabbitmq: VirtualHost, s3_bucket: S3Bucket) -> Iterator[Cluster]:
-    """Return a cluster without processes, on servers of its own."""
-    settings = {"DATABASE_URL": postgres.url, "BROKER_URL": rabbitmq.url, "STORAGE_URL": s3_bucket.url()}
-    with open_cluster(tmp_path, settings) as running:
-        yield running
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,7 @@ def site_of_session(
 def site(site_of_session: Site) -> Iterator[Site]:
     """Return the running cluster, ready, with nothing in its stores; what a test broke is mended afterwards."""
     _mend(site_of_session)
-    for node in (site_of_session.worker, site_of_session.api):
+    for node in (site_of_session.worker, site_of_session.scheduler, site_of_session.api):
         node.wait_ready()
     forget_everything(site_of_session.store)
     for name in site_of_session.bucket.names():
@@ -107,13 +98,16 @@ def load(site: Site) -> Load:
 
 
 def _mend(site: Site) -> None:
+    for node in (site.worker, site.scheduler, site.api):
+        node.go_on()
     for proxy in (site.to_postgres, site.to_rabbitmq, site.to_s3):
         proxy.heal()
     for server in (site.postgres.server, site.rabbitmq.server, site.bucket.server):
         server.ensure()
-    # Killed and frozen in turn, RabbitMQ 3.10 can come back with queues that never answer. That is not what is tested.
+    # Killed within seconds of a queue's making, RabbitMQ 3.10 comes back with one that never answers, restart or not.
+    # That is not what is tested.
     if not _queues_answer(site):
-        site.rabbitmq.server.restart()
+        site.rabbitmq.lose_everything()
 
 
 def _queues_answer(site: Site) -> bool:

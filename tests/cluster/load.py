@@ -14,6 +14,9 @@ from tests.faults.checker import TERMINAL, History, Promise, check
 from tests.faults.evidence import Evidence, gather
 from tests.media import tone, wav
 from tests.servers.process import wait_until
+from tests.servers.rabbitmq import VirtualHost
+from tympan.domain import Lane
+from tympan.jobs.celery_app import queue_name
 from tympan.storage.blobs import BlobStore
 from tympan.storage.database import Database
 
@@ -120,8 +123,15 @@ class Load:
 
 def metric(node: Node, name: str) -> float:
     """Return the value of one metric of a process."""
-    lines = httpx.get(f"{node.url}/metrics", timeout=5).text.splitlines()
+    lines = httpx.get(f"{node.url}/metrics", timeout=20).text.splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
+
+
+def consumers_of(host: VirtualHost, limit_s: float = 30.0) -> dict[str, str]:
+    """Wait until every lane has a consumer; return the channel of each, by the name of the lane's queue."""
+    lanes = set(map(queue_name, Lane))
+    wait_until(lambda: lanes <= host.consumers().keys(), limit_s, lambda: str(host.consumers()))
+    return {queue: channel for queue, channel in host.consumers().items() if queue in lanes}
 
 
 def thread_count(node: Node) -> int:

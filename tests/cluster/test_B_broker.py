@@ -2,12 +2,14 @@
 
 import random
 import time
+from contextlib import suppress
 
 import pytest
+from amqp.exceptions import NotFound
 from kombu import Connection, Producer
 
 from tests.cluster.conftest import Site
-from tests.cluster.load import Load, clip, during, metric
+from tests.cluster.load import Load, clip, consumers_of, during, metric
 from tests.servers.process import wait_until
 from tympan.domain import Lane
 from tympan.errors import StorageUnavailable
@@ -16,12 +18,11 @@ from tympan.jobs.celery_app import BellPublisher, make_celery, queue_name
 RELAY_S = 15.0
 """Longest time that one attempt to publish may take."""
 
+_BACK_S = 20.0
+"""Longest time until everybody has noticed that a broker is back: the tenth of a minute, and two slow cores."""
+
 _A, _B = clip(2.0, 440.0), clip(3.0, 660.0)
-
-
-def _bound_s() -> float:
-    """Return how long anybody may take to notice that a broker is back: the tenth of a minute, and two slow cores."""
-    return 20.0
+_BATCH = queue_name(Lane.BATCH)
 
 
 def test_B1_jobs_are_taken_while_there_is_no_broker_and_done_once_there_is(site: Site, load: Load) -> None:
@@ -36,7 +37,7 @@ def test_B1_jobs_are_taken_while_there_is_no_broker_and_done_once_there_is(site:
     assert answer is not None
     assert answer.status_code == 200
     site.rabbitmq.server.start()
-    load.prove(_bound_s() + 20)
+    load.prove(_BACK_S + 20)
 
 
 def test_B2_a_broker_that_is_killed_in_flight_costs_no_job_and_doubles_none(site: Site, load: Load) -> None:
@@ -48,7 +49,7 @@ def test_B2_a_broker_that_is_killed_in_flight_costs_no_job_and_doubles_none(site
     site.rabbitmq.server.kill()
     load.submit("in between", _B)
     site.rabbitmq.server.start()
-    load.prove(_bound_s() + 20)
+    load.prove(_BACK_S + 20)
 
 
 def test_B3_a_frozen_broker_holds_the_relay_for_a_bounded_time_and_the_api_not_at_all(site: Site, load: Load) -> None:
@@ -67,7 +68,7 @@ def test_B3_a_frozen_broker_holds_the_relay_for_a_bounded_time_and_the_api_not_a
     assert set(load.statuses) == {202}
     assert max(load.took_s) < 5.0
     site.rabbitmq.server.cont()
-    load.prove(_bound_s() + 20)
+    load.prove(_BACK_S + 20)
 
 
 def test_B4_a_broker_that_takes_nothing_shows_in_a_metric_and_clears(site: Site, load: Load) -> None:
@@ -80,19 +81,36 @@ def test_B4_a_broker_that_takes_nothing_shows_in_a_metric_and_clears(site: Site,
     finally:
         site.rabbitmq.server.unblock_publishers()
     load.prove()
-    wait_until(lambda: all(metric(node, "tympan_broker_blocked") == 0 for node in nodes), _bound_s())
+    wait_until(lambda: all(metric(node, "tympan_broker_blocked") == 0 for node in nodes), _BACK_S)
 
 
-def test_B5_doorbells_that_the_broker_lost_are_rung_again(site: Site, load: Load) -> None:
-    """Everything is purged before a worker has heard it; the sweeper finds what waits."""
+@pytest.mark.parametrize("loss", ["messages", "everything"])
+def test_B5_doorbells_that_the_broker_lost_are_rung_again(site: Site, load: Load, loss: str) -> None:
+    """What was not heard yet is purged, or all of the broker's disk is wiped, queues included: the sweeper rings."""
     site.worker.freeze()
     for number in range(5):
         load.submit(f"job {number}", _A)
-    name = queue_name(Lane.BATCH)
-    wait_until(lambda: load.database.read(lambda tx: tx.exec_driver_sql("select count(*) from bells").scalar()) == 0, 9)
-    site.rabbitmq.server.api("DELETE", f"/api/queues/{site.rabbitmq.name}/{name}/contents")
+    wait_until(lambda: _bells_waiting(load) == 0, 10)
+    if loss == "messages":
+        site.rabbitmq.server.api("DELETE", f"/api/queues/{site.rabbitmq.name}/{_BATCH}/contents")
+    else:
+        site.rabbitmq.lose_everything()
+    wait_until(lambda: _has_bells(site), _BACK_S)
     site.worker.go_on()
-    load.prove()
+    load.prove(_BACK_S + 20)
+    assert consumers_of(site.rabbitmq, _BACK_S)
+
+
+def _has_bells(site: Site) -> bool:
+    """Return whether a doorbell waits at the broker just now; the management interface would be a second late."""
+    with Connection(site.rabbitmq.url) as connection, suppress(NotFound):
+        return bool(connection.channel().queue_declare(_BATCH, passive=True).message_count)
+    return False
+
+
+def _bells_waiting(load: Load) -> int:
+    """Return how many doorbells the broker does not have yet."""
+    return int(load.database.read(lambda tx: tx.exec_driver_sql("select count(*) from bells").scalar()) or 0)
 
 
 def test_B6_doorbells_that_come_three_times_and_in_any_order_double_nothing(site: Site, load: Load) -> None:
@@ -120,13 +138,13 @@ def test_B7_connections_that_break_all_the_time_are_made_anew(site: Site, load: 
     during(3.0, lambda: load.submit(f"job {next(numbers)}", _A), 1.0)
     site.to_rabbitmq.heal()
     site.to_rabbitmq.cut()
-    load.prove(_bound_s() + 30)
+    load.prove(_BACK_S + 30)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "odd headers", "unknown task", "arguments", "version", "large"])
 def test_B9_a_poisonous_message_is_kept_apart_and_the_consumer_lives(site: Site, load: Load, kind: str) -> None:
     """What cannot be read lands in the dead letters, what means nothing is dropped, and the next job is done."""
-    worker = site.worker.process
+    consumers = consumers_of(site.rabbitmq)
     good = {"id": "1", "task": "tympan.work", "lang": "py", "argsrepr": "", "kwargsrepr": ""}
     body, headers = {
         "garbage": ("\x00garbage", {}),
@@ -139,7 +157,7 @@ def test_B9_a_poisonous_message_is_kept_apart_and_the_consumer_lives(site: Site,
     with Connection(site.rabbitmq.url) as connection:
         Producer(connection.channel()).publish(
             body,
-            routing_key=queue_name(Lane.BATCH),
+            routing_key=_BATCH,
             headers=headers,
             content_type="application/json",
             content_encoding="utf-8",
@@ -149,7 +167,7 @@ def test_B9_a_poisonous_message_is_kept_apart_and_the_consumer_lives(site: Site,
     load.submit("after it", _A)
     load.prove()
     assert _dead_letter(site) is None
-    assert site.worker.process is worker
+    assert consumers_of(site.rabbitmq) == consumers
     assert site.worker.is_ready()
 
 

@@ -4,6 +4,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import count
 
 import httpx
 import psycopg
@@ -31,9 +32,19 @@ def _livez_s(site: Site, n_times: int) -> list[float]:
 
 
 def _take_all(site: Site, held: ExitStack) -> None:
-    """Open connections until the server refuses one."""
-    while True:
-        held.enter_context(psycopg.connect(site.postgres.url))
+    """Hold every connection that the server has, until ``held`` is closed; the cluster loses its own."""
+    mine: list[psycopg.Connection[tuple[object, ...]]] = []
+
+    def take_more() -> bool:
+        """Return whether nobody else has one, and there is none to be had."""
+        site.to_postgres.cut()
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            mine.extend(held.enter_context(psycopg.connect(site.postgres.url, autocommit=True)) for _ in count())
+        found = mine[0].execute("select pid from pg_stat_activity where backend_type = 'client backend'").fetchall()
+        return {pid for (pid,) in found} == {connection.info.backend_pid for connection in mine}
+
+    site.store.close()  # Its idle connections would be somebody else's; it opens others when it is asked again.
+    wait_until(take_more, 30)
 
 
 def _answers(load: Load) -> None:
@@ -60,9 +71,7 @@ def test_C1_a_database_that_is_killed_costs_a_503_and_no_job(site: Site, load: L
     assert refused is not None
     assert refused.status_code == 503
     site.postgres.server.start()
-    began = time.monotonic()
-    wait_until(lambda: (answer := load.ask("GET", "/v1/jobs")) is not None and answer.status_code == 200, 10)
-    assert time.monotonic() - began < 5.0
+    wait_until(lambda: (answer := load.ask("GET", "/v1/jobs")) is not None and answer.status_code == 200, 5)
     assert set(load.statuses) <= {200, 404, 503}
     load.submit("while away", _A)
     load.prove()
@@ -138,12 +147,7 @@ def test_C5_a_database_without_a_free_connection_refuses_and_health_checks_answe
     """Others hold all connections: 503, `/livez` at once, and all is well when they have gone."""
     load.text_of(_A)
     with ExitStack() as held:
-        with pytest.raises(psycopg.OperationalError, match="too many clients"):
-            _take_all(site, held)
-        for _ in range(40):
-            site.to_postgres.cut()
-            with suppress(psycopg.OperationalError):
-                held.enter_context(psycopg.connect(site.postgres.url))
+        _take_all(site, held)
         answer = load.post_job("crowded out", _A)
         assert answer is not None
         assert answer.status_code == 503

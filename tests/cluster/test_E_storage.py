@@ -2,6 +2,7 @@
 
 from tests.cluster.conftest import Site
 from tests.cluster.load import Load, clip, during
+from tests.servers.process import wait_until
 
 _A = clip(2.0, 440.0)
 _B = clip(4.0, 550.0)
@@ -15,12 +16,14 @@ def test_E6_storage_that_refuses_connections_is_waited_for(site: Site, load: Loa
         load.submit(f"before {number}", _B)
     site.to_s3.refuse()
     site.worker.go_on()
+    wait_until(lambda: bool(load.evidence().entries("claim")), 20)
     answer = load.post_job("while away", _A)
     assert answer is not None
     assert answer.status_code == 503
     site.to_s3.heal()
     load.submit("while away", _A)
     load.prove()
+    assert site.postgres.execute("select max(attempts) from jobs") == [(1,)]
 
 
 def test_E6_storage_that_breaks_and_crawls_is_borne(site: Site, load: Load) -> None:
