@@ -324,9 +324,9 @@ def egress_for(host: Host, resolver: ScriptedResolver | None = None) -> Egress:
 def fetch(egress: Egress, url: str, folder: Path, limits: DownloadLimits = LIMITS) -> bytes:
     """Return what a download of ``url`` brings."""
     path = folder / "fetched"
-    done = egress.download(url, path, limits, never)
+    n_bytes = egress.download(url, path, limits, never)
     data = path.read_bytes()
-    assert done.n_bytes == len(data)
+    assert n_bytes == len(data)
     return data
 
 

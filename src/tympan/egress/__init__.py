@@ -1,7 +1,7 @@
 """The only way out: every address is checked, and only a checked address is connected to."""
 
 from tympan.egress.addresses import EgressRules
-from tympan.egress.client import Download, DownloadLimits, Egress, PostLimits
+from tympan.egress.client import DownloadLimits, Egress, PostLimits
 from tympan.egress.heads import Answer
 from tympan.egress.resolver import LookupFailed, Resolver, SystemResolver
 from tympan.egress.urls import Address
@@ -9,7 +9,6 @@ from tympan.egress.urls import Address
 __all__ = [
     "Address",
     "Answer",
-    "Download",
     "DownloadLimits",
     "Egress",
     "EgressRules",

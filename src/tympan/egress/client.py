@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import time
@@ -59,15 +58,6 @@ class DownloadLimits:
     told_after_s: float = TOLD_AFTER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A file that has come whole: its size, its SHA-256 in hexadecimal, and the type it was announced as, if any."""
-
-    n_bytes: int
-    sha256: str
-    media_type: str
-
-
 class Egress:
     """The only way out; safe to share between threads. Calls block: give each a thread."""
 
@@ -106,16 +96,15 @@ class Egress:
             excerpt = "" if head.is_encoded else printable(_beginning(response, target))
         return Answer(head.status, head.retry_after_s, excerpt, time.monotonic() - started)
 
-    def download(self, url: str, target: Path, limits: DownloadLimits, cancelled: Callable[[], bool]) -> Download:
-        """Fetch ``url`` to the file ``target``, which is there, synced, if and only if this returns.
+    def download(self, url: str, target: Path, limits: DownloadLimits, cancelled: Callable[[], bool]) -> int:
+        """Fetch ``url`` to the file ``target``, which is there, synced, if and only if this returns its size in bytes.
 
         Raises ``InvalidRequest`` and ``AddressRefused`` (no use to try again), ``TooLarge``, ``FetchFailed`` (may work
         later), ``InsufficientStorage`` and ``Cancelled``.
         """
-        fetch = _Fetch(self._dialer, limits, cancelled)
         try:
-            with contextlib.closing(fetch.pieces(url)) as pieces:
-                return _save(pieces, target, fetch)
+            with contextlib.closing(_Fetch(self._dialer, limits, cancelled).pieces(url)) as pieces:
+                return _save(pieces, target)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -129,7 +118,6 @@ class _Fetch:
         self._limits = limits
         self._cancelled = cancelled
         self._meter = Meter(limits.total_s, None, cancelled)
-        self.media_type = ""
 
     def pieces(self, url: str) -> Generator[bytes, None, None]:
         """Yield the body at the end of the redirects."""
@@ -170,7 +158,6 @@ class _Fetch:
 
     def _body(self, head: Head, response: httpcore.Response) -> Generator[bytes, None, None]:
         self._check(head)
-        self.media_type = head.media_type
         n_bytes = 0
         self._meter.demand(self._limits.min_bytes_per_s, self._limits.window_s)
         try:
@@ -228,20 +215,18 @@ def _beginning(response: httpcore.Response, target: Target) -> bytes:
     return data
 
 
-def _save(pieces: Iterable[bytes], path: Path, fetch: _Fetch) -> Download:
-    digest = hashlib.sha256()
+def _save(pieces: Iterable[bytes], path: Path) -> int:
     n_bytes = 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         for piece in pieces:
-            digest.update(piece)
             n_bytes += len(piece)
             with _room():
                 file.write(piece)
         with _room():
             file.flush()
             os.fsync(file.fileno())
-    return Download(n_bytes, digest.hexdigest(), fetch.media_type)
+    return n_bytes
 
 
 @contextlib.contextmanager

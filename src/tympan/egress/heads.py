@@ -12,7 +12,6 @@ EXCERPT_BYTES = 1024
 _MAX_RETRY_AFTER_S = 86_400.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
-_MEDIA_TYPE = re.compile(r"[\w.+-]{1,63}/[\w.+-]{1,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,6 @@ class Head:
         """The announced length of the body."""
         text = self._values.get("content-length", "")
         return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
-
-    @property
-    def media_type(self) -> str:
-        """The announced type without its parameters, empty when there is none."""
-        text = self._values.get("content-type", "").partition(";")[0].strip().lower()
-        return text if _MEDIA_TYPE.fullmatch(text) else ""
 
     @property
     def retry_after_s(self) -> float | None:

@@ -8,7 +8,6 @@ _MINUTE_S, _HOUR_S = 60.0, 3600.0
 _MAX_RETRY_AFTER_S = 24 * _HOUR_S
 _GONE = 410
 _BUSY = (429, 503)
-_MAX_EXCERPT_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,8 @@ class Reply:
 def judge(claim: DeliveryClaim, reply: Reply, schedule: Schedule, draw: float) -> Outcome:
     """Return what is to be noted about one attempt."""
     duration_ms = round(reply.duration_s * 1000)
-    excerpt = reply.excerpt[:_MAX_EXCERPT_CHARS]
     if reply.status is not None and 200 <= reply.status < 300:
-        return Outcome(claim, "delivered", reply.status, excerpt=excerpt, duration_ms=duration_ms)
+        return Outcome(claim, "delivered", reply.status, excerpt=reply.excerpt, duration_ms=duration_ms)
     wait_s = schedule.wait_s(claim.attempt, draw)
     asked_s = min(reply.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)
     rest_s = schedule.rest_s(claim.failing_s)
@@ -77,7 +75,7 @@ def judge(claim: DeliveryClaim, reply: Reply, schedule: Schedule, draw: float) -
         "failed" if wait_s is None or reply.status == _GONE else "pending",
         reply.status,
         error=reply.error or _told(reply.status),
-        excerpt=excerpt,
+        excerpt=reply.excerpt,
         duration_ms=duration_ms,
         retry_in_s=wait_s or 0.0,
         rest_s=rest_s,

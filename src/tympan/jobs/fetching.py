@@ -17,8 +17,8 @@ class UrlFetcher:
         """Fetch through ``egress``."""
         self._egress = egress
 
-    def fetch(self, location: str, target: Path, max_bytes: int, cancelled: Callable[[], bool]) -> object:
-        """Write the audio at a web address to ``target``. Raises what ``Egress.download`` raises."""
+    def fetch(self, location: str, target: Path, max_bytes: int, cancelled: Callable[[], bool]) -> int:
+        """Write the audio at a web address to ``target`` and return its size. Raises what ``Egress.download`` does."""
         return self._egress.download(location, target, DownloadLimits(max_bytes=max_bytes), cancelled)
 
 

@@ -40,7 +40,6 @@ class Endpoint:
     """Where events go. ``implicit`` ones were made for a job's ``webhook_url``. Times are Unix seconds."""
 
     id: str
-    tenant: str
     url: str
     description: str
     enabled: bool
@@ -361,7 +360,6 @@ def _attempts(tx: Connection, delivery_ids: Sequence[int]) -> dict[int, list[Att
 def _endpoint(row: RowMapping) -> Endpoint:
     return Endpoint(
         id=row["id"],
-        tenant=row["tenant"],
         url=row["url"],
         description=row["description"],
         enabled=row["state"] == "active",
