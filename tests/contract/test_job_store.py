@@ -183,6 +183,35 @@ def test_a_section_that_was_cut_before_is_kept(shop: Shop) -> None:
     assert (progress.sections_done, progress.audio_s_done) == (0, 0.0)
 
 
+def test_a_section_that_lost_its_audio_waits_until_it_is_cut_again(shop: Shop) -> None:
+    """Nobody gets it before; the job cannot end meanwhile, and does when all of it is there."""
+    job = _submit(shop)
+    prepare = _claim(shop)
+    cuts = [Cut(0, 0, 4 * _SECOND), Cut(1, 4 * _SECOND, 8 * _SECOND)]
+    for cut in cuts:
+        shop.work.add_section(prepare, cut)
+    shop.work.prepared(prepare, 2, Prepared(8 * _SECOND, 8 * _SECOND), "f")
+    lost = _claim(shop)
+    shop.work.cut_again(lost)
+    with pytest.raises(LeaseLost):
+        shop.work.cut_again(lost)
+    again = _claim(shop)
+    assert (again.kind, again.fence) == (StepKind.PREPARE, prepare.fence + 1)
+    other = _claim(shop)
+    assert other.index == 1
+    assert shop.work.claim("worker", LANES) is None
+    shop.work.add_section(again, cuts[0])
+    found = _claim(shop)
+    assert (found.kind, found.index, found.retries) == (StepKind.SECTION, 0, 1)
+    for claim in (found, other):
+        shop.work.commit_section(claim, _DONE, "text")
+    assert shop.work.claim("worker", LANES) is None
+    shop.work.add_section(again, cuts[1])
+    shop.work.prepared(again, 2, Prepared(8 * _SECOND, 8 * _SECOND), "f")
+    assert _claim(shop).kind is StepKind.FINISH
+    assert shop.store.get(TENANT, job.id).progress.sections_done == 2
+
+
 def test_A4_who_lost_the_lease_can_write_nothing(shop: Shop) -> None:
     """Every write of the old holder is refused once somebody else has the step; the new one's are not."""
     _submit(shop)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tests.jobs_support import LANES, TENANT, Shop, open_shop
 from tympan import errors
 from tympan.domain import JobState, NewJob, Options, Piece, Source, SourceKind, Window
-from tympan.errors import AddressRefused, MediaChanged, StorageUnavailable, TympanError
+from tympan.errors import AddressRefused, StorageUnavailable, TympanError
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_DELAY_S, MAX_RETRIES, Follow, RetryBudget, delay_s, follow
-from tympan.jobs.sections import SectionCutter, read_section, write_section
+from tympan.jobs.sections import SectionCutter, SectionLost, read_section, write_section
 from tympan.jobs.service import new_id
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_no_whole_section_is_refused(tmp_path: Path, damage: byte
     write_section(path, windows([100, 200]))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] if damage is None else damage)
-    with pytest.raises(MediaChanged):
+    with pytest.raises(SectionLost):
         list(read_section(path))
 
 
@@ -100,6 +100,8 @@ def test_every_error_has_a_consequence() -> None:
     assert follow(errors.CorruptMedia(), 0) is Follow.FAIL
     assert follow(TympanError(), 0) is Follow.RETRY
     assert follow(errors.AudioQuarantined(), 0) is Follow.FAIL
+    assert follow(SectionLost(), MAX_RETRIES - 1) is Follow.CUT_AGAIN
+    assert follow(SectionLost(), MAX_RETRIES) is Follow.FAIL
 
 
 @given(st.integers(0, 100), st.floats(0.0, 1.0))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.jobs_support import LANES, TENANT, Shop, in_thread, open_shop
 from tests.pipeline_support import answer
-from tympan.domain import JobState, Lane, NewJob, Options, Source, SourceKind, StepKind, WindowResult, WindowTask
+from tympan.domain import Job, JobState, Lane, NewJob, Options, Source, SourceKind, StepKind, WindowResult, WindowTask
 from tympan.errors import (
     AudioQuarantined,
     EngineDeviceLost,
@@ -20,7 +20,7 @@ from tympan.errors import (
     MediaMissing,
     NotFound,
 )
-from tympan.jobs.media import media_key, section_prefix
+from tympan.jobs.media import job_prefix, media_key, section_prefix
 from tympan.jobs.service import new_id
 from tympan.pipeline import RequestContext
 from tympan.storage.upkeep import MAX_CRASHES
@@ -211,18 +211,56 @@ def test_E7_audio_shorter_than_its_row_fails_once(shop: Shop) -> None:
     assert (ended.state, ended.error.code, ended.attempts) == (JobState.FAILED, "media_changed", 1)
 
 
-def test_a_damaged_section_fails_with_a_typed_error(shop: Shop) -> None:
-    """Samples are checked before they are decoded."""
+@pytest.mark.parametrize("gone", [False, True], ids=["damaged", "gone"])
+def test_a_section_whose_audio_is_lost_is_cut_again(shop: Shop, *, gone: bool) -> None:
+    """Samples are checked before they are decoded; what was done stays done, and the text is whole."""
+    other = shop.submit(50.0)
+    shop.work_off()
+    job = shop.submit(50.0, options=Options(prompt="no result is reused"))
+    shop.work_off(limit=2)
+    lost = [section for section in (0, 1, 2) if shop.blobs.size(f"{section_prefix(job.id, section)}pcm")]
+    assert lost == [1, 2]
+    _lose(shop, job, lost, gone=gone)
+    tasks = len(shop.desk.tasks)
+    shop.work_off()
+    assert shop.get(job).state is JobState.SUCCEEDED
+    assert shop.get(job).progress.audio_s_done == 50.0
+    assert shop.service.transcript(TENANT, job.id)[1].text == shop.service.transcript(TENANT, other.id)[1].text
+    assert all(task.window.index >= 4 for task in shop.desk.tasks[tasks:] if task.params.align)
+    assert [blob.key for blob in shop.blobs.list(job_prefix(job.id))] == [media_key(job.id)]
+
+
+def test_a_section_that_is_lost_again_and_again_ends_the_job(shop: Shop) -> None:
+    """Five tries in all, as for anything that may pass."""
     job = shop.submit(50.0)
     shop.work_off(limit=1)
-    path = shop.folder / "blobs" / section_prefix(job.id, 0) / "pcm"
-    data = bytearray(path.read_bytes())
-    data[-7] ^= 0xFF
-    path.write_bytes(data)
+    for _ in range(5):
+        assert shop.get(job).state is JobState.RUNNING
+        _lose(shop, job, [0], gone=False)
+        shop.work_off(limit=2)  # The section finds it out, and the audio is cut again.
+    ended = shop.get(job)
+    assert (ended.state, ended.error and ended.error.code) == (JobState.FAILED, "media_missing")
+
+
+def test_without_the_job_s_own_audio_a_lost_section_ends_the_job(shop: Shop) -> None:
+    """There is nothing left to cut."""
+    job = shop.submit(50.0)
+    shop.work_off(limit=1)
+    shop.blobs.delete_prefix(job_prefix(job.id))
     shop.work_off()
-    error = shop.get(job).error
-    assert error is not None
-    assert error.code == "media_changed"
+    ended = shop.get(job)
+    assert (ended.state, ended.error and ended.error.code) == (JobState.FAILED, "media_missing")
+
+
+def _lose(shop: Shop, job: Job, sections: list[int], *, gone: bool) -> None:
+    """Take away the audio of some sections of a job, or turn a bit in it."""
+    for section in sections:
+        path = shop.folder / "blobs" / section_prefix(job.id, section) / "pcm"
+        data = bytearray(path.read_bytes())
+        data[-7] ^= 0xFF
+        path.unlink()
+        if not gone:
+            path.write_bytes(data)
 
 
 def test_a_job_whose_workers_die_is_given_up(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What follows when a step fails: pure. Give up, try again later, or wait without counting it.
+"""What follows when a step fails: pure. Give up, try again later, wait without counting it, or cut the audio again.
 
 Waiting times grow exponentially with full jitter. A budget keeps a general failure from becoming a storm: when more
 than a tenth of what is started are retries, further ones wait the longest time.
@@ -15,6 +15,7 @@ from tympan.errors import (
     TympanError,
     Unavailable,
 )
+from tympan.jobs.sections import SectionLost
 
 MAX_RETRIES = 4
 """How often a step is tried again after errors that may pass."""
@@ -34,12 +35,15 @@ class Follow(Enum):
     FAIL = "fail"
     RETRY = "retry"
     WAIT = "wait"
+    CUT_AGAIN = "cut_again"
 
 
 def follow(error: TympanError, retries: int) -> Follow:
     """Return what follows an error of a step that has been tried again ``retries`` times."""
     if isinstance(error, _NOT_THE_JOBS_FAULT):
         return Follow.WAIT
+    if isinstance(error, SectionLost) and retries < MAX_RETRIES:
+        return Follow.CUT_AGAIN
     # A fault of the program's own may be a passing one; it gets the same few tries.
     may_pass = error.retryable or type(error) is TympanError
     return Follow.RETRY if may_pass and retries < MAX_RETRIES else Follow.FAIL

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, Piece, Window
-from tympan.errors import MediaChanged
+from tympan.errors import MediaMissing
 
 SECTION_S = 300.0
 """Usual length of a section in seconds of windows: long enough that claiming and storing it costs next to nothing."""
@@ -26,6 +26,10 @@ _LONGEST = 4
 
 _MAGIC = b"TYMS1"
 _HEAD = struct.Struct("<II")
+
+
+class SectionLost(MediaMissing):
+    """A section's audio is gone or damaged. The job's own audio may be there, to be cut once more."""
 
 
 @dataclass(slots=True)
@@ -72,7 +76,7 @@ def write_section(path: Path, windows: Sequence[Window]) -> None:
 
 
 def read_section(path: Path) -> Iterator[Window]:
-    """Yield the windows of a section's file. Raises ``MediaChanged`` before the first when the file is not whole."""
+    """Yield the windows of a section's file. Raises ``SectionLost`` before the first when the file is not whole."""
     data = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
     start = len(_MAGIC) + _HEAD.size
     head = data[:start].tobytes()
@@ -99,5 +103,5 @@ def _described(window: Window) -> dict[str, Any]:
     }
 
 
-def _damaged() -> MediaChanged:
-    return MediaChanged("A stored section of the audio is damaged.", remedy="Hand the job in again.")
+def _damaged() -> SectionLost:
+    return SectionLost("A stored section of the audio is damaged.", remedy="Hand the job in again.")

@@ -6,7 +6,8 @@ Whatever a step writes is written under its claim's fence. A step that finds its
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
@@ -16,12 +17,12 @@ import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
-from tympan.errors import Cancelled, ModelNotFound, Unavailable
+from tympan.errors import Cancelled, MediaChanged, MediaMissing, ModelNotFound, Unavailable
 from tympan.faultpoints import reach
 from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
-from tympan.jobs.sections import SECTION_S, read_section
+from tympan.jobs.sections import SECTION_S, SectionLost, read_section
 from tympan.pipeline import RequestContext
 from tympan.pipeline.transcriber import Decoded, Transcriber, check_options
 from tympan.storage import codec
@@ -104,14 +105,23 @@ class Steps:
 
         started = time.monotonic()
         prefix = section_prefix(claim.job.id, claim.index)
-        with self._blobs.fetch(f"{prefix}pcm", scratch) as path:
-            options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
+        options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
+        with self._audio_of_section(f"{prefix}pcm", scratch) as path:
             decoded = self._transcriber.decode(read_section(path), options, context, tell)
         reach("section.decoded")
         result = _section_result(decoded, self._info().model, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
         patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
         self._blobs.delete_prefix(prefix)
+
+    @contextmanager
+    def _audio_of_section(self, key: str, scratch: Path) -> Iterator[Path]:
+        """Yield the file with a section's audio. Raises ``SectionLost``."""
+        try:
+            with self._blobs.fetch(key, scratch) as path:
+                yield path
+        except (MediaMissing, MediaChanged) as error:
+            raise SectionLost(error.message, remedy=error.remedy) from error
 
     def _finish(self, claim: Claim, context: RequestContext) -> None:
         prepared, results = self._work.results(claim)

@@ -202,6 +202,8 @@ class Workbench:
             self._end(claim, lambda: self._work.fail(claim, error))
         elif what is Follow.WAIT:
             self._end(claim, lambda: self._work.release(claim, error.retry_after_s or _STEP_ERRORS_WAIT_S))
+        elif what is Follow.CUT_AGAIN:
+            self._end(claim, lambda: self._work.cut_again(claim))
         else:
             with self._lock:
                 allowed = self._budget.allows_retry()

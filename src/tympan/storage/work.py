@@ -7,7 +7,7 @@ finds that it holds nothing (``LeaseLost``) and drops what it has.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, func, insert, select, update
 
 from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, Ranking, StepKind, Transcript
 from tympan.errors import NotFound, TympanError
@@ -20,6 +20,9 @@ from tympan.storage.jobs import ORDER
 from tympan.storage.results import find_result, pack, store_result
 from tympan.storage.rows import job_from
 from tympan.storage.tables import bells, jobs, steps
+
+_UNTIL_CUT_S = 3600.0
+"""How long a section whose audio was lost waits for being cut again; then it is looked for all the same."""
 
 
 class LeaseLost(Exception):
@@ -218,6 +221,19 @@ class WorkStore:
         """Give the step back, to be tried again after ``delay_s``, and count that. Raises ``LeaseLost``."""
         self._give_back(claim, delay_s, retries=claim.retries + 1)
 
+    def cut_again(self, claim: Claim) -> None:
+        """Let the job be prepared once more, and count that; the section waits for it. Raises ``LeaseLost``."""
+
+        def work(tx: Connection) -> None:
+            self._give_back_in(tx, claim, _UNTIL_CUT_S, claim.retries + 1)
+            done = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.PREPARE.value, steps.c.state == "done")
+            tx.execute(update(steps).where(*done).values(state="ready", run_at=self._db.now()))
+            # Until the audio is cut nobody knows which section is the last.
+            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(sections_total=None))
+            self._ring(tx, claim.job.lane)
+
+        self._db.write(work)
+
     def release(self, claim: Claim, delay_s: float = 0.0) -> None:
         """Give the step back uncounted: the worker is stopping, or something the job cannot help is out of order.
 
@@ -287,6 +303,9 @@ class WorkStore:
             raise LeaseLost
 
     def _give_back(self, claim: Claim, delay_s: float, retries: int) -> None:
+        self._db.write(lambda tx: self._give_back_in(tx, claim, delay_s, retries))
+
+    def _give_back_in(self, tx: Connection, claim: Claim, delay_s: float, retries: int) -> None:
         values = {
             "state": "ready",
             "lease_owner": None,
@@ -294,14 +313,10 @@ class WorkStore:
             "retries": retries,
             "run_at": self._db.now() + delay_s,
         }
-
-        def work(tx: Connection) -> None:
-            if not tx.execute(update(steps).where(*self._mine(claim)).values(values)).rowcount:  # type: ignore[arg-type]
-                raise LeaseLost
-            if not delay_s:
-                self._ring(tx, claim.job.lane)
-
-        self._db.write(work)
+        if not tx.execute(update(steps).where(*self._mine(claim)).values(values)).rowcount:  # type: ignore[arg-type]
+            raise LeaseLost
+        if not delay_s:
+            self._ring(tx, claim.job.lane)
 
     def _add_section(self, tx: Connection, claim: Claim, cut: Cut) -> None:
         self._check(tx, claim)
@@ -311,7 +326,12 @@ class WorkStore:
             steps.c.start_sample == cut.start_sample,
             steps.c.end_sample == cut.end_sample,
         )
-        if tx.scalar(select(exists().where(*of_job, *same))):
+        there = tx.scalar(select(steps.c.id).where(*of_job, *same))
+        if there is not None:
+            # One whose audio was lost has been waiting for this.
+            waits = (steps.c.id == there, steps.c.state == "ready", steps.c.run_at > self._db.now())
+            if tx.execute(update(steps).where(*waits).values(run_at=self._db.now())).rowcount:
+                self._ring(tx, claim.job.lane)
             return
         # What another version cut differently is of no use from here on.
         later = delete(steps).where(*of_job, steps.c.idx >= cut.index)
