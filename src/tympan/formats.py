@@ -265,7 +265,7 @@ def _usage(transcript: Transcript) -> JsonObject:
 
 
 def _number(value: float, digits: int = 3) -> float:
-    return round(_finite(value), digits)
+    return round(float(value), digits) if math.isfinite(value) else 0.0
 
 
 def _finite(value: float) -> float:
