@@ -32,6 +32,7 @@ _ID = re.compile(r"upl_[0-9a-f]{12,60}", re.ASCII)
 _PAGE = 200
 _BURIED = ""  # What ``metadata`` holds once the bytes have gone; an upload without metadata holds "{}".
 _REMEMBER_S = 86_400.0
+_CLAIMED_RETRY_S = 2.0
 _OTHER_REQUEST = "Wait for the other request to end, then ask for the offset again."
 
 
@@ -269,6 +270,13 @@ class UploadStore:
             return
         if row["job_id"] is not None and tx.scalar(select(jobs.c.id).where(jobs.c.id == row["job_id"])) is not None:
             raise Conflict("The upload has been used for a job.", param="upload_id", remedy="Upload the file again.")
+        if row["locked"] and row["job_id"] is not None:
+            raise UploadLocked(
+                "A job is being made of this upload.",
+                param="upload_id",
+                remedy="If it is yours, try again with its Idempotency-Key to get it.",
+                retry_after_s=_CLAIMED_RETRY_S,
+            )
         if row["locked"]:
             raise UploadLocked(param="upload_id", remedy=_OTHER_REQUEST)
 

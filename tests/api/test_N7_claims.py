@@ -1,4 +1,4 @@
-"""A job's copy of an upload is not begun where it would fill the disk."""
+"""An upload on its way into a job: when there is no room for the copy, and when another job has it."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,9 @@ from tympan.errors import InsufficientStorage
 from tympan.jobs.resumable import ResumableUploads
 
 
-def test_N7_a_copy_that_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_N7_a_copy_that_does_not_fit_is_not_begun_and_one_job_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The upload stays as it is, and serves a job once there is room."""
     with job_site(tmp_path) as running:
         upload_id, uploads = uploaded(running, pcm(2)), running.app.state.services.uploads
@@ -26,5 +28,9 @@ def test_N7_a_copy_that_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: p
             assert refusal(post(running, json={"upload_id": upload_id}))[:2] == (507, "insufficient_storage")
             room.free += 1
             assert uploads.take(TENANT, upload_id, "job_000000000000", target)[0] == len(pcm(2))
+        taken = post(running, json={"upload_id": upload_id})
+        assert refusal(taken) == (423, "upload_locked", "upload_id")
+        assert "A job is being made of this upload." in taken.json()["error"]["message"]
+        assert int(taken.headers["retry-after"]) > 0
         uploads.give_back(upload_id, "job_000000000000")
         assert post(running, json={"upload_id": upload_id}).status_code == 202
