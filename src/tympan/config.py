@@ -112,6 +112,15 @@ class Settings(BaseSettings):
     max_concurrent: int = Field(
         64, ge=1, le=1_000, description="Most requests decoded and transcribed at the same time; the others wait."
     )
+    disk_reserve_mb: int | None = Field(
+        None,
+        ge=68,
+        le=10_000_000,
+        description=(
+            "Room that stays free on the disk of the data folder, in megabytes of 1,000,000 bytes: an upload that "
+            "would take it is refused with 507 before it is read. `auto` is 5 % of the disk, from 68 to 5,000."
+        ),
+    )
     drain_s: float = Field(
         30.0, ge=0, le=3_600, description="Time that running requests get to finish after SIGTERM, in seconds."
     )
@@ -204,9 +213,9 @@ class Settings(BaseSettings):
         """Return the sources in order: arguments, environment, configuration file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
 
-    @field_validator("threads", mode="before")
+    @field_validator("threads", "disk_reserve_mb", mode="before")
     @classmethod
-    def _auto_threads(cls, value: object) -> object:
+    def _auto(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "auto") else value
 
     @model_validator(mode="after")

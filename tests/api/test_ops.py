@@ -47,10 +47,10 @@ def test_low_disk_is_degraded_and_takes_nothing(
 ) -> None:
     """Uploads would be refused, so health must not promise otherwise."""
     site = make_site()
-    monkeypatch.setattr(ops, "DISK_RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(admission, "DISK_RESERVE_BYTES", 10**18)
     health = httpx.get(f"{site.url}/health").json()
     assert (health["status"], health["accepting_requests"]) == ("degraded", False)
-    assert admission.DISK_RESERVE_BYTES < 10**18
+    assert site.post().status_code == 507
 
 
 def test_before_the_pipeline_arrives_everything_answers(make_site: Callable[..., Site]) -> None:

@@ -1,6 +1,7 @@
 """``tympan serve`` as a process on a folder, and the jobs in that folder as another process sees them."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from sqlalchemy import text
@@ -128,6 +129,25 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
 
 
 @contextmanager
+def full(folder: Path, leave_bytes: int = 0) -> Iterator[None]:
+    """Let only ``leave_bytes`` be free on a disk."""
+    ballast = folder / "ballast"
+    disk = os.statvfs(folder)
+    with ballast.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, max(1, disk.f_bavail * disk.f_frsize - leave_bytes))
+        file.seek(0, os.SEEK_END)
+        for block_bytes in () if leave_bytes else (1 << 20, 512):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(block_bytes))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
 def looking_in(folder: Path) -> Iterator[Shop]:
     """Yield the jobs of a server's folder, for handing in and looking; this process does not work on them."""
     with open_shop(folder, sqlite_url(folder / "tympan.db")) as shop:
@@ -142,6 +162,15 @@ def hand_in(shop: Shop, seconds: float, pitch_hz: float = 440.0, **fields: objec
     source = Source(SourceKind.STORED, "", path.stat().st_size)
     new = NewJob(new_id("job"), source, options, **fields)  # type: ignore[arg-type]
     return shop.service.submit(new, path)[0]
+
+
+def job_form(number: int) -> dict[str, Any]:
+    """Return the parts of a request for a short job with some metadata."""
+    metadata = json.dumps({"number": str(number), "fill": "x" * 400})
+    return {
+        "files": {"file": ("a.wav", recording(1.0, 300.0 + number))},
+        "data": {"vad": "false", "language": "en", "metadata": metadata},
+    }
 
 
 def state(shop: Shop, job: Job) -> JobState:

@@ -1,6 +1,5 @@
 """A disk is full: what needs room is refused in words, what does not goes on, and nothing is left or lost."""
 
-import json
 import os
 import socket
 import subprocess
@@ -8,9 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +15,10 @@ import pytest
 from tests.operations.support import (
     FAST,
     Server,
+    full,
     hand_in,
+    job_form,
     looking_in,
-    recording,
     rows,
     sections_done,
     serving,
@@ -33,23 +31,6 @@ from tympan.domain import JobState
 
 SmallDisk = Callable[[Path, int], Path]
 MB = 1 << 20
-
-
-@contextmanager
-def full(folder: Path, leave_bytes: int = 0) -> Iterator[None]:
-    """Let only ``leave_bytes`` be free on a disk."""
-    ballast = folder / "ballast"
-    disk = os.statvfs(folder)
-    wanted = disk.f_bavail * disk.f_frsize - leave_bytes
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while wanted > 0:
-            wanted -= file.write(bytes(min(wanted, MB)))
-        while not leave_bytes:
-            file.write(bytes(512))
-    try:
-        yield
-    finally:
-        ballast.unlink()
 
 
 def _staged(folder: Path) -> list[Path]:
@@ -92,20 +73,42 @@ def test_E1_a_disk_that_fills_up_during_an_upload_leaves_no_trace(tmp_path: Path
         assert not _staged(folder)
 
 
-@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/jobs"])
-def test_E2_without_room_a_body_is_refused_before_it_is_read(path: str, tmp_path: Path, small_disk: SmallDisk) -> None:
-    """The answer comes when nothing but the head has been sent."""
-    folder = small_disk(tmp_path / "data", 100)
-    with serving(folder) as server, full(folder, 50 * MB):
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-            f"Content-Length: {20 * MB}\r\n\r\n"
-        )
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-            connection.sendall(head.encode())
-            answer = connection.recv(4096)
-        assert answer.startswith(b"HTTP/1.1 507"), answer
-        assert "tympan_uploaded_bytes_total 0.0" in httpx.get(f"{server.url}/metrics").text
+_DOORS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/jobs", "/transcribe/async")
+
+
+def test_E2_with_a_twentieth_of_the_disk_free_a_body_is_refused_before_it_is_read(
+    tmp_path: Path, large_disk: SmallDisk
+) -> None:
+    """At every door, however the body is sent, the answer comes when nothing but the head has been; then room helps."""
+    folder = large_disk(tmp_path / "data", 4000)
+    with serving(folder) as server:
+        with full(folder, 190 * MB):
+            for path in _DOORS:
+                for length in (f"Content-Length: {MB}", "Transfer-Encoding: chunked"):
+                    answer = _answer_to_head(server, path, length)
+                    assert answer.startswith(b"HTTP/1.1 507"), (path, length, answer)
+            health = httpx.get(f"{server.url}/health").json()
+            assert (health["status"], health["accepting_requests"]) == ("degraded", False)
+            assert "tympan_uploaded_bytes_total 0.0" in httpx.get(f"{server.url}/metrics").text
+        with full(folder, 230 * MB):
+            assert server.transcribe().status_code == 200
+
+
+def test_E2_the_operator_says_how_much_stays_free(tmp_path: Path, small_disk: SmallDisk) -> None:
+    """A body that would take the reserve is refused on its announced length, a smaller one is not."""
+    folder = small_disk(tmp_path / "data", 160)
+    with serving(folder, DISK_RESERVE_MB="120") as server, full(folder, 130 * MB):
+        refused = _answer_to_head(server, "/v1/audio/transcriptions", f"Content-Length: {20 * MB}")
+        assert refused.startswith(b"HTTP/1.1 507"), refused
+        assert server.transcribe().status_code == 200
+
+
+def _answer_to_head(server: Server, path: str, length: str) -> bytes:
+    """Return what comes back when only the head of a request is sent."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n{length}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        return connection.recv(4096)
 
 
 def test_E3_with_a_full_database_disk_reading_goes_on_and_writing_comes_back(
@@ -116,14 +119,14 @@ def test_E3_with_a_full_database_disk_reading_goes_on_and_writing_comes_back(
     small_disk(folder / "staging", 200)
     small_disk(folder / "blobs", 200)
     with serving(folder) as server, httpx.Client(base_url=server.url, timeout=20) as client:
-        first = client.post("/v1/jobs", **_job(1))
+        first = client.post("/v1/jobs", **job_form(1))
         assert first.status_code == 202, first.text
         url = f"/v1/jobs/{first.json()['id']}"
         wait_until(lambda: client.get(url).json()["state"] == "succeeded", 20, server.said)
         with full(folder):
             refused = []
             for number in range(300):
-                answer = client.post("/v1/jobs", **_job(number))
+                answer = client.post("/v1/jobs", **job_form(number))
                 refused.append(answer.status_code)
                 if refused[-3:] == [507] * 3:
                     break
@@ -134,7 +137,7 @@ def test_E3_with_a_full_database_disk_reading_goes_on_and_writing_comes_back(
             assert client.get("/v1/jobs").status_code == 200
             assert client.get("/livez").status_code == 200
         freed = time.monotonic()
-        wait_until(lambda: client.post("/v1/jobs", **_job(999)).status_code == 202, 10, server.said)
+        wait_until(lambda: client.post("/v1/jobs", **job_form(999)).status_code == 202, 10, server.said)
         assert time.monotonic() - freed < 10
         with looking_in(folder) as shop:
             left = "select count(*) from jobs where state != 'succeeded'"
@@ -142,14 +145,6 @@ def test_E3_with_a_full_database_disk_reading_goes_on_and_writing_comes_back(
             assert rows(shop, "pragma integrity_check") == [("ok",)]
             assert rows(shop, "select count(*) from results") == rows(shop, "select count(*) from jobs")
             wait_until(lambda: not _staged(folder), 5)
-
-
-def _job(number: int) -> dict[str, Any]:
-    metadata = json.dumps({"number": str(number), "fill": "x" * 400})
-    return {
-        "files": {"file": ("a.wav", recording(1.0, 300.0 + number))},
-        "data": {"vad": "false", "language": "en", "metadata": metadata},
-    }
 
 
 @pytest.mark.long

@@ -11,7 +11,10 @@ from tympan.errors import InsufficientStorage, Overloaded, Unavailable
 from tympan.pipeline import RequestContext
 
 DISK_RESERVE_BYTES = 64 << 20
-"""Room on the staging disk that uploads never take."""
+"""Room on the staging disk that uploads never take, those included that were let in when there was more."""
+
+_RESERVED_SHARE = 0.05
+_MOST_RESERVED_BYTES = 5_000_000_000
 
 _SMOOTHING = 0.2
 _JITTER = 0.2
@@ -33,10 +36,15 @@ class Place:
 
 @dataclass(slots=True)
 class House:
-    """The requests that were let in and are not finished."""
+    """The requests that were let in and are not finished.
+
+    Nobody is let in who would leave less than ``reserve_bytes`` free on the staging disk: what is in the house, the
+    jobs and the database need room to end well. ``None`` is a twentieth of the disk, at most 5 GB.
+    """
 
     capacity: int
     staging: Path
+    reserve_bytes: int | None = None
     draining: bool = False
     _places: dict[int, Place] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -100,20 +108,38 @@ class House:
         return self._mean_stay_s if self._answered else 0.0
 
     @property
+    def disk_low(self) -> bool:
+        """Whether even the smallest body would be refused for want of room."""
+        return not self._has_room(0)
+
+    @property
     def disk_free_bytes(self) -> int:
         """Room left on the staging disk; none when the folder has gone or cannot be read."""
-        try:
-            return shutil.disk_usage(self.staging).free
-        except OSError:
-            return 0
+        return self._disk()[1]
 
     def _check_open(self) -> None:
         if self.draining:
             raise Unavailable("The server is stopping.", remedy="Try again in a few seconds.", retry_after_s=5.0)
 
     def _check_disk(self, body_bytes: int) -> None:
-        if self.disk_free_bytes < body_bytes + DISK_RESERVE_BYTES:
-            raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
+        if not self._has_room(body_bytes):
+            raise InsufficientStorage(
+                remedy="Try again later; the operator has to free disk space. DISK_RESERVE_MB sets how much stays free."
+            )
+
+    def _has_room(self, body_bytes: int) -> bool:
+        total_bytes, free_bytes = self._disk()
+        reserve_bytes = self.reserve_bytes
+        if reserve_bytes is None:
+            reserve_bytes = min(_MOST_RESERVED_BYTES, round(_RESERVED_SHARE * total_bytes))
+        return free_bytes >= body_bytes + max(DISK_RESERVE_BYTES, reserve_bytes)
+
+    def _disk(self) -> tuple[int, int]:
+        try:
+            usage = shutil.disk_usage(self.staging)
+        except OSError:
+            return 0, 0
+        return usage.total, usage.free
 
     def _drain_s(self) -> float:
         """Predict when those now in the house have gone: by Little's law, after one mean stay.

@@ -84,7 +84,7 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request, and all of them together, may take."""
+    """What one request, and all of them together, may take; ``disk_reserve_bytes`` is explained at ``House``."""
 
     max_upload_bytes: int = 100_000_000
     max_audio_s: float = 14_400.0
@@ -92,6 +92,7 @@ class Limits:
     upload_idle_s: float = 10.0
     max_requests: int = 128
     max_concurrent: int = 64
+    disk_reserve_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -199,7 +200,7 @@ class Services:
 
 def make_services(staging: Path, limits: Limits, backend: Backend, version: str, desks: Desks) -> Services:
     """Return the services of one server; ``close`` the runner when the server has stopped."""
-    house = House(limits.max_requests, staging)
+    house = House(limits.max_requests, staging, limits.disk_reserve_bytes)
     return Services(staging, limits, backend, house, Runner(limits.max_concurrent), desks, version)
 
 

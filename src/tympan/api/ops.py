@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tympan import telemetry
-from tympan.api.admission import DISK_RESERVE_BYTES
 from tympan.api.deps import Services, services_of
 from tympan.errors import Unavailable
 
@@ -61,7 +60,7 @@ def _status(services: Services) -> str:
     if not services.backend.ready:
         return "unhealthy"
     house = services.house
-    return "degraded" if house.draining or house.full or _disk_low(services) else "healthy"
+    return "degraded" if house.draining or house.full or house.disk_low else "healthy"
 
 
 def _report(services: Services, status: str) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _report(services: Services, status: str) -> dict[str, Any]:
         "components": {
             "engine": _engine(services),
             "requests": {"in_house": house.count, "capacity": house.capacity, "draining": house.draining},
-            "storage": {"ok": not _disk_low(services), "free_mb": house.disk_free_bytes // 1_000_000},
+            "storage": {"ok": not house.disk_low, "free_mb": house.disk_free_bytes // 1_000_000},
         },
     }
 
@@ -95,10 +94,6 @@ def _engine(services: Services) -> dict[str, Any]:
         "compute_type": info.compute_type,
         "queued_windows": sum(transcriber.stats().queued_windows.values()),
     }
-
-
-def _disk_low(services: Services) -> bool:
-    return services.house.disk_free_bytes < DISK_RESERVE_BYTES
 
 
 def memory_used_bytes() -> int:

@@ -8,6 +8,7 @@ from typing import NoReturn
 from tympan import __version__, config, telemetry
 from tympan.api.deps import Limits
 from tympan.api.server import Address, check_free
+from tympan.bootstrap.memory import return_large_blocks
 from tympan.bootstrap.pipeline import Services
 from tympan.config import Settings
 
@@ -16,7 +17,8 @@ _LOG = telemetry.get_logger(__name__)
 
 
 def open_address(settings: Settings) -> Address:
-    """Return where to listen, after setting up the log. Raises ``ConfigError`` when the address is taken."""
+    """Return where to listen, after setting up log and memory. Raises ``ConfigError`` when the address is taken."""
+    return_large_blocks()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     for note in config.notes(settings):
         _LOG.warning("settings", note=note)
@@ -34,6 +36,7 @@ def limits_of(settings: Settings) -> Limits:
         upload_idle_s=settings.upload_idle_s,
         max_requests=settings.max_requests,
         max_concurrent=settings.max_concurrent,
+        disk_reserve_bytes=None if settings.disk_reserve_mb is None else settings.disk_reserve_mb * 1_000_000,
     )
 
 
