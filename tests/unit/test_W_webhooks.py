@@ -36,7 +36,7 @@ from tests.webhook_receiver import (
     wait_until,
 )
 from tympan import faultpoints
-from tympan.domain import NewJob, Options, Source, SourceKind
+from tympan.domain import JobState, NewJob, Options, Source, SourceKind
 from tympan.egress import DownloadLimits, Egress, EgressRules, PostLimits
 from tympan.egress.exchange import CONNECT_S
 from tympan.errors import Conflict, NotFound, StorageUnavailable
@@ -856,7 +856,7 @@ def test_old_events_are_forgotten_and_what_waits_is_kept(post: Post) -> None:
     post.age_events(100)
     assert store.forget(200) == 0
     assert store.forget(50) == 1
-    assert store.forget_endpoints(50) == 0
+    assert store.forget_endpoints() == 0
     assert [one.state for one in hooks.deliveries("default", kept, 10)] == ["pending"]
 
 
@@ -867,9 +867,10 @@ def test_an_endpoint_that_was_deleted_keeps_no_address_and_goes_in_the_end(post:
     post.webhooks.delete("default", endpoint)
     assert not _known(post, "canary")
     store = DeliveryStore(post.database)
-    post.pass_time(2_000)
-    post.age_events(2_000)
-    assert (store.forget_endpoints(1_000), store.forget(1_000), store.forget_endpoints(1_000)) == (0, 1, 1)
+    post.pass_time(DAY_S + 1)
+    post.age_events(DAY_S + 1)
+    assert (store.forget_endpoints(), store.forget(DAY_S), store.forget_endpoints()) == (0, 1, 1)
+    assert _count(post, "webhook_endpoints") == 0
 
 
 def test_a_jobs_endpoint_goes_with_the_last_job_that_names_it(post: Post) -> None:
@@ -882,13 +883,34 @@ def test_a_jobs_endpoint_goes_with_the_last_job_that_names_it(post: Post) -> Non
     batches.submit(NewBatch("bat_1", webhook_endpoint=endpoint), [_job("job_3", None, "bat_1")], None)
     post.pass_time(10_000)
     for job_id in ("job_1", "job_2"):
-        assert store.forget_endpoints(DAY_S) == 0
+        assert store.forget_endpoints() == 0
         jobs.erase("default", job_id)
-    assert store.forget_endpoints(DAY_S) == 0
+    assert store.forget_endpoints() == 0
     while batches.erase_some("default", "bat_1"):
         pass
-    assert store.forget_endpoints(DAY_S) == 1
+    assert store.forget_endpoints() == 1
     assert not _known(post, "canary")
+    with pytest.raises(NotFound):
+        post.webhooks.get("default", endpoint)
+
+
+def test_a_job_that_is_stored_after_its_endpoint_has_gone_ends_all_the_same(post: Post) -> None:
+    """A request that took too long costs the message, not the job; the next one with that address is told again."""
+    jobs = JobStore(post.database, Endings(post.database, audio_days=1, text_days=1))
+    store, url = DeliveryStore(post.database), post.receiver.url()
+    endpoint = post.webhooks.ensure_endpoint("default", url)
+    post.pass_time(UNUSED_S + 1)
+    assert store.forget_endpoints() == 1
+    jobs.submit(_job("job_1", endpoint))
+    assert jobs.cancel("default", "job_1").state is JobState.CANCELLED
+    assert post.loop().run_once() == 0
+    assert post.states() == {"dropped": 1}
+    post.pass_time(2 * DAY_S)
+    assert store.forget_endpoints() == 0
+    assert post.webhooks.ensure_endpoint("default", url) == endpoint
+    jobs.submit(_job("job_2", endpoint))
+    jobs.cancel("default", "job_2")
+    assert post.loop().run_once() == 1
 
 
 def test_a_jobs_endpoint_stays_for_what_waits_and_goes_with_its_log(post: Post) -> None:
@@ -897,10 +919,11 @@ def test_a_jobs_endpoint_stays_for_what_waits_and_goes_with_its_log(post: Post) 
     endpoint = post.webhooks.ensure_endpoint("default", post.receiver.url())
     post.webhooks.ping("default", endpoint)
     post.pass_time(10_000)
-    assert store.forget_endpoints(DAY_S) == 0
+    assert store.forget_endpoints() == 0
     assert post.loop().run_once() == 1
-    assert store.forget_endpoints(DAY_S) == 1
+    assert store.forget_endpoints() == 1
     assert not post.states()
+    assert _count(post, "events") == 0
 
 
 @pytest.mark.parametrize("how", ["address", "id"])
@@ -914,9 +937,9 @@ def test_a_jobs_endpoint_stays_until_the_job_is_stored(post: Post, how: str) -> 
     else:
         assert post.webhooks.require_endpoint("default", endpoint).id == endpoint
     post.pass_time(600)
-    assert store.forget_endpoints(DAY_S) == 0
+    assert store.forget_endpoints() == 0
     post.pass_time(UNUSED_S)
-    assert store.forget_endpoints(DAY_S) == 1
+    assert store.forget_endpoints() == 1
 
 
 def test_a_running_sender_forgets_what_nobody_wants(post: Post) -> None:
@@ -929,6 +952,10 @@ def test_a_running_sender_forgets_what_nobody_wants(post: Post) -> None:
 
 def _job(job_id: str, endpoint: str | None, batch_id: str | None = None) -> NewJob:
     return NewJob(job_id, Source(SourceKind.STORED), Options(), webhook_endpoint=endpoint, batch_id=batch_id)
+
+
+def _count(post: Post, table: str) -> int:
+    return post.database.read(lambda tx: int(tx.scalar(text(f"select count(*) from {table}")) or 0))  # noqa: S608
 
 
 def _known(post: Post, word: str) -> bool:

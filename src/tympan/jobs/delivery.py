@@ -201,7 +201,7 @@ class DeliveryLoop:
         options, now = self._options, time.monotonic()
         if now >= self._tidy_at:
             self._tidy_at = now + options.tidy_s
-            self._store.forget_endpoints(options.keep_s)
+            self._store.forget_endpoints()
         if now >= self._forget_at:
             self._forget_at = now + options.forget_s
             self._store.forget(options.keep_s)

@@ -9,7 +9,7 @@ Locks are taken in one order, endpoints before deliveries; who only looks for wo
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -26,14 +26,13 @@ from sqlalchemy import (
     func,
     literal,
     not_,
-    or_,
     select,
     update,
 )
 
 from tympan.faultpoints import reach
 from tympan.storage.database import Database
-from tympan.storage.delivery_marks import PENDING, Marks, drop_pending, mine
+from tympan.storage.delivery_marks import PENDING, Marks, deleted_values, drop_pending, mine
 from tympan.storage.delivery_values import DeliveryClaim, Event, Outcome
 from tympan.storage.tables import batches, deliveries, events, jobs, webhook_endpoints
 
@@ -99,20 +98,44 @@ class DeliveryStore:
         page = select(events.c.id).where(events.c.created_at < old, not_(waiting)).limit(_PAGE)
         return self._db.write(lambda tx: tx.execute(delete(events).where(events.c.id.in_(page))).rowcount)
 
-    def forget_endpoints(self, keep_s: float) -> int:
-        """Remove endpoints that no job and no batch names any more, and return how many.
+    def forget_endpoints(self) -> int:
+        """Delete endpoints made for a job's address that no job, no batch and no waiting delivery needs any more.
 
-        Of those made for a job's address the ones that nothing waits for, unless they were asked for lately; of those
-        that were deleted the ones older than ``keep_s`` whose deliveries are forgotten.
+        Of those that were deleted earlier, remove the last trace. Returns how many rows were changed.
         """
         now, table = self._db.now(), webhook_endpoints.c
-        unused = _unused(now - UNUSED_S, now - keep_s)
-        found = self._db.read(lambda tx: list(tx.scalars(unused.limit(_PAGE))))
+        implicit = and_(table.implicit, table.secret != "", table.created_at < now - UNUSED_S)
+        idle = _unnamed(implicit, not_(exists().where(deliveries.c.endpoint_id == table.id, PENDING)))
+        deleted = and_(table.secret == "", table.created_at < now - _DAY_S)
+        traces = _unnamed(deleted, not_(exists().where(deliveries.c.endpoint_id == table.id)))
+        return self._forget(idle, implicit, self._delete) + self._forget(traces, deleted, _remove)
+
+    def _forget(
+        self,
+        wanted: CompoundSelect[Any],
+        still: ColumnElement[bool],
+        work: Callable[[Connection, Sequence[str]], object],
+    ) -> int:
+        """Do ``work`` on some of the endpoints that are wanted; they are locked, and are looked at again, for it."""
+        found = self._db.read(lambda tx: list(tx.scalars(wanted.limit(_PAGE))))
         if not found:
             return 0
-        # Looked at again, because somebody may have asked for one since.
-        gone = (table.id.in_(found), table.id.in_(unused), table.created_at < now - UNUSED_S)
-        return self._db.write(lambda tx: tx.execute(delete(webhook_endpoints).where(*gone)).rowcount)
+        table = webhook_endpoints.c
+        locked = select(table.id).where(table.id.in_(found), still).order_by(table.id).with_for_update()
+
+        def look_again(tx: Connection) -> int:
+            sure = set(tx.scalars(locked)) & set(tx.scalars(wanted))
+            work(tx, sorted(sure))
+            return len(sure)
+
+        return self._db.write(look_again)
+
+    def _delete(self, tx: Connection, endpoint_ids: Sequence[str]) -> None:
+        """Delete endpoints with what is still known of deliveries to them."""
+        table = webhook_endpoints.c
+        sent = select(deliveries.c.event_id).where(deliveries.c.endpoint_id.in_(endpoint_ids))
+        tx.execute(delete(events).where(events.c.id.in_(sent)))
+        tx.execute(update(webhook_endpoints).where(table.id.in_(endpoint_ids)).values(deleted_values(self._db)))
 
     def _now(self, tx: Connection) -> float:
         # As a number, because an index cannot be searched for what changes while one looks.
@@ -236,11 +259,11 @@ def _claimed(row: Row[Any], endpoint: RowMapping, event: RowMapping, now: float)
     )
 
 
-def _unused(idle_since: ColumnElement[float], deleted_since: ColumnElement[float]) -> CompoundSelect[Any]:
-    """Return the query for endpoints nobody can want; see ``forget_endpoints``."""
-    table = webhook_endpoints.c
-    mine = deliveries.c.endpoint_id == table.id
-    implicit = and_(table.implicit, table.created_at < idle_since, not_(exists().where(mine, PENDING)))
-    deleted = and_(table.secret == "", table.created_at < deleted_since, not_(exists().where(mine)))
+def _unnamed(*wanted: ColumnElement[bool]) -> CompoundSelect[Any]:
+    """Return the query for those of the wanted endpoints that no job and no batch names."""
     named = (select(owner.c.webhook_endpoint).where(owner.c.webhook_endpoint.is_not(None)) for owner in (jobs, batches))
-    return select(table.id).where(or_(implicit, deleted)).except_(*named)
+    return select(webhook_endpoints.c.id).where(*wanted).except_(*named)
+
+
+def _remove(tx: Connection, endpoint_ids: Sequence[str]) -> None:
+    tx.execute(delete(webhook_endpoints).where(webhook_endpoints.c.id.in_(endpoint_ids)))

@@ -149,6 +149,12 @@ def drop_pending(tx: Connection, database: Database, endpoint_ids: Sequence[str]
     return tx.execute(update(deliveries).where(*waiting).values(values)).rowcount
 
 
+def deleted_values(database: Database) -> dict[str, Any]:
+    """Return what is left of an endpoint that is deleted: a row that jobs can name, without address and secret."""
+    gone = {"state": "disabled", "disabled_reason": "deleted", "url": "", "description": ""}
+    return gone | {"secret": "", "old_secret": None, "created_at": database.now()}
+
+
 def mine(claim: DeliveryClaim) -> tuple[ColumnElement[bool], ...]:
     """Match the delivery while the claim is good."""
     table = deliveries.c

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert
 from tympan.errors import Conflict, NotFound
 from tympan.storage.database import Database
 from tympan.storage.deliveries import UNUSED_S
-from tympan.storage.delivery_marks import drop_pending
+from tympan.storage.delivery_marks import deleted_values, drop_pending
 from tympan.storage.ids import new_id
 from tympan.storage.tables import deliveries, delivery_attempts, events, webhook_endpoints
 
@@ -164,12 +164,10 @@ class WebhookStore:
 
     def delete(self, tenant: str, endpoint_id: str) -> None:
         """Delete an endpoint, its address and its secrets; what waits for it is dropped. Raises ``NotFound``."""
-        gone = {"state": "disabled", "disabled_reason": "deleted", "secret": "", "old_secret": None}
-        gone |= {"url": "", "description": ""}
 
         def work(tx: Connection) -> None:
             _alive(tx, tenant, endpoint_id)
-            self._update(tx, endpoint_id, gone)
+            self._update(tx, endpoint_id, deleted_values(self._db))
             drop_pending(tx, self._db, [endpoint_id])
 
         self._db.write(work)
