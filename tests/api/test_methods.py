@@ -30,6 +30,7 @@ def test_head_of_a_job_and_its_events_ends_at_once(tmp_path: Path) -> None:
         events = httpx.head(f"{running.url}/v1/jobs/{made['id']}/events", timeout=5)
         assert events.status_code == 200
         assert events.headers["content-type"].startswith("text/event-stream")
+        assert events.headers["x-accel-buffering"] == "no"
         assert running.app.state.streams.count == 0
         assert httpx.head(f"{running.url}/v1/jobs/{made['id']}/result").status_code == 409
         assert httpx.head(f"{running.url}/v1/jobs/job_0/events").status_code == 404

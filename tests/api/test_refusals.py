@@ -78,6 +78,15 @@ def test_a_body_of_another_kind_is_told_those_that_there_are(shop: Site, path: s
     assert sum(kind in answer.text for kind in ("application/json", "multipart/form-data")) == kinds
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/v1/audio/transcriptions"])
+@pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=" + "x" * 71])
+def test_a_form_whose_header_was_set_by_hand_is_told_so(shop: Site, path: str, boundary: str) -> None:
+    """A header without the boundary is a frequent mistake, and the body is a form all the same."""
+    answer = post(shop, path, content=b"--x", headers={"content-type": f"multipart/form-data{boundary}"})
+    assert refusal(answer) == (400, "invalid_request", "Content-Type")
+    assert message(answer).endswith("Let the HTTP client set that header.")
+
+
 def test_what_is_not_found_names_the_field(shop: Site) -> None:
     """An upload, a webhook endpoint: an id in a field is that field's fault."""
     assert refusal(post(shop, json={"upload_id": "upl_0"})) == (404, "not_found", "upload_id")

@@ -23,6 +23,7 @@ FORM_BYTES = 1 << 20
 
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 4 << 10
+_MAX_BOUNDARY_BYTES = 70
 _FLUSH_BYTES = 256 << 10
 
 
@@ -241,10 +242,16 @@ class _Form:
 
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
+    if kind != b"multipart/form-data":
         raise InvalidRequest(
             "The body is not multipart/form-data.", remedy="Send a form with the audio in a file field named 'file'."
+        )
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY_BYTES:
+        raise InvalidRequest(
+            f"The Content-Type of the form has no boundary of 1 to {_MAX_BOUNDARY_BYTES} bytes.",
+            param="Content-Type",
+            remedy="Let the HTTP client set that header.",
         )
     return boundary
 
