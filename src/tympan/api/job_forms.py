@@ -174,7 +174,7 @@ def _deadline(text: str | None) -> Deadline | None:
         raise InvalidRequest(
             "deadline is neither a number nor a time.",
             param="deadline",
-            remedy="Send seconds from now, or a time with its zone, such as 2027-01-31T12:00:00Z.",
+            remedy="Send seconds from now, or a time with its zone, as YYYY-MM-DDThh:mm:ssZ.",
         )
     return Deadline(seconds, from_now=True)
 
