@@ -105,8 +105,11 @@ class Shop:
 
 
 @contextmanager
-def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 3.0, rings: bool = False) -> Iterator[Shop]:
-    """Yield a shop in ``folder``, on SQLite there or on the database at ``url``."""
+def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 60.0, rings: bool = False) -> Iterator[Shop]:
+    """Yield a shop in ``folder``, on SQLite there or on the database at ``url``.
+
+    ``work_off`` sends no heartbeats, so a lease has to outlast the longest step on a slow machine.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     database = Database(url or sqlite_url(folder / "t.db"))
     migrate.upgrade(database)

@@ -61,8 +61,8 @@ def test_cutting_again_with_other_lengths_keeps_the_old_cuts(lengths: list[int],
 
 def cut(cutter: SectionCutter, source: list[Window]) -> list[tuple[Window, ...]]:
     """Return the sections of ``source``."""
-    found = [section for item in source if (section := cutter.add(item))]
-    return [*found, *filter(None, [cutter.rest()])]
+    left = iter(source)
+    return list(iter(lambda: tuple(cutter.section(left)), ()))
 
 
 @given(st.lists(st.integers(2, 500), min_size=1, max_size=8))
@@ -73,21 +73,48 @@ def test_a_section_is_read_as_it_was_written(lengths: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "section"
         source = windows(lengths)
-        write_section(path, source)
+        assert write_section(path, source) == source[-1].end_sample
         for wrote, read in zip(source, read_section(path), strict=True):
             assert np.array_equal(wrote.samples, read.samples)
             assert (wrote.index, wrote.pieces, wrote.speech_peak) == (read.index, read.pieces, read.speech_peak)
 
 
-@pytest.mark.parametrize("damage", [b"", b"TYMS1", b"no section at all", None])
+@pytest.mark.parametrize(
+    "damage", [b"", b"TYMS1", b"TYMS1\xff\xff\xff\xffsums", b"TYMS1" + b"\xff" * 8, b"no section at all", None]
+)
 def test_a_file_that_is_no_whole_section_is_refused(tmp_path: Path, damage: bytes | None) -> None:
-    """Empty, cut short, something else, one bit turned: never samples."""
+    """Empty, cut short, something else: never samples."""
     path = tmp_path / "section"
     write_section(path, windows([100, 200]))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] if damage is None else damage)
     with pytest.raises(SectionLost):
         list(read_section(path))
+
+
+@pytest.mark.parametrize("place", [0, 5, 500, 605, -9, -8, -7, -5, -4, -1])
+def test_a_section_with_one_bit_turned_is_refused(tmp_path: Path, place: int) -> None:
+    """Wherever it is: in the samples, the table, its length or the sum."""
+    path = tmp_path / "section"
+    write_section(path, windows([100, 200]))
+    whole = bytearray(path.read_bytes())
+    whole[place] ^= 0x40
+    path.write_bytes(whole)
+    with pytest.raises(SectionLost):
+        list(read_section(path))
+
+
+def test_a_section_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    """Whatever stops it half way."""
+
+    def broken() -> Iterator[Window]:
+        yield from windows([100])
+        raise OSError("the decoder's, not the disk's")
+
+    with pytest.raises(OSError, match="decoder's"):
+        write_section(tmp_path / "section", broken())
+    assert not list(tmp_path.iterdir())
+    assert write_section(tmp_path / "empty", iter(())) is None
 
 
 def test_every_error_has_a_consequence() -> None:

@@ -1,22 +1,25 @@
 """A section: consecutive windows of one job, cut in silence, and the file that carries them to a worker.
 
-The file starts with ``TYMS1``, the length of a JSON header and a CRC-32 of everything behind it; the header has each
-window's place in the source, and the samples follow as signed 16-bit little-endian PCM.
+The file starts with ``TYMS1``; the samples follow as signed 16-bit little-endian PCM, then a table in JSON with each
+window's place in the source, the table's length, and a CRC-32 of all three. So it is written as windows come.
 """
 
 import json
+import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, Piece, Window
 from tympan.errors import MediaMissing
+from tympan.storage.blob_port import translated
 
 SECTION_S = 300.0
 """Usual length of a section in seconds of windows: long enough that claiming and storing it costs next to nothing."""
@@ -25,16 +28,17 @@ _LONGEST = 4
 """Earlier cuts that no longer fit are given up once a section is this many times its usual length."""
 
 _MAGIC = b"TYMS1"
-_HEAD = struct.Struct("<II")
+_TAIL = struct.Struct("<II")
+_BLOCK_BYTES = 1 << 20
 
 
 class SectionLost(MediaMissing):
     """A section's audio is gone or damaged. The job's own audio may be there, to be cut once more."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SectionCutter:
-    """Gathers windows until they fill a section. Pure; the same windows are always cut alike.
+    """Says where a section ends. Pure; the same windows are always cut alike.
 
     ``known_ends`` are where an earlier run cut (``end_sample``): up to the last of them it is followed, so that what
     was already transcribed stays valid although sections may have another length now.
@@ -42,56 +46,100 @@ class SectionCutter:
 
     section_s: float = SECTION_S
     known_ends: AbstractSet[int] = frozenset()
-    _windows: list[Window] = field(default_factory=list)
-    _samples: int = 0
 
-    def add(self, window: Window) -> tuple[Window, ...] | None:
-        """Take the next window; return the section that it completes, if any."""
-        self._windows.append(window)
-        self._samples += len(window.samples)
-        return self.rest() if self._is_full(window.end_sample) else None
+    def section(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Yield the windows of the next section, none when there are no more; the rest stays in ``windows``."""
+        samples = 0
+        for window in windows:
+            yield window
+            samples += len(window.samples)
+            if self._is_full(samples, window.end_sample):
+                return
 
-    def rest(self) -> tuple[Window, ...] | None:
-        """Return the section that is open, ``None`` when it is empty."""
-        windows, self._windows, self._samples = tuple(self._windows), [], 0
-        return windows or None
-
-    def _is_full(self, end: int) -> bool:
+    def _is_full(self, samples: int, end: int) -> bool:
         limit = self.section_s * SAMPLE_RATE_HZ
         if self.known_ends and end <= max(self.known_ends):
-            return end in self.known_ends or self._samples >= _LONGEST * limit
-        return self._samples >= limit
+            return end in self.known_ends or samples >= _LONGEST * limit
+        return samples >= limit
 
 
-def write_section(path: Path, windows: Sequence[Window]) -> None:
-    """Write windows with their audio to a file."""
-    header = json.dumps([_described(window) for window in windows]).encode()
-    audio = [np.ascontiguousarray(window.samples, dtype="<i2").tobytes() for window in windows]
-    crc = zlib.crc32(header)
-    for block in audio:
-        crc = zlib.crc32(block, crc)
-    with path.open("wb") as file:
-        file.write(_MAGIC + _HEAD.pack(len(header), crc) + header)
-        file.writelines(audio)
+def write_section(path: Path, windows: Iterable[Window]) -> int | None:
+    """Write windows to a file as they come; return where the last of them ends, ``None`` when there are none.
+
+    Raises ``InsufficientStorage`` and ``StorageUnavailable``; then, or when ``windows`` raises, no file is left.
+    """
+    described: list[dict[str, Any]] = []
+    crc, end = 0, None
+    with _new_file(path) as write:
+        write(memoryview(_MAGIC))
+        for window in windows:
+            # A view of the samples: a copy would double what a section takes.
+            audio = np.ascontiguousarray(window.samples, dtype="<i2").view(np.uint8).data
+            write(audio)
+            crc, end = zlib.crc32(audio, crc), window.end_sample
+            described.append(_described(window))
+        table = json.dumps(described).encode()
+        write(memoryview(table + _TAIL.pack(len(table), _sealed(table, crc))))
+    return end
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Callable[[memoryview], None]]:
+    """Yield what writes to a file that is removed when something is raised."""
+    with translated():
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def write(data: memoryview) -> None:
+        with translated():
+            while data:
+                data = data[os.write(number, data) :]
+
+    try:
+        yield write
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(number)
 
 
 def read_section(path: Path) -> Iterator[Window]:
-    """Yield the windows of a section's file. Raises ``SectionLost`` before the first when the file is not whole."""
-    data = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
-    start = len(_MAGIC) + _HEAD.size
-    head = data[:start].tobytes()
-    if len(head) < start or not head.startswith(_MAGIC):
+    """Yield the windows of a section's file, one in memory at a time.
+
+    Raises ``SectionLost`` before the first when the file is not whole.
+    """
+    with path.open("rb") as file:
+        table = _checked_table(file)
+        file.seek(len(_MAGIC))
+        for described in json.loads(table):
+            samples = np.frombuffer(file.read(2 * described["n_samples"]), dtype="<i2").astype(np.int16, copy=False)
+            pieces = tuple(Piece(*piece) for piece in described["pieces"])
+            yield Window(described["index"], samples, pieces, described["speech_peak"])
+
+
+def _checked_table(file: BinaryIO) -> bytes:
+    """Return the table of a file that is whole. Raises ``SectionLost``."""
+    left = os.fstat(file.fileno()).st_size - len(_MAGIC) - _TAIL.size
+    if left < 0 or file.read(len(_MAGIC)) != _MAGIC:
         raise _damaged()
-    n_header, crc = _HEAD.unpack(head[len(_MAGIC) :])
-    if zlib.crc32(data[start:].data) != crc:
+    file.seek(-_TAIL.size, os.SEEK_END)
+    n_table, crc = _TAIL.unpack(file.read())
+    if n_table > left:
         raise _damaged()
-    place = start + n_header
-    for described in json.loads(data[start:place].tobytes()):
-        n_bytes = 2 * described["n_samples"]
-        samples = np.frombuffer(data[place : place + n_bytes].tobytes(), dtype="<i2").astype(np.int16, copy=False)
-        place += n_bytes
-        pieces = tuple(Piece(*piece) for piece in described["pieces"])
-        yield Window(described["index"], samples, pieces, described["speech_peak"])
+    file.seek(len(_MAGIC))
+    found, left = 0, left - n_table
+    while left:
+        block = file.read(min(left, _BLOCK_BYTES))
+        found, left = zlib.crc32(block, found), left - len(block)
+    table = file.read(n_table)
+    if _sealed(table, found) != crc:
+        raise _damaged()
+    return table
+
+
+def _sealed(table: bytes, crc: int) -> int:
+    """Return the sum of a file from that of its samples; the table's length is in it, for it says where they end."""
+    return zlib.crc32(len(table).to_bytes(4, "little"), zlib.crc32(table, crc))
 
 
 def _described(window: Window) -> dict[str, Any]:
