@@ -31,6 +31,7 @@ def test_head_of_a_job_and_its_events_ends_at_once(tmp_path: Path) -> None:
         assert events.status_code == 200
         assert events.headers["content-type"].startswith("text/event-stream")
         assert events.headers["x-accel-buffering"] == "no"
+        assert "content-length" not in events.headers
         assert running.app.state.streams.count == 0
         assert httpx.head(f"{running.url}/v1/jobs/{made['id']}/result").status_code == 409
         assert httpx.head(f"{running.url}/v1/jobs/job_0/events").status_code == 404

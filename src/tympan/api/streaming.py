@@ -86,14 +86,16 @@ class StreamResponse(Response):
         """Send the answer. Raises ``Overloaded`` before the first byte, and what making the pieces raises."""
         with ExitStack() as held:
             held.callback(self._close)
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             if scope["method"] == "HEAD":
-                await Response(None, self.status_code, headers=self.headers)(scope, receive, send)
+                await send(start)
+                await _send_piece(send, b"", more=False)
                 return
             held.enter_context(self._streams.place())
             departure = Departure(receive)
             held.callback(departure.close)
             try:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send(start)
                 await self._send_all(departure, send)
             except TimeoutError:
                 _LOG.info("stream_not_taken")
