@@ -1,9 +1,10 @@
 """nginx with the configuration that a test gives it."""
 
 import os
+import subprocess
 from collections.abc import Iterable
 
-from tests.servers.process import Command, Keeper, Server
+from tests.servers.process import START_S, Command, Keeper, Server, wait_until
 from tests.servers.provision import Installation
 
 _FRAME = """
@@ -50,9 +51,12 @@ class NginxServer(Server):
         return f"http://127.0.0.1:{self.port}{path}"
 
     def reload(self) -> None:
-        """Let the server read its configuration again; AssertionError when it is wrong."""
+        """Return when the server goes by its configuration as it is now; AssertionError when that is wrong."""
+        (master,) = self._processes
+        workers = set(self.pids) - {master.pid}
         self.run(self._command("-t"))
         self.run(self._command("-s", "reload"))
+        wait_until(lambda: not any(map(_accepts, workers)), START_S, self.log_tail)
 
     def wipe(self) -> None:
         """Empty the log of requests."""
@@ -63,3 +67,9 @@ class NginxServer(Server):
         program = str(self._installation.program)
         arguments = ("-p", folder, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/server.log")
         return Command((program, *arguments, *more), self._installation.env)
+
+
+def _accepts(worker: int) -> bool:
+    """Return whether a worker still takes connections; one that only ends those it has says so in its title."""
+    listed = subprocess.run(["ps", "-o", "command=", "-p", str(worker)], capture_output=True, text=True, check=False)
+    return bool(listed.stdout.strip()) and "shutting down" not in listed.stdout
