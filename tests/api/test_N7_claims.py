@@ -1,6 +1,5 @@
 """An upload on its way into a job: when there is no room for the copy, and when another job has it."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +7,7 @@ import pytest
 
 from tests.api.job_support import TENANT, job_site, pcm, post, refusal, uploaded
 from tympan.errors import InsufficientStorage
+from tympan.jobs import resumable
 from tympan.jobs.resumable import ResumableUploads
 
 
@@ -21,7 +21,7 @@ def test_N7_a_copy_that_does_not_fit_is_not_begun_and_one_job_takes_it(
         target = tmp_path / "copy"
         room = SimpleNamespace(free=(64 << 20) + len(pcm(2)) - 1)
         with monkeypatch.context() as full:
-            full.setattr(shutil, "disk_usage", lambda _: room)
+            full.setattr(resumable, "shutil", SimpleNamespace(disk_usage=lambda _: room))
             with pytest.raises(InsufficientStorage):
                 uploads.take(TENANT, upload_id, "job_000000000000", target)
             assert not target.exists()
