@@ -133,7 +133,9 @@ def test_A3_the_death_of_the_engine_is_noticed_within_a_second(tmp_path: Path) -
 
 def test_A5_a_job_whose_engine_hangs_ends_well(tmp_path: Path) -> None:
     """The hanging process is killed in its time, and its window goes to the next one."""
-    with works(tmp_path, {"hang_at": "2"}, host=HostOptions(hang_floor_s=0.5)) as place:
+    knobs = {"hang_at": "2", "load_delay_s": "2"}  # Slow to come, so that nobody can miss that there is none.
+    with works(tmp_path, knobs, host=HostOptions(hang_floor_s=0.5)) as place:
+        wait_until(lambda: place.batcher.ready, SETTLE_S)
         started = time.monotonic()
         place.client.submit("one", pcm(_JOB_S, 1), text=expected_text(_JOB_S, 1))
         wait_until(lambda: place.batcher.stats().restarts == 1, SETTLE_S)

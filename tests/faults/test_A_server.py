@@ -74,8 +74,8 @@ def test_A9_with_engines_that_die_at_start_jobs_are_taken_and_kept(tmp_path: Pat
         assert _status(server, "/readyz") == 503
         assert {client.look(promise)[0] for promise in promises} <= {"queued", "running"}
         switch.unlink()
-        client.settle()
         wait_until(lambda: _status(server, "/readyz") == 200, SETTLE_S)
+        client.settle()
         found = server.evidence()
         assert check(client.history, found) == []
         assert server.crashes == 0
@@ -104,20 +104,28 @@ def _alive(pids: list[int]) -> list[int]:
 
 
 def _zombies(pid: int) -> int:
-    states = (Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[:2] for child in _pids())
-    return sum(state == "Z" and int(parent) == pid for state, parent in states)
+    states = [line.rpartition(b")")[2].split()[:2] for line in map(_stat, Path("/proc").iterdir()) if line]
+    return sum(state == b"Z" and int(parent) == pid for state, parent in states)
 
 
-def _pids() -> list[str]:
-    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit() and (entry / "stat").exists()]
+def _stat(process: Path) -> bytes:
+    return _read(process / "stat") if process.name.isdigit() else b""
 
 
 def _engine(server: Server) -> int:
     return next(
         pid
         for pid in family(server.child.pid)
-        if b"tympan.batching.child" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"tympan.batching.child" in _read(Path(f"/proc/{pid}/cmdline")).split(b"\0")
     )
+
+
+def _read(path: Path) -> bytes:
+    """Return what a file of the system says about a process, nothing once that has ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _status(server: Server, path: str) -> int:

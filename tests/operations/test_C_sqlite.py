@@ -38,26 +38,28 @@ def test_C6_four_seconds_of_another_process_s_lock_are_waited_for(tmp_path: Path
     """Five hundred jobs by four writers, while somebody else writes for 4 s: none is refused, all are there."""
     with open_shop(tmp_path / "shop") as shop:
         failures: list[TympanError] = []
+        took_s: list[float] = []
         audio = [shop.pcm(0.01, number) for number in range(500)]
 
         def write(share: list[Path]) -> None:
             for path in share:
+                began = time.monotonic()
                 try:
                     shop.service.submit(_new(path), path)
                 except TympanError as error:
                     failures.append(error)
+                took_s.append(time.monotonic() - began)
 
         writers = [threading.Thread(target=write, args=(audio[start::4],)) for start in range(4)]
         command = [sys.executable, "-c", _HOLDER, str(shop.folder / "t.db"), "4"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            started = time.monotonic()
             for writer in writers:
                 writer.start()
             for writer in writers:
                 writer.join(60)
-        assert time.monotonic() - started > 3.5
+        assert max(took_s) > 2, "nobody had to wait"
         assert failures == []
         assert rows(shop, "select count(*) from jobs") == [(500,)]
 

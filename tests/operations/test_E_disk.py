@@ -70,7 +70,7 @@ def test_E1_a_disk_that_fills_up_during_an_upload_leaves_no_trace(tmp_path: Path
             assert httpx.get(f"{server.url}/health").status_code == 200
             wait_until(lambda: not _staged(folder), 5)
         assert server.transcribe().status_code == 200
-        assert not _staged(folder)
+        wait_until(lambda: not _staged(folder), 5)
 
 
 _DOORS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/jobs", "/transcribe/async")
@@ -180,8 +180,7 @@ def test_E4_a_section_that_does_not_fit_waits_for_room(tmp_path: Path, small_dis
         with full(folder, 8 * MB):
             job = hand_in(shop, 640.0)
             wait_until(lambda: "insufficient_storage" in server.log.read_text(), 20, server.said)
-            time.sleep(0.5)
-            assert not _staged(folder)
+            wait_until(lambda: not _staged(folder), 10)
             assert state(shop, job) is JobState.RUNNING
         wait_for(shop, job, 40)
         assert shop.get(job).attempts == 1
@@ -208,7 +207,7 @@ def test_E5_a_log_that_takes_no_more_lines_does_not_matter(tmp_path: Path) -> No
             assert [server.transcribe().status_code for _ in range(5)] == [200] * 5
             wait_for(shop, job)
         server.ask_to_stop()
-        _, took_s = server.exit_s()
-        assert took_s < 5
+        code, took_s = server.exit_s()
+        assert (code, took_s < float(FAST["DRAIN_S"]) + 4) == (0, True)
     finally:
         server.kill()
