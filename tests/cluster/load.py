@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -137,8 +139,25 @@ def consumers_of(host: VirtualHost, limit_s: float = 30.0) -> dict[str, str]:
 def thread_count(node: Node) -> int:
     """Return how many threads a process has."""
     assert node.process is not None
-    with open(f"/proc/{node.process.pid}/status", encoding="ascii") as status:  # noqa: PTH123 (a short read of /proc)
-        return int(next(line for line in status if line.startswith("Threads:")).split()[1])
+    return len(list(Path(f"/proc/{node.process.pid}/task").iterdir()))
+
+
+def file_count(node: Node) -> int:
+    """Return how many files and connections a process has open."""
+    assert node.process is not None
+    return len(list(Path(f"/proc/{node.process.pid}/fd").iterdir()))
+
+
+def zombies(node: Node) -> list[str]:
+    """Return the names of the children of a process that have ended and were not noticed."""
+    assert node.process is not None
+    parent, found = str(node.process.pid), []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # It has gone meanwhile.
+            name, _, rest = entry.read_text(errors="replace").rpartition(")")
+            if rest.split()[:2] == ["Z", parent]:
+                found.append(name)
+    return found
 
 
 def during(for_s: float, probe: Callable[[], object], pause_s: float = 0.1) -> None:

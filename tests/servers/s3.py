@@ -43,7 +43,7 @@ class S3Server(Server):
             aws_access_key_id="tests",
             aws_secret_access_key="tests",
             region_name="us-east-1",
-            config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=10),
+            config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=30),
         )
 
 
