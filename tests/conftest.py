@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tympan.engine import models
 
 pytest_plugins = ["tests.servers.fixtures"]
 
 REPOSITORY = Path(__file__).parents[1]
+
+# A busy machine is no mistake of the code: whoever means a time measures it.
+settings.register_profile("tympan", deadline=None)
+settings.load_profile("tympan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,14 @@
 """Servers for the tests of the HTTP interface."""
 
 import io
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.api.support import ScriptedTranscriber, Site, site
-from tympan import telemetry
+from tests.log_support import captured_log
 from tympan.api.deps import Limits
 
 
@@ -35,11 +33,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """Return what is logged, at every level; logging is as before afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    telemetry.configure_logging("debug", "json", stream)
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with captured_log() as stream:
+        yield stream

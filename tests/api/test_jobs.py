@@ -291,6 +291,17 @@ def test_webhooks_are_looked_up(shop: Site) -> None:
     assert refusal(post(shop, files={"file": pcm(1)}, data={"webhook_endpoint": "we_9"}))[:2] == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("source", "param"),
+    [({"audio_url": "http://10.0.0.1/a.wav"}, "audio_url"), ({"audio_object": "s3://elsewhere/a.wav"}, "audio_object")],
+)
+def test_what_is_refused_leaves_no_endpoint(shop: Site, source: dict[str, str], param: str) -> None:
+    """An address that may not be read is named, before an endpoint is made for it."""
+    answer = post(shop, json={**source, "webhook_url": "https://hooks.example/x"})
+    assert refusal(answer) == (400, "address_refused", param)
+    assert submit(shop, pcm(1), webhook_url="https://hooks.example/y")["webhook_endpoint"] == "we_0"
+
+
 def test_what_is_not_set_up_is_refused_by_name(shop: Site) -> None:
     """A server without webhooks or resumable uploads says so."""
     shop.app.state.services = shop.services

@@ -49,6 +49,31 @@ def test_a_file_in_another_field_is_told_the_right_one(
     assert message(answer).endswith(f"Send the audio as a file field named '{wanted}'.")
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/jobs/job_%00", (404, "not_found", None)),
+        ("/v1/jobs/job_%00/result", (404, "not_found", None)),
+        ("/v1/batches/batch_%00", (404, "not_found", None)),
+        ("/v1/jobs?after=%00", (400, "invalid_request", "after")),
+        ("/v1/jobs?batch_id=%00", (400, "invalid_request", "batch_id")),
+    ],
+)
+def test_a_nul_is_refused_before_a_database_sees_it(shop: Site, path: str, expected: tuple[int, str, str]) -> None:
+    """PostgreSQL cannot even look for one: that would be a fault of the server."""
+    assert refusal(get(shop, path)) == expected
+
+
+def test_a_nul_in_a_field_is_refused(shop: Site) -> None:
+    """The same for what would be stored."""
+    assert refusal(post(shop, json={**URL, "model": "a\0b"})) == (400, "invalid_request", "model")
+    assert refusal(post(shop, json={**URL, "webhook_endpoint": "whe_\0"})) == (
+        400,
+        "invalid_request",
+        "webhook_endpoint",
+    )
+
+
 def test_the_other_shape_is_told_its_own_field(shop: Site) -> None:
     """The routes in another server's shape have another name for the file."""
     answer = post(shop, "/transcribe/async", files={"file": ("talk.mp3", b"\xff\xfb" * 100)})

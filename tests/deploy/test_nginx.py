@@ -146,8 +146,8 @@ class Load:
 
     url: str
     over: threading.Event = field(default_factory=threading.Event)
-    answers: list[tuple[float, float, int]] = field(default_factory=list)
-    """When a call began and ended, and its status."""
+    answers: list[tuple[float, int, int]] = field(default_factory=list)
+    """When a call began, who made it, and its status."""
 
     def run(self) -> None:
         """Call until it is over."""
@@ -155,7 +155,7 @@ class Load:
             while not self.over.is_set():
                 began = time.monotonic()
                 status = _transcribe(client, self.url).status_code
-                self.answers.append((began, time.monotonic(), status))
+                self.answers.append((began, threading.get_ident(), status))
 
 
 def test_a_killed_process_costs_only_the_calls_that_it_held(front: Front) -> None:
@@ -165,20 +165,21 @@ def test_a_killed_process_costs_only_the_calls_that_it_held(front: Front) -> Non
     for thread in threads:
         thread.start()
     wait_until(lambda: len(load.answers) >= 2 * CALLERS, 30, front.cluster.logs)
-    killed = time.monotonic()
     front.apis[0].kill()
-    wait_until(lambda: time.monotonic() > killed + LOAD_S, LOAD_S + 5)
+    gone = time.monotonic()
+    wait_until(lambda: time.monotonic() > gone + LOAD_S, LOAD_S + 5)
     load.over.set()
     for thread in threads:
         thread.join(40)
     failed = [answer for answer in load.answers if answer[2] != 200]
-    after = [answer for answer in load.answers if answer[0] > killed + 0.1]
+    after = [answer for answer in load.answers if answer[0] > gone]
     said = f"{len(load.answers)} calls, {len(failed)} failed: {Counter(status for *_, status in load.answers)}"
     assert len(after) > CALLERS, said
     assert all(status == 200 for *_, status in after), said
-    # A process takes about a third of the calls that are under way; least_conn keeps it so.
-    assert len(failed) <= CALLERS // 3 + 1, said
-    assert all(began < killed + 0.1 and status == 503 for began, _, status in failed), said
+    # A process takes about a third of the calls that are under way; least_conn keeps it so. While it dies it may take
+    # a caller's next call as well.
+    assert len({caller for _, caller, _ in failed}) <= CALLERS // 3 + 1, said
+    assert all(status == 503 for *_, status in failed), said
     # Calls that met a closed door were let in by the next one.
     moved = [line for line in _posts(front) if "," in str(line["upstream"])]
     assert all(line["upstream_status"] == "502, 200" for line in moved), moved

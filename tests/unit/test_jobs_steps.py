@@ -320,6 +320,8 @@ def test_equal_jobs_share_a_result_for_a_while(shop: Shop) -> None:
     shop.work_off()
     assert len(shop.desk.tasks) == decoded
     assert shop.service.transcript(TENANT, same.id)[1].text
+    progress = shop.get(same).progress
+    assert (progress.sections_done, progress.sections_total, progress.audio_s_done) == (0, 0, 8.0)
     other = shop.submit(8.0, options=Options(beam_size=1))
     shop.work_off()
     assert len(shop.desk.tasks) > decoded

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -13,6 +13,7 @@ from tympan.api import batches, drop_in, jobs, models, ops, transcriptions, tus,
 from tympan.api.deps import Services
 from tympan.api.errors import on_error, on_http_error
 from tympan.api.middleware import Exchange
+from tympan.api.queries import check_path
 from tympan.api.streaming import Streams
 from tympan.errors import TympanError
 
@@ -41,6 +42,7 @@ def _application(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(check_path)],
     )
     app.state.services = services
     app.state.streams = Streams()

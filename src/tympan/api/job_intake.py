@@ -63,7 +63,9 @@ class IntakeDesk:
         if ask.upload_id is not None:
             return once(lambda: self._earlier(key), lambda: self._submit_upload(ask, key))
         file = self._body.files[0] if self._body.files else None
-        new = self.new_job(ask, source_of(ask, file), self.endpoint(ask))
+        source = source_of(ask, file)
+        self._jobs.check(source)  # Before an endpoint is made for what is refused.
+        new = self.new_job(ask, source, self.endpoint(ask))
         return self._jobs.submit(new, file.path if file else None, key)
 
     def new_job(self, ask: JobAsk, source: Source, endpoint: str | None) -> NewJob:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from tympan.api.schemas import ALL_FORMATS, Form, response_format
 from tympan.domain import ResponseFormat
-from tympan.errors import InvalidRequest
+from tympan.errors import InvalidRequest, NotFound
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -23,6 +23,12 @@ PAGE_PARAMETERS: tuple[dict[str, Any], ...] = (
     {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
 )
 """What ``page_of`` reads, as /openapi.json describes it."""
+
+
+async def check_path(request: Request) -> None:
+    """Raise ``NotFound`` for a path with a NUL: it names nothing, and PostgreSQL cannot even look for it."""
+    if any("\0" in str(value) for value in request.path_params.values()):
+        raise NotFound("There is nothing with such an id.", remedy="Check the id.")
 
 
 def query_of(request: Request, *known: str, repeatable: tuple[str, ...] = ()) -> Form:

@@ -195,12 +195,14 @@ class Form:
                 raise InvalidRequest(f"There is no field {name[:64]!r}.", param=name[:64], remedy=remedy)
 
     def text(self, name: str, *, max_chars: int) -> str | None:
-        """Return a field's text, ``None`` when left out. Raises ``InvalidRequest`` for a longer one."""
+        """Return a field's text, ``None`` when left out. Raises ``InvalidRequest`` for a longer one, or a NUL in it."""
         values = self.all(name)
         if not values:
             return None
         if len(values[0]) > max_chars:
             raise InvalidRequest(f"{name} is longer than {max_chars} characters.", param=name, remedy="Shorten it.")
+        if "\0" in values[0]:  # No text holds one, and PostgreSQL cannot store it.
+            raise InvalidRequest(f"{name} holds a NUL character.", param=name, remedy="Remove it.")
         return values[0]
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:

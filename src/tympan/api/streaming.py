@@ -22,7 +22,7 @@ _LOG = telemetry.get_logger(__name__)
 
 
 class Streams:
-    """Counts the answers that are being sent in pieces, and those being rendered: each holds a whole transcript."""
+    """Counts the answers that are being sent in pieces, and limits how many are rendered at a time."""
 
     def __init__(self, limit: int = MAX_STREAMS) -> None:
         """Allow ``limit`` of them at a time."""

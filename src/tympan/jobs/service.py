@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tympan.domain import Job, JobState, NewJob, SourceKind, Transcript
+from tympan.domain import Job, JobState, NewJob, Source, SourceKind, Transcript
 from tympan.errors import IdempotencyMismatch, JobNotFinished, JobNotRetryable, MediaMissing, NotFound, Overloaded
 from tympan.faultpoints import reach
 from tympan.jobs.batches import BatchService
@@ -76,6 +76,10 @@ class JobService:
         else:
             self._ring()
         return job, replayed
+
+    def check(self, source: Source) -> None:
+        """Raise ``InvalidRequest`` or ``AddressRefused`` for an address that may not be read; nothing is stored."""
+        self._guard.check(source)
 
     def earlier(self, tenant: str, key: IdempotencyKey) -> Job | None:
         """Return the job that has this key already. Raises ``IdempotencyMismatch``."""
@@ -150,7 +154,7 @@ class JobService:
         """
         old = self._store.get(tenant, job_id)
         if old.state not in _RETRYABLE:
-            raise JobNotRetryable(f"The job is {old.state.value}.", remedy="Hand in a new one.")
+            raise JobNotRetryable(f"The job is in state {old.state.value!r}.", remedy="Hand in a new one.")
         new = replace(_again(old), retry_of=old.id)
         if self._blobs.size(media_key(old.id)) is not None:
             self._blobs.copy(media_key(old.id), media_key(new.id))

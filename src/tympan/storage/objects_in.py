@@ -15,6 +15,7 @@ from tympan.storage.objects import SCHEMES, Bucket, RequestLimits
 
 _BLOCK_BYTES = 4 << 20
 _MAX_URL_CHARS = 2048
+_PARAM = "audio_object"
 _PROC = Path("/proc/self/fd")
 _Blocks = Iterator[bytes]
 
@@ -34,7 +35,9 @@ class ObjectSource:
         """Raise ``InvalidRequest`` or ``AddressRefused`` when ``url`` can be seen not to be allowed; reads nothing."""
         if url.startswith("file:"):
             if not self._roots:
-                raise AddressRefused("Files of the server may not be read.", remedy="Upload the file instead.")
+                raise AddressRefused(
+                    "Files of the server may not be read.", param=_PARAM, remedy="Upload the file instead."
+                )
             return
         _split(url)
         self._require_allowed(url)
@@ -75,7 +78,9 @@ class ObjectSource:
 
     def _require_allowed(self, url: str) -> None:
         if not any(url.startswith(prefix) for prefix in self._allowed):
-            raise AddressRefused("Objects of this bucket or folder may not be read.", remedy="Ask the operator.")
+            raise AddressRefused(
+                "Objects of this bucket or folder may not be read.", param=_PARAM, remedy="Ask the operator."
+            )
 
     def _file(self, url: str, max_bytes: int) -> _Blocks:
         parts = urlsplit(url)
@@ -147,10 +152,14 @@ def _split(url: str) -> tuple[str, str, str]:
     names = key.split("/")
     if scheme not in SCHEMES or not plain or not set(names).isdisjoint({"", ".", ".."}) or len(url) > _MAX_URL_CHARS:
         raise AddressRefused(
-            "This is no address of an audio object.", remedy="Write s3://bucket/key, gs://bucket/key or file:///path."
+            "This is no address of an audio object.",
+            param=_PARAM,
+            remedy="Write s3://bucket/key, gs://bucket/key or file:///path.",
         )
     if not key.isprintable():
-        raise AddressRefused("The key holds characters that cannot be printed.", remedy="Rename the object.")
+        raise AddressRefused(
+            "The key holds characters that cannot be printed.", param=_PARAM, remedy="Rename the object."
+        )
     return scheme, bucket, key
 
 

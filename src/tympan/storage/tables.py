@@ -108,6 +108,8 @@ jobs = Table(
           postgresql_where=text("deadline is not null and finished_at is null")),
     Index("ix_jobs_audio_until", "audio_until"),
     Index("ix_jobs_text_until", "text_until"),
+    Index("ix_jobs_webhook_endpoint", "webhook_endpoint", sqlite_where=text("webhook_endpoint is not null"),
+          postgresql_where=text("webhook_endpoint is not null")),
 )  # fmt: skip
 
 _READY = text("state = 'ready'")

@@ -186,7 +186,12 @@ class WorkStore:
             tx.execute(
                 update(jobs)
                 .where(jobs.c.id == claim.job.id)
-                .values(language=transcript.language, audio_s_total=length_s, audio_s_done=length_s)
+                .values(
+                    language=transcript.language,
+                    audio_s_total=length_s,
+                    audio_s_done=length_s,
+                    sections_total=func.coalesce(jobs.c.sections_total, 0),  # None, where an equal result was found.
+                )
             )
             self._endings.end(tx, claim.job.id, JobState.SUCCEEDED)
             reach("finish.commit")

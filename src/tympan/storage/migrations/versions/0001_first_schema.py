@@ -155,6 +155,14 @@ def _job_indexes() -> None:
     op.create_index(op.f("ix_jobs_tenant_id"), "jobs", ["tenant", "id"], unique=False)
     op.create_index(op.f("ix_jobs_tenant_state_id"), "jobs", ["tenant", "state", "id"], unique=False)
     op.create_index("ix_jobs_text_until", "jobs", ["text_until"], unique=False)
+    op.create_index(
+        "ix_jobs_webhook_endpoint",
+        "jobs",
+        ["webhook_endpoint"],
+        unique=False,
+        sqlite_where=sa.text("webhook_endpoint is not null"),
+        postgresql_where=sa.text("webhook_endpoint is not null"),
+    )
 
 
 def _tenants() -> None:
