@@ -35,8 +35,11 @@ _A, _B = clip(2.0, 440.0), clip(3.0, 550.0)
 _DIES_S = 40.0
 
 
-def _crash(site: Site, load: Load, faults: tuple[str, ...], n_jobs: int = 6) -> None:
-    """Let processes run into ``faults`` while they are the only ones of their kind that clients or steps get to."""
+def _crash(site: Site, load: Load, faults: tuple[str, ...], n_jobs: int = 6, name: str = "job") -> None:
+    """Let processes run into ``faults`` while they are the only ones of their kind that clients or steps get to.
+
+    Jobs are called ``name``, which has to be another one each time: a name is a job's idempotency key.
+    """
     for audio in (_A, _B):
         load.text_of(audio)
     kind = "api" if faults[0].split(":", maxsplit=1)[0] in API else "worker"
@@ -49,7 +52,7 @@ def _crash(site: Site, load: Load, faults: tuple[str, ...], n_jobs: int = 6) -> 
         load.api = doomed[0]
     try:
         for number in range(n_jobs):
-            _hand_in(site, load, f"job {number}", (_A, _B)[number % 2])
+            _hand_in(site, load, f"{name} {number}", (_A, _B)[number % 2])
         wait_until(lambda: all(map(_is_dead, doomed)), _DIES_S, lambda: f"{faults}\n{site.cluster.logs()}")
     finally:
         site.worker.go_on()
@@ -114,8 +117,7 @@ def test_A2_every_point_and_several_seeds(site: Site, load: Load, point: str) ->
         if f"{point}:{seed}" in done:
             continue
         chance = random.Random(f"{point}{seed}")  # noqa: S311 (repeatable, not secret)
-        _crash(site, load, (f"{point}:crash:{chance.randint(1, 3)}",), chance.randint(4, 8))
-        load.history.promises.clear()
+        _crash(site, load, (f"{point}:crash:{chance.randint(1, 3)}",), chance.randint(4, 8), f"seed {seed}")
         done[f"{point}:{seed}"] = True
         _RESULTS.parent.mkdir(exist_ok=True)
         _RESULTS.write_text(json.dumps(done))
