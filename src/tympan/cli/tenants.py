@@ -10,6 +10,7 @@ import typer
 
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, stdout, write_stdout
+from tympan.cli.models import ListArgs
 from tympan.cli.services import load_settings
 from tympan.errors import InvalidRequest
 
@@ -24,13 +25,6 @@ class TenantArgs:
     """One tenant."""
 
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Name, as in `tympan tenants list`.")]
-
-
-@dataclass(frozen=True, slots=True)
-class ListArgs:
-    """How the list is shown."""
-
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False
 
 
 @dataclass(frozen=True, slots=True)

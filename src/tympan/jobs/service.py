@@ -169,9 +169,10 @@ class JobService:
         self._blobs.delete_prefix(job_prefix(job_id))
 
     def erase_tenant(self, tenant: str) -> int:
-        """Remove everything about a tenant, who can hand in nothing any more; return how many jobs that were.
+        """Remove everything about a tenant, who should hand in nothing meanwhile; return how many jobs that were.
 
-        What was erased is out of the database's own files after the next sweep. It may be run again after a failure.
+        What was erased is out of SQLite's own files after the next sweep; PostgreSQL looks after its own. It may be run
+        again after a failure.
         """
         count = 0
         while page := self._store.page(tenant, JobFilter(limit=100)):
