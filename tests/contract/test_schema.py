@@ -1,28 +1,34 @@
 """The schema is what the migrations make of it, on SQLite and PostgreSQL, whatever interrupts them."""
 
+import math
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
+from tympan.domain import Accounting, Segment, Task, Transcript, Word
 from tympan.errors import ConfigError, StorageUnavailable
-from tympan.storage import migrate
+from tympan.storage import codec, migrate
 from tympan.storage.database import Database, sqlite_url
 from tympan.storage.endings import Endings
-from tympan.storage.tables import metadata
+from tympan.storage.results import find_result
+from tympan.storage.tables import jobs, metadata, results
 from tympan.storage.upkeep import Upkeep
 
 _DIE_IN_THE_MIDDLE = """
 import os, signal, sys
 from alembic import op
-from tympan.storage import migrate
+from tympan.storage import codec, migrate
 from tympan.storage.database import Database
 
 made, create = [], op.create_table
@@ -111,7 +117,7 @@ def test_O5_a_newer_schema_is_served_but_not_migrated(database: Database) -> Non
         migrate.upgrade(database)
 
 
-@pytest.mark.parametrize("tables", [1, 7, 13])
+@pytest.mark.parametrize("tables", [1, 7, 13, 16])
 def test_C8_a_migration_that_is_killed_leaves_nothing(url: str, database: Database, tables: int) -> None:
     """It is one transaction: killed after any table, the database is as before, and the next run completes."""
     command = [sys.executable, "-c", _DIE_IN_THE_MIDDLE, url, str(tables)]
@@ -131,6 +137,75 @@ def test_C8_two_processes_that_migrate_at_once_both_succeed(url: str, database: 
     for each in databases:
         each.close()
     assert migrate.current(database) == migrate.head()
+
+
+def test_C8_a_new_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses its log to a second process at once, whatever the timeout."""
+    other = sqlite3.connect(tmp_path / "t.db", isolation_level=None, check_same_thread=False)
+    other.execute("begin immediate")
+    ending = threading.Timer(0.3, lambda: other.execute("rollback"))
+    ending.start()
+    opened = Database(sqlite_url(tmp_path / "t.db"))
+    opened.check()
+    ending.join()
+    other.close()
+    opened.close()
+
+
+def test_results_from_before_they_were_in_parts_are_carried_over(database: Database) -> None:
+    """What the first schema held whole is read in parts afterwards, unchanged, and is still erased with its job."""
+    long, empty = _transcript(n_segments=700), _transcript(n_segments=0)
+    migrate.upgrade(database, "0001")
+    for job_id, transcript in (("long", long), ("empty", empty)):
+        _insert(database, "jobs", id=job_id, state="succeeded")
+        _insert(database, "results", job_id=job_id, fence=3, transcript=codec.dump(transcript), created_at=12.5)
+    migrate.upgrade(database)
+    assert find_result(database, jobs.c.id == "long").whole() == long
+    assert find_result(database, jobs.c.id == "empty").whole() == empty
+    kept = database.read(lambda tx: tx.execute(select(results.c.fence, results.c.created_at)).all())
+    assert kept == [(3, 12.5), (3, 12.5)]
+    assert "old_results" not in _tables(database)
+    database.write(lambda tx: tx.execute(text("delete from jobs")))
+    assert database.read(lambda tx: tx.scalar(text("select count(*) from result_parts"))) == 0
+
+
+def test_C8_results_survive_a_migration_that_is_killed(url: str, database: Database) -> None:
+    """Killed between the old place and the new one, every result is in the old one, and the next run moves it."""
+    kept = _transcript(n_segments=3)
+    migrate.upgrade(database, "0001")
+    _insert(database, "jobs", id="a", state="succeeded")
+    _insert(database, "results", job_id="a", fence=1, transcript=codec.dump(kept), created_at=1.0)
+    killed = subprocess.run([sys.executable, "-c", _DIE_IN_THE_MIDDLE, url, "2"], check=False, timeout=60)
+    assert killed.returncode == -9
+    assert migrate.current(database) == "0001"
+    assert database.read(lambda tx: tx.scalar(text("select count(*) from results"))) == 1
+    migrate.upgrade(database)
+    assert find_result(database, jobs.c.id == "a").whole() == kept
+
+
+def _transcript(n_segments: int) -> Transcript:
+    words = (Word("\0ü\u2028", 0.0, 0.5, 0.9),)
+    segments = tuple(
+        Segment(id=n, start_s=n, end_s=n + 1.0, text=f" {n}", tokens=(n,), avg_logprob=-math.inf, words=words)
+        for n in range(n_segments)
+    )
+    spoken = "".join(segment.text for segment in segments)
+    accounting = Accounting(audio_s=9.0, speech_s=8.0, dropped_s=1.0, covered_s=7.0)
+    return Transcript(spoken, segments, Task.TRANSCRIBE, "en", 0.9, (("en", 0.9),), accounting, "fake")
+
+
+def _insert(database: Database, table: str, **values: object) -> None:
+    """Insert a row; the columns without a default that it does not name hold nothing much."""
+
+    def insert_row(tx: Connection) -> None:
+        needed = [
+            column for column in inspect(tx).get_columns(table) if not column["nullable"] and not column["default"]
+        ]
+        filler = {column["name"]: column["type"].python_type() for column in needed}
+        row = filler | values
+        tx.execute(sa.insert(sa.table(table, *map(sa.column, row))).values(row))
+
+    database.write(insert_row)
 
 
 def test_the_command_checks_migrates_and_checks_again(request: pytest.FixtureRequest) -> None:

@@ -6,6 +6,7 @@ that it lost a race (deadlock, serialization failure) or that the connection bro
 
 import os
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -173,11 +174,26 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     """Every commit is on disk when it returns (FULL); erased text is overwritten (secure_delete)."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
+    _use_log(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Have changes logged ahead (WAL). Who asks that of a new file is refused at once while another writes to it."""
+    give_up = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(random.uniform(0, _BACKOFF_S))  # noqa: S311 (no secret)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -24,7 +24,6 @@ def upgrade() -> None:
     _workers()
     _deliveries()
     _results()
-    _result_parts()
     _steps()
     _upload_parts()
     _delivery_attempts()
@@ -155,14 +154,6 @@ def _job_indexes() -> None:
     op.create_index(op.f("ix_jobs_tenant_id"), "jobs", ["tenant", "id"], unique=False)
     op.create_index(op.f("ix_jobs_tenant_state_id"), "jobs", ["tenant", "state", "id"], unique=False)
     op.create_index("ix_jobs_text_until", "jobs", ["text_until"], unique=False)
-    op.create_index(
-        "ix_jobs_webhook_endpoint",
-        "jobs",
-        ["webhook_endpoint"],
-        unique=False,
-        sqlite_where=sa.text("webhook_endpoint is not null"),
-        postgresql_where=sa.text("webhook_endpoint is not null"),
-    )
 
 
 def _tenants() -> None:
@@ -274,25 +265,10 @@ def _results() -> None:
         "results",
         sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
-        sa.Column("head", sa.Text(), nullable=False),
-        sa.Column("n_parts", sa.Integer(), nullable=False),
+        sa.Column("transcript", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_results_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_results")),
-    )
-
-
-def _result_parts() -> None:
-    op.create_table(
-        "result_parts",
-        sa.Column("job_id", sa.String(length=64), nullable=False),
-        sa.Column("part", sa.Integer(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("segments", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["results.job_id"], name=op.f("fk_result_parts_job_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("job_id", "part", name=op.f("pk_result_parts")),
     )
 
 
