@@ -52,6 +52,15 @@ def test_the_list_as_json_is_complete(data_dir: Path) -> None:
     assert entries["large-v3"]["status"] == "unpinned"
 
 
+def test_own_models_are_in_the_list(data_dir: Path) -> None:
+    """Folders that the catalogue does not know come last, with their format."""
+    (data_dir / "models" / "mine").mkdir(parents=True)
+    (data_dir / "models" / "mine" / "ggml-mine.bin").write_bytes(b"lmgg")
+    last = json.loads(_models("list", "--json").stdout)[-1]
+    assert (last["name"], last["status"], last["format"], last["size_bytes"]) == ("mine", "own", "ggml", 4)
+    assert _models("list").stdout.splitlines()[-1].split()[:3] == ["mine", "own", "ggml"]
+
+
 def test_path_prints_the_folder_and_nothing_else(data_dir: Path) -> None:
     """The output can be used in a script."""
     (data_dir / "models" / "mine").mkdir(parents=True)

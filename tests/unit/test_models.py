@@ -20,7 +20,7 @@ from tympan.engine import catalogue, models, sources
 from tympan.engine import store as store_module
 from tympan.engine.catalogue import Entry, FileSpec, Package
 from tympan.engine.models import Access, Status
-from tympan.engine.store import ModelStore, PullProgress
+from tympan.engine.store import ModelStore, PullProgress, Record
 from tympan.errors import (
     InsufficientStorage,
     ModelDigestMismatch,
@@ -384,6 +384,45 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str) -> None:
     folder = _write(tmp_path / "mine", {name: data for name, data in CONTENT.items() if name != missing})
     with pytest.raises(ModelUnavailable, match=missing.partition(".")[0]):
         models.resolve(str(folder), tmp_path / "data")
+
+
+def test_a_folder_with_a_ggml_file_is_a_model(tmp_path: Path) -> None:
+    """The format follows from the files; several weights in one folder leave open which is meant."""
+    folder = _write(tmp_path / "mine", {"ggml-base.bin": b"lmgg", "README.md": b"mine"})
+    assert models.resolve(str(folder), tmp_path / "data").revision.startswith("sha256-")
+    _write(folder, {"ggml-base-q5_0.bin": b"lmgg"})
+    with pytest.raises(ModelUnavailable, match=r"not a ggml Whisper model: it has no ggml-.*only one"):
+        models.resolve(str(folder), tmp_path / "data")
+
+
+def test_an_own_model_with_recorded_digests_is_checked(tmp_path: Path) -> None:
+    """What was recorded when a folder was made is compared on every start and by ``verify``."""
+    folder = _write(tmp_path / "models" / "mine", {"ggml-mine.bin": b"lmgg"})
+    with pytest.raises(ModelUnpinned, match="folder of yours"):
+        models.verify("mine", tmp_path)
+    ModelStore(tmp_path / "models").remember("mine", Record("made", store_module.measure(folder)))
+    assert models.resolve("mine", tmp_path).revision == models.verify("mine", tmp_path).revision == "made"
+    assert models.with_digests(tmp_path) == ["mine"]
+    (folder / "ggml-mine.bin").write_bytes(b"damaged")
+    with pytest.raises(ModelDigestMismatch, match=r"mine/ggml-mine\.bin"):
+        models.resolve("mine", tmp_path)
+    with pytest.raises(ModelDigestMismatch):
+        models.verify("mine", tmp_path)
+
+
+def test_own_models_are_listed(small: Entry, tmp_path: Path) -> None:
+    """Whole folders that the catalogue does not know, with format and size; notes and halves are left out."""
+    assert models.local_models(tmp_path) == []
+    root = tmp_path / "models"
+    _write(root / "base", CONTENT)
+    _write(root / "mine", CONTENT)
+    _write(root / "ggml", {"ggml-mine.bin": b"lmgg"})
+    _write(root / "half", {"model.bin": b""})
+    _write(root / ".locks", {"base": b""})
+    assert [(model.name, model.layout, model.size_bytes) for model in models.local_models(tmp_path)] == [
+        ("ggml", "ggml", 4),
+        ("mine", "ctranslate2", sum(map(len, CONTENT.values()))),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,17 @@ def test_what_the_engine_cannot_serve_is_refused_when_asked_for(tmp_path: Path, 
     assert factory.kind_for("ct2", device, compute_type, tmp_path) == "ct2"
 
 
+@pytest.mark.parametrize("asked", ["onnx", "ct2"])
+def test_an_engine_that_does_not_read_the_model_is_refused(tmp_path: Path, asked: str) -> None:
+    """The files decide; an engine asked for by name has to be one that reads them, and the error names those."""
+    (tmp_path / "ggml-base.bin").write_bytes(b"lmgg")
+    assert factory.kind_for("auto", "cpu", "int8", tmp_path) == "whispercpp"
+    assert factory.kind_for("whispercpp", "cuda", "float16", tmp_path) == "whispercpp"
+    with pytest.raises(ConfigError, match=f"{asked} does not read ggml") as caught:
+        factory.kind_for(asked, "cpu", "int8", tmp_path)
+    assert "whispercpp" in (caught.value.remedy or "")
+
+
 def test_a_model_in_another_format_is_left_to_ctranslate2(tmp_path: Path) -> None:
     """It may know formats that the graphs do not; if it does not either, it says what is wrong."""
     (tmp_path / "model.bin").write_bytes(tiny_whisper.packed(tiny_whisper.variables())[:-2000])

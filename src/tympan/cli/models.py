@@ -14,7 +14,7 @@ from tympan.cli.services import load_settings
 from tympan.errors import ModelUnavailable, TympanError
 
 if TYPE_CHECKING:
-    from tympan.engine.models import Listed
+    from tympan.engine.models import Listed, LocalModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,16 @@ def register(app: typer.Typer) -> None:
 
 def list_models(args: ListArgs, place: PlaceArgs) -> int:
     """List every model Tympan knows: size on disk, memory it needs, and whether it is here."""
-    from tympan.engine.models import listing  # noqa: PLC0415
+    from tympan.engine.models import listing, local_models  # noqa: PLC0415
 
     settings = load_settings(place.overrides)
-    found = listing(settings.data_dir)
+    found, own = listing(settings.data_dir), local_models(settings.data_dir)
     if args.as_json:
-        write_stdout(json.dumps([_facts(line) for line in found], indent=2))
+        write_stdout(json.dumps([_facts(line) for line in found] + [_own_facts(model) for model in own], indent=2))
         return ExitCode.OK
-    _show_table(found)
-    say(f"here: in {settings.data_dir / 'models'}; pull: fetched and checked on first use;")
+    _show_table(found, own)
+    say(f"here: in {settings.data_dir / 'models'}; own: there too, but unknown to the catalogue;")
+    say("pull: fetched and checked on first use;")
     say("trust: no digest is published, so `tympan models pull NAME --trust-first-use` comes first.")
     return ExitCode.OK
 
@@ -110,7 +111,7 @@ def verify(names: NamesArgs, place: PlaceArgs) -> int:
     from tympan.engine import models  # noqa: PLC0415
 
     data_dir = load_settings(place.overrides).data_dir
-    chosen = names.names or [line.entry.name for line in models.listing(data_dir) if line.path]
+    chosen = names.names or models.with_digests(data_dir)
     if not chosen:
         raise ModelUnavailable(
             f"There are no models in {data_dir / 'models'}.", remedy="Run `tympan models pull base`."
@@ -151,17 +152,34 @@ def _facts(line: "Listed") -> dict[str, object]:
         "memory_bytes": {kind: memory_bytes(entry, kind) for kind in ("int8", "float16", "float32")},
         "status": line.status.value,
         "path": str(line.path) if line.path else None,
+        "format": "ctranslate2",
     }
 
 
-def _show_table(found: "list[Listed]") -> None:
+def _own_facts(model: "LocalModel") -> dict[str, object]:
+    return {
+        "name": model.name,
+        "aliases": [],
+        "repository": "",
+        "revision": "",
+        "licence": "",
+        "multilingual": None,
+        "size_bytes": model.size_bytes,
+        "memory_bytes": {},
+        "status": "own",
+        "path": str(model.path),
+        "format": model.layout,
+    }
+
+
+def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
 
     marks = {"cached": "[green]here[/]", "fetchable": "pull", "unpinned": "[yellow]trust[/]"}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "status", "languages"):
+    for column in ("model", "status", "format", "languages"):
         table.add_column(column)
     for column in ("disk", "memory int8", "float16"):
         table.add_column(column, justify="right")
@@ -171,5 +189,7 @@ def _show_table(found: "list[Listed]") -> None:
         memory = (f"{memory_bytes(entry, kind) / 1e9:.1f} GB" for kind in ("int8", "float16"))
         languages = "many" if entry.multilingual else "English"
         size = f"{entry.size_bytes / 1e6:,.0f} MB"
-        table.add_row(entry.name, marks[line.status.value], languages, size, *memory, entry.licence)
+        table.add_row(entry.name, marks[line.status.value], "ctranslate2", languages, size, *memory, entry.licence)
+    for model in own:
+        table.add_row(model.name, "[green]own[/]", model.layout, "", f"{model.size_bytes / 1e6:,.0f} MB")
     stdout().print(table)

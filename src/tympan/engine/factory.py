@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from tympan.engine import layouts
 from tympan.engine.base import Engine, EngineSpec
 from tympan.engine.onnx.dimensions import supported
 from tympan.engine.onnx.weights import Weights
@@ -15,8 +16,20 @@ _MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake", "on
 def kind_for(asked: str, device: str, compute_type: str, path: Path) -> str:
     """Return the kind of engine for the model in ``path``: as ``asked``, or for ``auto`` the fastest that can serve it.
 
-    Raises ``ConfigError`` when the kind asked for cannot serve this device and number format.
+    Raises ``ConfigError`` when the kind asked for cannot read the model, or not serve this device and number format.
     """
+    layout = layouts.look(path).layout
+    if asked != "auto" and asked not in layout.engines:
+        raise ConfigError(
+            f"The engine {asked} does not read {layout.title} models such as the one in {path}.",
+            remedy=f"Set ENGINE=auto, or to one of: {', '.join(layout.engines)}.",
+        )
+    if layout is not layouts.CTRANSLATE2:
+        return layout.engines[0] if asked == "auto" else asked
+    return _kind_for_ctranslate2(asked, device, compute_type, path)
+
+
+def _kind_for_ctranslate2(asked: str, device: str, compute_type: str, path: Path) -> str:
     fits = (device, compute_type) == ("cpu", "int8")
     if asked == "onnx" and not fits:
         raise ConfigError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from tympan.engine import sources
+from tympan.engine import layouts, sources
 from tympan.engine.catalogue import ENTRIES, Entry, find, near
 from tympan.engine.store import ModelStore, Record, Report, check, measure, silent
 from tympan.errors import ModelNotFound, ModelUnavailable, ModelUnpinned
@@ -57,6 +57,16 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model in the models folder that the catalogue does not know: its name, folder, format and size."""
+
+    name: str
+    path: Path
+    layout: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A line of ``tympan models list``; ``path`` is set when the model is in the cache."""
 
@@ -74,6 +84,26 @@ def listing(data_dir: Path) -> list[Listed]:
     """Return every model of the catalogue with its status. Nothing is hashed and no network is used."""
     store = ModelStore(models_dir(data_dir))
     return [_listed(store, entry) for entry in ENTRIES]
+
+
+def local_models(data_dir: Path) -> list[LocalModel]:
+    """Return the whole models in the models folder that are not of the catalogue. Nothing is hashed."""
+    root = models_dir(data_dir)
+    found = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if _FOLDER_NAME.fullmatch(folder.name) and find(folder.name) is None and folder.is_dir():
+            finding = layouts.look(folder)
+            if not finding.missing:
+                size_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+                found.append(LocalModel(folder.name, folder, finding.layout.name, size_bytes))
+    return found
+
+
+def with_digests(data_dir: Path) -> list[str]:
+    """Return the names of the models that are here and can be verified."""
+    store = ModelStore(models_dir(data_dir))
+    listed = [line.entry.name for line in listing(data_dir) if line.path]
+    return listed + [model.name for model in local_models(data_dir) if store.record(model.name)]
 
 
 def usable(data_dir: Path, access: Access = Access()) -> frozenset[str]:
@@ -97,7 +127,7 @@ def resolve(name: str, data_dir: Path, access: Access = Access(), report: Report
     store = ModelStore(models_dir(data_dir))
     entry = find(name)
     if entry is None:
-        return _local(store, name, access)
+        return _local(store, name, access, report)
     return _cached(store, entry, access, report) or _fetch(store, entry, access, report)
 
 
@@ -121,7 +151,9 @@ def verify(name: str, data_dir: Path, report: Report = silent) -> ResolvedModel:
     ``ModelUnpinned`` when there is nothing to compare it with.
     """
     store = ModelStore(models_dir(data_dir))
-    entry = _known(name)
+    entry = find(name)
+    if entry is None:
+        return _verify_local(store, name, report)
     model = _cached(store, entry, Access(offline=True), report, again=True)
     if model is None:
         raise _not_cached(entry)
@@ -142,11 +174,15 @@ def path_of(name: str, data_dir: Path) -> Path:
     return store.folder(entry.name)
 
 
-def _known(name: str) -> Entry:
-    entry = find(name)
-    if entry is None:
-        raise _not_found(name)
-    return entry
+def _verify_local(store: ModelStore, name: str, report: Report) -> ResolvedModel:
+    folder = _local_folder(store, name, Access())
+    if folder.parent != store.root or store.record(folder.name) is None:
+        raise ModelUnpinned(
+            f"No digest is known for {folder}, which is a folder of yours.",
+            param="model",
+            remedy="There is nothing to compare its files with; it is served as it is.",
+        )
+    return _local(store, name, Access(), report, again=True)
 
 
 def _listed(store: ModelStore, entry: Entry) -> Listed:
@@ -233,17 +269,22 @@ def _fill(entry: Entry, staged: Path, access: Access, report: Report) -> tuple[s
         ) from error
 
 
-def _local(store: ModelStore, name: str, access: Access) -> ResolvedModel:
+def _local(
+    store: ModelStore, name: str, access: Access, report: Report = silent, *, again: bool = False
+) -> ResolvedModel:
+    """Return the model in a folder of the user's; checked against the digests recorded for it, if there are any."""
     folder = _local_folder(store, name, access)
-    missing = [file for file in ("model.bin", "config.json", "tokenizer.json") if not (folder / file).is_file()]
-    if not any(folder.glob("vocabulary.*")):
-        missing.append("vocabulary.json or vocabulary.txt")
-    if missing:
+    found = layouts.look(folder)
+    if found.missing or found.weights is None:
         raise ModelUnavailable(
-            f"The folder {folder} is not a CTranslate2 Whisper model: it has no {', '.join(missing)}.",
-            remedy="Convert the model with ct2-transformers-converter --copy_files tokenizer.json, or choose another.",
+            f"The folder {folder} is not a {found.layout.title} model: it has no {', '.join(found.missing)}.",
+            remedy=found.layout.remedy,
         )
-    return ResolvedModel(folder.name, folder, f"sha256-{store.digest(folder / 'model.bin')[:16]}", "local folder")
+    record = store.record(folder.name) if folder.parent == store.root else None
+    if record is None:
+        return ResolvedModel(folder.name, folder, f"sha256-{store.digest(found.weights)[:16]}", "local folder")
+    store.verify(folder, record.files, report, again=again)
+    return ResolvedModel(folder.name, folder, record.revision, "local folder")
 
 
 def _local_folder(store: ModelStore, name: str, access: Access) -> Path:
@@ -264,7 +305,7 @@ def _not_found(name: str) -> ModelNotFound:
     return ModelNotFound(
         f"There is no model {name!r}.",
         param="model",
-        remedy=f"{hint}See `tympan models list`, or give the path of a folder with a CTranslate2 model.",
+        remedy=f"{hint}See `tympan models list`, or give the path of a folder with a model.",
     )
 
 
