@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests import tiny_whisper
 from tests.tiny_whisper import BANDS, HEADS, LAYERS, TOKENS, WIDTH, Reals, Reference, log_softmax
 from tympan.engine.asking import Decoded
-from tympan.engine.onnx.decoder import TAIL_EXACT, TAIL_POOL, Int8Decoder, Marks
+from tympan.engine.onnx.decoder import TAIL_EXACT, TAIL_POOL, Int8Decoder, Marks, _stored
 from tympan.engine.onnx.decoder_graph import cross_graph
 from tympan.engine.onnx.encoder_graph import encoder_graph
-from tympan.engine.onnx.runtime import Session
+from tympan.engine.onnx.memory import Heard, Stored
+from tympan.engine.onnx.runtime import Crew, Session
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
 from tympan.errors import EngineError
@@ -74,11 +75,14 @@ def decoder(weights: Weights, silence: Reals) -> Int8Decoder:
     return Int8Decoder(weights, MARKS, silence, threads=1, signed=False)
 
 
+def stored(decoder: Int8Decoder, encoded: Reals) -> list[Stored]:
+    """Return the keys and values of one window."""
+    return decoder._cross.map(_stored, [encoded])[0]
+
+
 def said(decoder: Int8Decoder, windows: Sequence[int], searches: Sequence[Search]) -> list[Decoded]:
     """Decode some of the windows together."""
-    heard = decoder.room([LENGTHS[window] for window in windows])
-    for place, window in enumerate(windows):
-        decoder.listen(heard, place, speech(window))
+    heard = decoder.listen([speech(window) for window in windows])
     return decoder.generate(heard, [PROMPT] * len(windows), searches)
 
 
@@ -110,8 +114,8 @@ def test_the_encoder_is_whispers(weights: Weights, reference: Reference, frames:
     """Within what 8 bits cost, at any length; frames are halved."""
     mel = noise(9, BANDS, frames)
     (found,) = Session(encoder_graph(weights, signed=False), 1).outputs(mel=mel[None])
-    assert found.shape == (1, frames // 2, WIDTH)
-    assert distance(found[0], reference.encode(mel)) < TOLERANCE
+    assert found.shape == (frames // 2, WIDTH)
+    assert distance(found, reference.encode(mel)) < TOLERANCE
 
 
 def test_signed_and_unsigned_encoders_give_the_same(weights: Weights) -> None:
@@ -124,20 +128,20 @@ def test_signed_and_unsigned_encoders_give_the_same(weights: Weights) -> None:
 
 def test_keys_and_values_are_whispers(decoder: Int8Decoder, reference: Reference) -> None:
     """By layer, key before value, split into heads."""
-    stored = decoder._stored(speech(1))
+    parts = stored(decoder, speech(1))
     for layer in range(LAYERS):
-        for part, expected in zip(stored[2 * layer :], reference.keys_and_values(speech(1), layer), strict=False):
+        for part, expected in zip(parts[2 * layer :], reference.keys_and_values(speech(1), layer), strict=False):
             assert part.numbers.shape == (HEADS, LENGTHS[1], WIDTH // HEADS)
             assert distance(part.real().transpose(1, 0, 2).reshape(-1, WIDTH), expected) < TOLERANCE
-    assert len(stored) == 2 * LAYERS
+    assert len(parts) == 2 * LAYERS
 
 
 def test_a_row_of_zeros_is_a_row_of_biases(decoder: Int8Decoder, weights: Weights) -> None:
     """Nothing to scale by is no reason for a division by zero, nor for harm to the neighbours."""
     encoded = speech(1)
-    whole = decoder._stored(encoded)
+    whole = stored(decoder, encoded)
     encoded[7] = 0.0
-    holed = decoder._stored(encoded)
+    holed = stored(decoder, encoded)
     bias = weights.real("decoder/layer_0/attention/linear_1/bias")[:WIDTH]
     assert holed[0].real()[:, 7].ravel() == pytest.approx(bias, abs=float(np.abs(bias).max()) / 127)
     rest = [i for i in range(len(encoded)) if i != 7]
@@ -156,6 +160,32 @@ def test_what_onnx_runtime_raises_is_an_engine_error(weights: Weights, bound: bo
         run()
 
 
+def test_many_inputs_are_run_side_by_side_with_the_same_bits(weights: Weights) -> None:
+    """Fewer than there are threads are run one after the other; results come in the order of the inputs."""
+    crew = Crew(cross_graph(weights, signed=False), 2)
+    seen: set[int] = set()
+
+    def run(session: Session, window: int) -> bytes:
+        seen.add(id(session))
+        return _stored(session, speech(window))[0].numbers.tobytes()
+
+    alone = [crew.map(run, [window])[0] for window in range(len(LENGTHS))]
+    assert len(seen) == 1
+    assert crew.map(run, range(len(LENGTHS))) == alone
+    assert len(seen) == 2
+    crew.close()
+
+
+def test_a_failure_side_by_side_is_raised(weights: Weights) -> None:
+    """As one of the engine's own errors, and the crew goes on."""
+    crew = Crew(cross_graph(weights, signed=False), 2)
+    wrong = np.zeros((3, WIDTH + 1), np.float32)
+    with pytest.raises(EngineError, match="ONNX Runtime failed"):
+        crew.map(_stored, [speech(0), wrong, speech(1)])
+    assert len(crew.map(_stored, [speech(0), speech(1)])) == 2
+    crew.close()
+
+
 def test_a_session_keeps_no_copy_of_its_graph(weights: Weights) -> None:
     """The runtime's wrapper would, beside the weights it made of it; should it rename the attribute, this notices."""
     graph = cross_graph(weights, signed=False)
@@ -172,9 +202,7 @@ class Stepper:
     def __init__(self, decoder: Int8Decoder, windows: Sequence[int]) -> None:
         """Listen to these windows."""
         self._decoder = decoder
-        heard = decoder.room([LENGTHS[window] for window in windows])
-        for place, window in enumerate(windows):
-            decoder.listen(heard, place, speech(window))
+        heard = decoder.listen([speech(window) for window in windows])
         self.rows = decoder._rows(heard, 40, watched=range(LAYERS))
 
     def feed(self, tokens: Sequence[Sequence[int]], pick: Sequence[int]) -> Reals:
@@ -204,7 +232,7 @@ def test_steps_are_whispers_decoder(decoder: Int8Decoder, reference: Reference, 
 def test_signed_and_unsigned_decoders_give_the_same(decoder: Int8Decoder, weights: Weights, silence: Reals) -> None:
     """Not a bit differs, through prompt and steps."""
     other = Int8Decoder(weights, MARKS, silence, threads=1, signed=True)
-    for one, two in zip(decoder._stored(speech(1)), other._stored(speech(1)), strict=True):
+    for one, two in zip(stored(decoder, speech(1)), stored(other, speech(1)), strict=True):
         assert np.array_equal(one.real(), two.real())
     unsigned, signed = Stepper(decoder, [0, 2]), Stepper(other, [0, 2])
     for tokens, pick in (([PROMPT, PROMPT], [0, 2]), ([[7], [8]], [0]), ([[1], [2]], [0])):
@@ -301,8 +329,7 @@ def test_the_chance_of_no_speech_is_that_after_the_start_token(
 ) -> None:
     """Whatever stands before it in the prompt, and nothing forbidden."""
     for lead in ([], [12, 13]):
-        heard = decoder.room([LENGTHS[1]])
-        decoder.listen(heard, 0, speech(1))
+        heard = decoder.listen([speech(1)])
         (found,) = decoder.generate(heard, [[*lead, *PROMPT]], [BeamSearch(1, 3, END)])
         encoded, counts = everything_heard(speech(1), silence)
         logits, _ = reference.attend(encoded, [*lead, START], counts)
@@ -351,9 +378,7 @@ def test_a_beam_is_at_least_as_likely_as_it_looks(decoder: Int8Decoder) -> None:
 def test_languages_are_those_of_the_plain_model(decoder: Int8Decoder, reference: Reference, silence: Reals) -> None:
     """All known ones, likeliest first, with chances that sum to one, window by window."""
     windows = [1, 4, 2]
-    heard = decoder.room([LENGTHS[window] for window in windows])
-    for place, window in enumerate(windows):
-        decoder.listen(heard, place, speech(window))
+    heard = decoder.listen([speech(window) for window in windows])
     for window, found in zip(windows, decoder.languages(heard), strict=True):
         encoded, counts = everything_heard(speech(window), silence)
         logits, _ = reference.attend(encoded, [START], counts)
@@ -366,8 +391,7 @@ def test_languages_are_those_of_the_plain_model(decoder: Int8Decoder, reference:
 
 def test_asking_for_languages_leaves_the_text_alone(decoder: Int8Decoder) -> None:
     """The windows are heard afterwards as if nobody had asked."""
-    heard = decoder.room([LENGTHS[1]])
-    decoder.listen(heard, 0, speech(1))
+    heard = decoder.listen([speech(1)])
     decoder.languages(heard)
     assert decoder.generate(heard, [PROMPT], [BeamSearch(3, 9, END)]) == said(decoder, [1], [BeamSearch(3, 9, END)])
 
@@ -397,7 +421,7 @@ def test_alignment_does_not_depend_on_what_came_before(decoder: Int8Decoder) -> 
 
 def test_a_window_takes_the_memory_it_is_said_to(decoder: Int8Decoder) -> None:
     """All that speech and tail take but the padding, and all that the texts' own past takes."""
-    heard = decoder.room([100])
+    heard = Heard([100], decoder._tail)
     taken = sum(array.nbytes for array in (*heard.numbers, *heard.scales))
     estimated = decoder.window_bytes(100, 0, 0)
     per_position = taken // heard.bias.shape[-1]

@@ -14,7 +14,7 @@ from tympan.engine.asking import Decoded
 from tympan.engine.onnx.decoder_graph import cross_graph, step_graph, vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions
 from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
-from tympan.engine.onnx.runtime import Rows, Session
+from tympan.engine.onnx.runtime import Crew, Rows, Session
 from tympan.engine.onnx.search import Ids, Move, Search, Values
 from tympan.engine.onnx.warping import cheapest_path, follow
 from tympan.engine.onnx.weights import Weights
@@ -58,12 +58,17 @@ class Int8Decoder:
         self._marks = marks
         self._embeddings = weights.floats("decoder/embeddings/weight")
         self._positions = weights.real("decoder/position_encodings/encodings")
-        self._cross = Session(cross_graph(weights, signed=signed), threads)
+        self._cross = Crew(cross_graph(weights, signed=signed), threads)
         self._step = Session(step_graph(weights, signed=signed), threads)
-        self._tail = Tail(self._stored(silence), TAIL_POOL, TAIL_EXACT)
+        [tail] = self._cross.map(_stored, [silence])
+        self._tail = Tail(tail, TAIL_POOL, TAIL_EXACT)
         self._mask = self._forbid(marks.suppressed)[None]
         self._text_mask = self._forbid(range(marks.end, self._tokens))[None]
         self._first_mask = np.stack([self._forbid(()), self._forbid(marks.suppressed | marks.suppressed_first)])
+
+    def close(self) -> None:
+        """End the threads."""
+        self._cross.close()
 
     def window_bytes(self, positions: int, rows: int, tokens: int) -> int:
         """Return the memory that one window takes while ``rows`` texts of ``tokens`` are decoded for it."""
@@ -71,13 +76,15 @@ class Int8Decoder:
         heard = (positions + self._tail.after(positions)) * (size.width + size.heads * _FLOAT_BYTES)
         return 2 * size.layers * (heard + rows * tokens * size.width * _FLOAT_BYTES)
 
-    def room(self, positions: Sequence[int]) -> Heard:
-        """Return the place for windows of ``positions`` encoder positions that are decoded together."""
-        return Heard(positions, self._tail)
+    def listen(self, encoded: Sequence[Encoded]) -> Heard:
+        """Return windows, prepared to be decoded together."""
+        heard = Heard([len(one) for one in encoded], self._tail)
 
-    def listen(self, heard: Heard, window: int, encoded: Encoded) -> None:
-        """Prepare one window of the group."""
-        heard.fill(window, self._stored(encoded))
+        def fill(cross: Session, window: int) -> None:
+            heard.fill(window, _stored(cross, encoded[window]))
+
+        self._cross.map(fill, range(len(encoded)))
+        return heard
 
     def languages(self, heard: Heard) -> list[list[tuple[int, float]]]:
         """Return, per window, all language tokens with their probabilities, likeliest first."""
@@ -109,8 +116,7 @@ class Int8Decoder:
 
         ``encoded`` holds the speech alone; ``lead`` is the prompt up to the first of ``tokens``.
         """
-        heard = self.room([len(encoded)])
-        self.listen(heard, 0, encoded)
+        heard = self.listen([encoded])
         heard.without_tail()
         fed = [[*lead, *tokens, self._marks.end]]
         rows = self._rows(heard, len(fed[0]), watched=sorted({layer for layer, _ in self._marks.alignment_heads}))
@@ -139,11 +145,6 @@ class Int8Decoder:
                 for search, move, group in zip(searches, moves, groups, strict=True)
             ]
 
-    def _stored(self, encoded: Encoded) -> list[Stored]:
-        """Return keys and values in turn, layer by layer."""
-        arrays = self._cross.outputs(encoded=np.ascontiguousarray(encoded, np.float32))
-        return [Stored(numbers, scales) for numbers, scales in zip(arrays[0::2], arrays[1::2], strict=True)]
-
     def _rows(self, heard: Heard, capacity: int, watched: Sequence[int] = ()) -> Rows:
         size = self._size
         past = Past((2 * size.layers, len(heard), size.heads, capacity, size.head_width))
@@ -163,6 +164,12 @@ class Int8Decoder:
         mask = np.zeros(self._tokens, np.float32)
         mask[list(tokens)] = -np.inf
         return mask
+
+
+def _stored(cross: Session, encoded: Encoded) -> list[Stored]:
+    """Return keys and values in turn, layer by layer."""
+    arrays = cross.outputs(encoded=np.ascontiguousarray(encoded, np.float32))
+    return [Stored(numbers, scales) for numbers, scales in zip(arrays[0::2], arrays[1::2], strict=True)]
 
 
 def _parents(moves: Sequence[Move | None], width: int) -> list[int]:

@@ -21,7 +21,7 @@ def cross_graph(weights: Weights, *, signed: bool) -> bytes:
     """
     size = Dimensions.of(weights, "decoder")
     graph = Graph(weights, signed=signed)
-    encoded = graph.quantise(graph.input("encoded", ["n", size.width]))
+    encoded = graph.quantise_rows(graph.input("encoded", ["n", size.width]))
     split = graph.constant(np.array([-1, size.heads, size.head_width]))
     for layer in range(size.layers):
         name = f"decoder/layer_{layer}/attention/linear_1"
@@ -73,7 +73,8 @@ def step_graph(weights: Weights, *, signed: bool) -> bytes:
         y = graph.norm(x, f"{name}/attention/layer_norm")
         x = graph.node("Add", x, _cross_attention(graph, y, layer, size))
         y = graph.norm(x, f"{name}/ffn/layer_norm")
-        x = graph.node("Add", x, graph.feed_forward(y, f"{name}/ffn"))
+        hidden = graph.hidden(graph.quantise(y), f"{name}/ffn")
+        x = graph.node("Add", x, graph.layer(graph.quantise(hidden), f"{name}/ffn/linear_1"))
     picked = graph.norm(graph.node("Gather", x, "pick", axis=1), "decoder/layer_norm")
     logits = graph.product(graph.quantise(picked), weights.floats(_projection(weights)))
     graph.node("LogSoftmax", graph.node("Add", logits, "mask"), axis=-1, out=["logprobs"])
@@ -117,10 +118,12 @@ def _declare(graph: Graph, size: Dimensions) -> None:
 
 def _self_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
     name = f"decoder/layer_{layer}/self_attention"
-    inputs = [graph.layer(y, f"{name}/linear_0"), "", "", f"past_key{layer}", f"past_value{layer}", "last", "total"]
+    packed = graph.layer(graph.quantise(y), f"{name}/linear_0")
+    inputs = [packed, "", "", f"past_key{layer}", f"past_value{layer}", "last", "total"]
     out = [f"own{layer}", f"present_key{layer}", f"present_value{layer}"]
     heads = {"num_heads": size.heads, "kv_num_heads": size.heads}
-    return graph.layer(graph.node("GroupQueryAttention", *inputs, out=out, domain=CONTRIB, **heads), f"{name}/linear_1")
+    mixed = graph.node("GroupQueryAttention", *inputs, out=out, domain=CONTRIB, **heads)
+    return graph.layer(graph.quantise(mixed), f"{name}/linear_1")
 
 
 def _cross_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
@@ -131,7 +134,7 @@ def _cross_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
     query = graph.node("Reshape", graph.linear(graph.quantise(y), weight * scale, bias * scale), "split")
     shares = graph.node("Softmax", _scores(graph, query, layer), axis=-1, out=[f"attention{layer}"])
     heard = graph.node("Transpose", _blend(graph, shares, layer), perm=[0, 2, 1, 3])
-    return graph.layer(graph.node("Reshape", heard, "joined"), f"{name}/linear_2")
+    return graph.layer(graph.quantise(graph.node("Reshape", heard, "joined")), f"{name}/linear_2")
 
 
 def _scores(graph: Graph, query: str, layer: int) -> str:

@@ -8,7 +8,7 @@ from tympan.engine.onnx.weights import Weights
 
 
 def encoder_graph(weights: Weights, *, signed: bool) -> bytes:
-    """Return the model from ``mel`` ``[1, n_mels, frames]`` to ``encoded`` ``[1, frames / 2, width]``."""
+    """Return the model from ``mel`` ``[1, n_mels, frames]`` to ``encoded`` ``[frames / 2, width]``."""
     size = Dimensions.of(weights, "encoder")
     graph = Graph(weights, signed=signed)
     x = _positioned(graph, _convolved(graph, graph.input("mel", [1, mel_bands(weights), "frames"])))
@@ -17,8 +17,9 @@ def encoder_graph(weights: Weights, *, signed: bool) -> bytes:
         y = graph.norm(x, f"{name}/self_attention/layer_norm")
         x = graph.node("Add", x, _attention(graph, y, f"{name}/self_attention", size.heads))
         y = graph.norm(x, f"{name}/ffn/layer_norm")
-        x = graph.node("Add", x, graph.feed_forward(y, f"{name}/ffn"))
-    graph.node("Identity", graph.norm(x, "encoder/layer_norm"), out=[graph.output("encoded", [1, "n", size.width])])
+        hidden = graph.hidden(graph.quantise_rows(y), f"{name}/ffn")
+        x = graph.node("Add", x, graph.layer(graph.quantise_rows(hidden), f"{name}/ffn/linear_1"))
+    graph.node("Identity", graph.norm(x, "encoder/layer_norm"), out=[graph.output("encoded", ["n", size.width])])
     return graph.serialised()
 
 
@@ -33,18 +34,20 @@ def _convolved(graph: Graph, x: str) -> str:
         weight, bias = graph.real(f"{name}/weight"), graph.real(f"{name}/bias")
         x = graph.node("Conv", x, weight, bias, kernel_shape=[3], pads=[1, 1], strides=[stride])
         x = graph.node("Gelu", x, domain=CONTRIB)
-    return graph.node("Transpose", x, perm=[0, 2, 1])
+    return graph.node("Transpose", graph.node("Squeeze", x, graph.constant(np.array([0]))), perm=[1, 0])
 
 
 def _positioned(graph: Graph, x: str) -> str:
     begin, axis = graph.constant(np.array([0])), graph.constant(np.array([0]))
-    length = graph.node("Shape", x, start=1, end=2)
+    length = graph.node("Shape", x, start=0, end=1)
     positions = graph.node("Slice", graph.real("encoder/position_encodings/encodings"), begin, length, axis)
     return graph.node("Add", x, positions)
 
 
 def _attention(graph: Graph, y: str, name: str, heads: int) -> str:
-    packed = graph.layer(y, f"{name}/linear_0")
+    packed = graph.layer(graph.quantise_rows(y), f"{name}/linear_0")
+    one = graph.constant(np.array([0]))
     parts = [f"{packed}_{part}" for part in ("query", "key", "value")]
-    graph.node("Split", packed, out=parts, axis=-1, num_outputs=3)
-    return graph.layer(graph.node("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=heads), f"{name}/linear_1")
+    graph.node("Split", graph.node("Unsqueeze", packed, one), out=parts, axis=-1, num_outputs=3)
+    mixed = graph.node("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=heads)
+    return graph.layer(graph.quantise_rows(graph.node("Squeeze", mixed, one)), f"{name}/linear_1")

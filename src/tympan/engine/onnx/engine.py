@@ -28,7 +28,7 @@ from tympan.engine.onnx.decoder_graph import vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions, supported
 from tympan.engine.onnx.encoder_graph import encoder_graph, mel_bands
 from tympan.engine.onnx.memory import Heard
-from tympan.engine.onnx.runtime import Session, trim
+from tympan.engine.onnx.runtime import Crew, Session, trim
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
 from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, Encoded, Splice, speech_positions
@@ -73,8 +73,8 @@ class OnnxEngine:
             folder / "tokenizer.json", multilingual=vocabulary_size(weights) >= _MULTILINGUAL_TOKENS
         )
         signed = not _saturates()
-        self._encoder = Session(encoder_graph(weights, signed=signed), self._threads)
-        silence = self._encoded(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
+        self._encoder = Crew(encoder_graph(weights, signed=signed), self._threads)
+        [silence] = self._encoder.map(self._encoded, [(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)])
         marks = _marks(config, self._vocabulary, Dimensions.of(weights, "decoder"))
         self._decoder = Int8Decoder(weights, marks, silence, threads=self._threads, signed=signed)
         weights.let_go()
@@ -98,14 +98,16 @@ class OnnxEngine:
         return in_order(groups, parts)
 
     def close(self) -> None:
-        """Nothing to do: the process ends soon after."""
+        """End the threads; the rest goes with the process."""
+        self._encoder.close()
+        self._decoder.close()
 
     def _frames(self, task: WindowTask) -> int:
         return self._splice.frames(task.window.samples, full_context=task.params.full_context)
 
-    def _encoded(self, samples: Samples, n_frames: int) -> Encoded:
-        mel = log_mel(samples, self._n_mels, n_frames)
-        encoded: Encoded = self._encoder.outputs(mel=mel[None])[0][0]
+    def _encoded(self, encoder: Session, given: tuple[Samples, int]) -> Encoded:
+        samples, n_frames = given
+        encoded: Encoded = encoder.outputs(mel=log_mel(samples, self._n_mels, n_frames)[None])[0]
         return encoded
 
     def _groups(self, tasks: Sequence[WindowTask]) -> list[list[int]]:
@@ -124,10 +126,9 @@ class OnnxEngine:
         return self._decoder.window_bytes(positions, _width(task), int(task.window.duration_s * _TYPICAL_TOKENS_PER_S))
 
     def _read(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
-        encoded = [self._encoded(task.window.samples, self._frames(task)) for task in tasks]
-        heard = self._decoder.room([len(one) for one in encoded])
-        for i, one in enumerate(encoded):
-            self._decoder.listen(heard, i, one)
+        # Groups come in order of length, longest first, which is what makes side by side end at about one time.
+        encoded = self._encoder.map(self._encoded, [(task.window.samples, self._frames(task)) for task in tasks])
+        heard = self._decoder.listen(encoded)
         languages = given_languages(self._vocabulary, tasks) or self._detect(heard)
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         searches = [self._search(task, cap) for task, cap in zip(tasks, caps, strict=True)]

@@ -83,6 +83,20 @@ class Graph:
         zero = self.constant(np.int8(0) if signed else np.uint8(ZERO))
         return self.node("QuantizeLinear", self.node("Div", x, scale), self.constant(np.float32(1)), zero), scale
 
+    def quantise_rows(self, x: str) -> Quantised:
+        """Do what ``quantise`` does for a matrix of many rows, in a third of the time.
+
+        Nothing as large as the matrix is made on the way; for a few rows the more operators cost more than that saves.
+        """
+        axis = self.constant(np.array([-1]))
+        largest = self.node("ReduceMax", x, axis, keepdims=1)
+        lowest = self.node("Neg", self.node("ReduceMin", x, axis, keepdims=1))
+        scale = self.node("Mul", self.node("Max", largest, lowest), self.constant(np.float32(1 / STEPS)))
+        each = self.node("Reshape", scale, self.constant(np.array([-1])))
+        middle = helper.make_tensor("zero", UINT8, [1], [ZERO])
+        zeros = self.node("ConstantOfShape", self.node("Shape", each), value=middle)
+        return self.node("QuantizeLinear", x, each, zeros, axis=0), scale
+
     def scale(self, x: str, axis: int, steps: int) -> str:
         """Return the largest number along ``axis``, divided by ``steps``."""
         largest = self.node("ReduceMax", x, self.constant(np.array([axis])), keepdims=1)
@@ -116,20 +130,19 @@ class Graph:
         """Return ``x`` times the transpose of ``weight``, plus ``bias``."""
         return self.node("Add", self.product(x, weight), self.constant(bias))
 
-    def layer(self, x: str, name: str) -> str:
+    def layer(self, x: Quantised, name: str) -> str:
         """Return the linear layer ``name`` of ``x``."""
-        return self.linear(self.quantise(x), self.weights.floats(f"{name}/weight"), self.weights.real(f"{name}/bias"))
+        return self.linear(x, self.weights.floats(f"{name}/weight"), self.weights.real(f"{name}/bias"))
 
     def norm(self, x: str, name: str) -> str:
         """Normalise every row of ``x``."""
         gamma, beta = self.real(f"{name}/gamma"), self.real(f"{name}/beta")
         return self.node("LayerNormalization", x, gamma, beta, axis=-1, epsilon=_EPSILON)
 
-    def feed_forward(self, y: str, name: str) -> str:
-        """Return the two layers with the Gaussian error linear unit in between."""
-        hidden = self.product(self.quantise(y), self.weights.floats(f"{name}/linear_0/weight"))
-        active = self.node("BiasGelu", hidden, self.real(f"{name}/linear_0/bias"), domain=CONTRIB)
-        return self.layer(active, f"{name}/linear_1")
+    def hidden(self, x: Quantised, name: str) -> str:
+        """Return the first of the two feed-forward layers ``name``, with its Gaussian error linear unit."""
+        # The runtime's fused operator takes several times as long as its parts for many rows.
+        return self.node("Gelu", self.layer(x, f"{name}/linear_0"), domain=CONTRIB)
 
     def serialised(self) -> bytes:
         """Return the model as ONNX Runtime takes it."""
