@@ -99,11 +99,11 @@ def test_E6_a_piece_damaged_on_its_way_is_not_accepted(shaky: ObjectBlobs, fault
     assert shaky.size("jobs/1/media") is None
 
 
-def test_E6_a_broken_listing_goes_on_where_it_was(shaky: ObjectBlobs, faulty: FaultyHttp) -> None:
+def test_E6_a_broken_listing_goes_on_where_it_was(shaky: ObjectBlobs, s3_bucket: S3Bucket, faulty: FaultyHttp) -> None:
     """Pages that fail are asked for again; no key is lost or told twice."""
     wanted = [f"jobs/{number:04d}" for number in range(1_010)]
     for key in wanted:
-        shaky._bucket._store.put(key, b"")
+        s3_bucket.put(key, b"")
     pages = 0
 
     def second_page(method: str, path: str, answer: Answer) -> Answer:

@@ -155,7 +155,9 @@ class Proxy:
                 elif toxics.swallow:
                     link.spoiled = True
                 else:
-                    self._pass(link, sink, data, direction)
+                    # In blocks of now: the bytes may have been taken before the toxics were switched on.
+                    for start in range(0, len(data), toxics.block_bytes):
+                        self._pass(link, sink, data[start : start + toxics.block_bytes], direction)
                     left = None if toxics.limit_bytes is None else (left or toxics.limit_bytes) - len(data)
                     if left is not None and left <= 0:
                         link.end(reset=False)
