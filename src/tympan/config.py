@@ -63,11 +63,12 @@ class Settings(BaseSettings):
         max_length=512,
         description="Model to serve: a catalogue name or alias, a local folder, or `auto` to choose one by hardware.",
     )
-    engine: Literal["auto", "onnx", "ct2", "fake"] = Field(
+    engine: Literal["auto", "onnx", "ct2", "onnx-asr", "fake"] = Field(
         "auto",
         description=(
-            "Model runtime: `onnx` (CPU, int8), `ct2` (CTranslate2: GPU and other number formats), or `auto` for the "
-            "faster of those that can. `fake` gives made-up text at once, without a model, for trying things out."
+            "Model runtime: `onnx` (CPU, int8), `ct2` (CTranslate2: GPU and other number formats), `onnx-asr` (other "
+            "networks than Whisper), or `auto` for the fastest that can serve the model. `fake` gives made-up text at "
+            "once, without a model, for trying things out."
         ),
     )
     engine_options: dict[str, str] = Field(

@@ -48,6 +48,33 @@ class Timestamps(StrEnum):
     WORD = "word"
 
 
+class LanguageUse(StrEnum):
+    """What a model does with the language of speech.
+
+    It ``detects`` it and may be told, ``hears`` it without saying which and cannot be told, or ``needs`` to be told.
+    """
+
+    DETECTS = "detects"
+    HEARS = "hears"
+    NEEDS = "needs"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a model can be asked for; Whisper's are the defaults.
+
+    ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``short_context`` reading a window without the
+    silence up to 30 s that a model may want.
+    """
+
+    language: LanguageUse = LanguageUse.DETECTS
+    translation: bool = True
+    prompts: bool = True
+    temperatures: bool = True
+    word_times: bool = True
+    short_context: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class VadOptions:
     """How speech is told from the rest; fields and meaning follow Silero VAD's."""
@@ -164,7 +191,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What an engine says about one window; word times are relative to the window's start."""
+    """What an engine says about one window; word times are relative to the window's start.
+
+    ``language`` is empty where the model does not say; ``avg_logprob`` is 0 where it gives no probabilities.
+    """
 
     text: str
     tokens: tuple[int, ...]

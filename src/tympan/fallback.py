@@ -9,7 +9,7 @@ said twice, and far too little text. The first remedy is the full 30-s context; 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tympan.domain import DecodeParams, Options, Window, WindowResult
+from tympan.domain import Abilities, DecodeParams, Options, Window, WindowResult
 
 TEMPERATURE_STEP = 0.2
 MAX_TEMPERATURE = 1.0
@@ -35,6 +35,11 @@ _LONGEST_PHRASE_TOKENS = 24
 _MIN_REPEATED_TOKENS = 12
 _MIN_REPEATS = 4
 _MIN_DOUBLED_TOKENS = 6
+
+
+def within(options: Options, can: Abilities) -> Options:
+    """Return ``options`` without the steps of the ladder that the model does not have."""
+    return options if can.temperatures else replace(options, temperature_fallback=False)
 
 
 def first_attempt(options: Options, language: str | None) -> DecodeParams:

@@ -15,7 +15,18 @@ from tympan.api.app import create_app
 from tympan.api.deps import Backend, Desks, Limits, ModelCard, Services, make_services
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.api.staging import open_staging
-from tympan.domain import Accounting, DecodeStats, Lane, Options, Progress, Segment, Timestamps, Transcript, Word
+from tympan.domain import (
+    Abilities,
+    Accounting,
+    DecodeStats,
+    Lane,
+    Options,
+    Progress,
+    Segment,
+    Timestamps,
+    Transcript,
+    Word,
+)
 from tympan.errors import Cancelled, RequestTimeout
 from tympan.languages import LANGUAGES
 from tympan.pipeline import RequestContext
@@ -34,6 +45,8 @@ class Facts:
     device: str = "cpu"
     compute_type: str = "int8"
     languages: tuple[str, ...] = tuple(LANGUAGES)
+    multilingual: bool = True
+    can: Abilities = field(default_factory=Abilities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tympan import fallback
-from tympan.domain import DecodeParams, Options, Task, Timestamps, Window, WindowResult
+from tympan.domain import Abilities, DecodeParams, Options, Task, Timestamps, Window, WindowResult
 
 GOOD = WindowResult(
     text=" Hello.",
@@ -27,6 +27,14 @@ UNSURE = fallback.SURE_WHEN_SPLICED - 0.1
 def window(speech_peak: float = 1.0, duration_s: float = 1.0) -> Window:
     """Return a window in which somebody speaks, or hardly."""
     return Window(0, np.zeros(round(duration_s * 16_000), np.int16), (), speech_peak)
+
+
+def test_a_model_without_temperatures_climbs_no_ladder() -> None:
+    """A guess at full context is what it has to say."""
+    can = Abilities(temperatures=False)
+    guess = replace(GUESS, full_context=True)
+    assert len(climb(guess, fallback.within(Options(), can))) == 1
+    assert len(climb(guess, fallback.within(Options(), Abilities()))) > 1
 
 
 def climb(result: WindowResult, options: Options | None = None) -> list[DecodeParams]:

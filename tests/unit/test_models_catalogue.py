@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tympan.engine import catalogue
+from tympan.engine import catalogue, layouts
 from tympan.engine.catalogue import BYTES_PER_WEIGHT, ENTRIES, Entry, find, memory_bytes, near
+from tympan.languages import LANGUAGES
 
 LOCKS = Path(catalogue.__file__).with_name("locks")
 ALL = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -19,7 +20,21 @@ def test_every_published_size_is_listed() -> None:
         *("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
         *("large-v1", "large-v2", "large-v3", "large-v3-turbo"),
         *("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3", "distil-large-v3.5"),
+        *(entry.name for entry in EXPORTED),
     }
+
+
+EXPORTED = [entry for entry in ENTRIES if entry.shape is None]
+
+
+@pytest.mark.parametrize("entry", EXPORTED, ids=lambda entry: entry.name)
+def test_other_networks_say_what_they_are_made_of(entry: Entry) -> None:
+    """Their files, their languages and their memory, which does not hang on the number format of a setting."""
+    assert layouts.exported(entry.layout, entry.number_format).engines == ("onnx-asr",)
+    assert set(entry.languages) <= LANGUAGES.keys()
+    assert entry.multilingual == (len(entry.languages) > 1)
+    assert memory_bytes(entry, "int8") == memory_bytes(entry, "float16") > 2 * entry.size_bytes
+    assert not entry.pinned
 
 
 @pytest.mark.parametrize(
@@ -78,7 +93,7 @@ def test_packages_are_locked_by_hash(entry: Entry) -> None:
     assert set(package.members) == {file.name for file in entry.files}
 
 
-@ALL
+@pytest.mark.parametrize("entry", [one for one in ENTRIES if one.shape], ids=lambda entry: entry.name)
 @pytest.mark.parametrize("compute_type", BYTES_PER_WEIGHT)
 def test_memory_is_more_than_the_weights(entry: Entry, compute_type: str) -> None:
     """The estimate holds the weights and the rest, and grows with their width."""

@@ -13,7 +13,7 @@ import pytest
 from tympan.engine import models
 from tympan.engine.models import Access
 from tympan.engine.store import PullProgress
-from tympan.errors import ModelUnavailable
+from tympan.errors import ModelDigestMismatch, ModelUnavailable
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -93,6 +93,35 @@ def test_a_trusted_model_is_fetched_from_the_hub(hub: str, tmp_path: Path) -> No
     asked = len(_Hub.requests)
     assert models.resolve("small", tmp_path, access).source == "cache"
     assert len(_Hub.requests) == asked
+
+
+def test_a_model_exported_to_onnx_is_fetched_in_int8(hub: str, tmp_path: Path) -> None:
+    """Its graphs, in the folder they lie in, weights beside them, vocabulary and settings; no other variants."""
+    wanted = {
+        "config.json": b"{}",
+        "tokenizer.json": b"[]",
+        "onnx/encoder_model_int8.onnx": b"encoder",
+        "onnx/encoder_model_int8.onnx_data": b"weights",
+        "onnx/decoder_model_merged_int8.onnx": b"decoder",
+    }
+    others = {"onnx/encoder_model.onnx": b"", "onnx/decoder_model_merged_uint8.onnx": b"", "README.md": b""}
+    _Hub.repositories["onnx-community/moonshine-tiny-ONNX"] = wanted | others
+    access = Access(trust_first_use=True, hub_endpoint=hub)
+    model = models.resolve("moonshine-tiny", tmp_path, access)
+    files = {path.relative_to(model.path).as_posix(): path for path in model.path.rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in files.items()} == wanted
+    assert models.resolve("moonshine-tiny", tmp_path).source == "cache"
+    files["onnx/encoder_model_int8.onnx"].write_bytes(b"changed")
+    with pytest.raises(ModelDigestMismatch, match="encoder_model_int8"):
+        models.resolve("moonshine-tiny", tmp_path)
+
+
+def test_an_export_that_lacks_a_part_is_refused(hub: str, tmp_path: Path) -> None:
+    """The part is named before anything is fetched."""
+    _Hub.repositories["istupakov/canary-1b-v2-onnx"] = {"encoder-model.int8.onnx": b"", "vocab.txt": b""}
+    with pytest.raises(ModelUnavailable, match=r"has no decoder-model\?int8\.onnx"):
+        models.resolve("canary-1b-v2", tmp_path, Access(trust_first_use=True, hub_endpoint=hub))
+    assert not [request for request in _Hub.requests if "resolve" in request]
 
 
 def test_a_pull_again_asks_for_the_recorded_revision(hub: str, tmp_path: Path) -> None:

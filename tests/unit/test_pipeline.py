@@ -23,7 +23,9 @@ from tests.pipeline_support import (
 from tympan import fallback
 from tympan.domain import (
     SAMPLE_RATE_HZ,
+    Abilities,
     Lane,
+    LanguageUse,
     Options,
     Piece,
     Progress,
@@ -436,6 +438,32 @@ def test_options_that_the_model_cannot_honour_are_refused_before_any_work() -> N
     with pytest.raises(UnsupportedOption):
         transcriber(source, english).transcribe(SOURCE, Options(task=Task.TRANSLATE), ctx())
     assert source.given == 0
+
+
+@pytest.mark.parametrize(("known", "heard"), [(("ru",), "ru"), (("de", "en"), None), ((), None)])
+def test_a_model_that_does_not_tell_languages_is_not_asked(known: tuple[str, ...], heard: str | None) -> None:
+    """Its windows travel together at once; the language is the only one it knows, or unknown; nothing is guessed."""
+    can = Abilities(LanguageUse.HEARS, temperatures=False)
+    desk = WindowDesk(
+        lambda task: replace(answer(task), language="", language_probabilities=(), avg_logprob=-1.5, full_context=True),
+        hold=True,
+        info=replace(INFO, languages=known, multilingual=len(known) != 1, can=can),
+    )
+    service = transcriber(ArraySource(blocks(WHOLE)), desk, detector=HearsAll())
+    with Releasing(desk):
+        transcript = service.transcribe(SOURCE, DETECT, ctx())
+    assert (transcript.language, transcript.languages) == (heard, ((heard, 1.0),) if heard else ())
+    assert {task.params.language for task in desk.tasks} == {heard}
+    assert len(desk.tasks) == transcript.stats.windows
+    assert desk.most_open > 1
+    asked = len(desk.tasks)
+    if heard:
+        assert service.detect_language(SOURCE, ctx()) == ((heard, 1.0),)
+    else:
+        assert service.rank_languages([], ctx()) == ()
+        with pytest.raises(UnsupportedOption):
+            service.detect_language(SOURCE, ctx())
+    assert len(desk.tasks) == asked
 
 
 # ---------------------------------------------------------------------------------------------- language detection

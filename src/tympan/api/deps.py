@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from tympan.api.admission import House
 from tympan.api.runner import Runner
-from tympan.domain import Options, Progress, Transcript
+from tympan.domain import Abilities, Options, Progress, Transcript
 from tympan.errors import Unavailable
 from tympan.jobs.service import JobService
 from tympan.pipeline import RequestContext
@@ -42,6 +42,14 @@ class EngineFacts(Protocol):
     @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model knows."""
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether that is more than one, or not known."""
+
+    @property
+    def can(self) -> Abilities:
+        """What the model can be asked for."""
 
 
 class Transcriber(Protocol):

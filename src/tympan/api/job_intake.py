@@ -16,6 +16,7 @@ from tympan.api.uploads import UploadedFile
 from tympan.domain import Job, NewJob, Source, SourceKind
 from tympan.errors import UnsupportedOption
 from tympan.jobs.service import IdempotencyKey, new_id
+from tympan.pipeline import check_options
 
 TENANT = "default"
 """Who owns everything while callers are not told apart."""
@@ -115,12 +116,16 @@ class IntakeDesk:
 
 
 def check_served(services: Services, ask: JobAsk) -> None:
-    """Raise ``ModelNotFound`` or ``UnsupportedLanguage`` for what the model cannot do, as far as it is known yet."""
+    """Refuse what the model cannot do, as far as it is known yet.
+
+    Raises ``ModelNotFound``, ``UnsupportedLanguage`` or ``UnsupportedOption``.
+    """
     backend = services.backend
     if backend.card is not None:
         require_model(ask.model, backend.card)
     info = backend.transcriber.info if backend.transcriber else None
     require_language(ask.options.language, info.languages if info else ())
+    check_options(ask.options, info)
 
 
 def source_of(ask: JobAsk, file: UploadedFile | None) -> Source:

@@ -21,7 +21,7 @@ from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, req
 from tympan.domain import Task, Transcript
 from tympan.errors import Cancelled, ModelNotFound, TympanError, Unavailable
 from tympan.formats import MEDIA_TYPES, media_type, render
-from tympan.pipeline import RequestContext
+from tympan.pipeline import RequestContext, check_options
 
 router = APIRouter()
 
@@ -129,6 +129,7 @@ class _Visit:
         require_model(asked.model, card)
         info = transcriber.info
         require_language(asked.options.language, info.languages if info else ())
+        check_options(asked.options, info)
         return upload, asked
 
     def _context(self) -> RequestContext:

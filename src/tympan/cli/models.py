@@ -152,7 +152,7 @@ def _facts(line: "Listed") -> dict[str, object]:
         "memory_bytes": {kind: memory_bytes(entry, kind) for kind in ("int8", "float16", "float32")},
         "status": line.status.value,
         "path": str(line.path) if line.path else None,
-        "format": "ctranslate2",
+        "format": entry.layout,
     }
 
 
@@ -176,6 +176,7 @@ def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
+    from tympan.languages import LANGUAGES  # noqa: PLC0415
 
     marks = {"cached": "[green]here[/]", "fetchable": "pull", "unpinned": "[yellow]trust[/]"}
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -187,9 +188,9 @@ def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
     for line in found:
         entry = line.entry
         memory = (f"{memory_bytes(entry, kind) / 1e9:.1f} GB" for kind in ("int8", "float16"))
-        languages = "many" if entry.multilingual else "English"
+        languages = "many" if entry.multilingual else LANGUAGES[entry.languages[0] if entry.languages else "en"]
         size = f"{entry.size_bytes / 1e6:,.0f} MB"
-        table.add_row(entry.name, marks[line.status.value], "ctranslate2", languages, size, *memory, entry.licence)
+        table.add_row(entry.name, marks[line.status.value], entry.layout, languages, size, *memory, entry.licence)
     for model in own:
         table.add_row(model.name, "[green]own[/]", model.layout, "", f"{model.size_bytes / 1e6:,.0f} MB")
     stdout().print(table)

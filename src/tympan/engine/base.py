@@ -1,15 +1,18 @@
 """The engine contract: what a model runtime must do to serve windows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from tympan.domain import WindowResult, WindowTask
+from tympan.domain import Abilities, WindowResult, WindowTask
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine runs and on what; shown in health, metrics and results."""
+    """What an engine runs and on what, and what it can be asked for; shown in health, metrics and results.
+
+    ``languages`` is empty where nobody knows which ones the model understands.
+    """
 
     engine: str
     model: str
@@ -19,14 +22,15 @@ class EngineInfo:
     threads: int
     languages: tuple[str, ...]
     multilingual: bool
+    can: Abilities = field(default_factory=Abilities)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """Everything a host needs to build its engine in the child process. Plain values: it is pickled.
 
-    ``kind`` is ``onnx``, ``ct2`` or ``fake``; ``path`` is the verified model directory; ``options`` are knobs of that
-    kind.
+    ``kind`` is a name that ``factory.create`` knows; ``path`` is the verified model directory; ``options`` are knobs of
+    that kind.
     """
 
     kind: str

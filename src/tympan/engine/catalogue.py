@@ -1,4 +1,4 @@
-"""Every Whisper model Tympan knows: names, origin, licence, size, and the digests that are known for certain.
+"""Every model Tympan knows: names, origin, licence, size, and the digests that are known for certain.
 
 A digest stands here only if it was published by the model's own repository, or taken from a package file that is
 itself pinned by hash. An entry without digests is *unpinned*: it needs trust on first use. Nothing here does I/O.
@@ -32,6 +32,7 @@ _FRAMES = 1500
 _HEAD_WIDTH = 64
 _RUNTIME_BYTES = 300_000_000
 _BATCH = 4
+_WINDOW_BYTES = 150_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The network's dimensions, from which memory needs are computed."""
+    """The dimensions of a Whisper network, from which memory needs are computed."""
 
     width: int
     encoder_layers: int
@@ -63,18 +64,25 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the catalogue. ``revision`` and ``files`` are empty unless they are known for certain."""
+    """One model of the catalogue. ``revision`` and ``files`` are empty unless they are known for certain.
+
+    A network other than Whisper has no ``shape``. ``layout`` and ``number_format`` name the files it consists of, see
+    ``layouts``; ``languages`` stand here where the files do not tell.
+    """
 
     name: str
     repo_id: str
     parameters: int
-    shape: Shape
+    shape: Shape | None
     multilingual: bool
     aliases: tuple[str, ...] = ()
     licence: str = "MIT"
     revision: str = ""
     files: tuple[FileSpec, ...] = ()
     package: Package | None = None
+    layout: str = "ctranslate2"
+    number_format: str = "float16"
+    languages: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> bool:
@@ -83,8 +91,9 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk; for an unpinned model an estimate from its 16-bit weights."""
-        return sum(file.size_bytes for file in self.files) or 2 * self.parameters + 3_000_000
+        """Bytes on disk; for an unpinned model an estimate from its weights."""
+        known = sum(file.size_bytes for file in self.files)
+        return known or int(BYTES_PER_WEIGHT[self.number_format] * self.parameters) + 3_000_000
 
 
 def memory_bytes(entry: Entry, compute_type: str) -> int:
@@ -93,8 +102,11 @@ def memory_bytes(entry: Entry, compute_type: str) -> int:
     It is the sum of the runtime, the weights (parameters times ``BYTES_PER_WEIGHT``) and the working set of a batch of
     four 30-s windows. A window's working set is its encoder attention matrix, one feed-forward activation, and the
     decoder's cross-attention keys and values, in 16 or 32 bits. For base in int8 it gives 0.88 GB; a batch of eight
-    peaked at 0.88 GB when measured.
+    peaked at 0.88 GB when measured. Other networks are taken by the size of their files, which the runtime holds
+    twice while it prepares them, and ``_WINDOW_BYTES`` for each window.
     """
+    if entry.shape is None:
+        return _RUNTIME_BYTES + 2 * entry.size_bytes + _BATCH * _WINDOW_BYTES
     width_bytes = 2 if compute_type in _HALF_WIDTH else 4
     shape = entry.shape
     attention = shape.width // _HEAD_WIDTH * _FRAMES * _FRAMES
@@ -142,6 +154,28 @@ def _distilled(name: str, repo_id: str, parameters: int, shape: Shape) -> Entry:
         shape=shape,
         multilingual=False,
         aliases=(f"distil-whisper/{name}",),
+    )
+
+
+_EUROPEAN = (
+    *("bg", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "hr", "hu", "it"),
+    *("lt", "lv", "mt", "nl", "pl", "pt", "ro", "ru", "sk", "sl", "sv", "uk"),
+)
+"""The 25 languages that NVIDIA says Canary 1b v2 and Parakeet 0.6b v3 were trained on."""
+
+
+def _exported(name: str, repo_id: str, parameters: int, layout: str, languages: tuple[str, ...] = ("en",)) -> Entry:
+    """Return an unpinned entry of another network than Whisper, exported to ONNX with weights in int8."""
+    return Entry(
+        name=name,
+        repo_id=repo_id,
+        parameters=parameters,
+        shape=None,
+        multilingual=len(languages) > 1,
+        licence="CC-BY-4.0" if layout.startswith("nemo") else "MIT",
+        layout=layout,
+        number_format="int8",
+        languages=languages,
     )
 
 
@@ -228,8 +262,16 @@ ENTRIES: tuple[Entry, ...] = (
     _distilled("distil-large-v2", "Systran/faster-distil-whisper-large-v2", 756_000_000, Shape(1280, 32, 2)),
     _distilled("distil-large-v3", "Systran/faster-distil-whisper-large-v3", 756_000_000, Shape(1280, 32, 2)),
     _distilled("distil-large-v3.5", "distil-whisper/distil-large-v3.5-ct2", 756_000_000, Shape(1280, 32, 2)),
+    _exported("moonshine-tiny", "onnx-community/moonshine-tiny-ONNX", 27_000_000, "moonshine"),
+    _exported("moonshine-base", "onnx-community/moonshine-base-ONNX", 61_000_000, "moonshine"),
+    _exported("gigaam-v3-e2e-rnnt", "istupakov/gigaam-v3-onnx", 240_000_000, "gigaam-e2e-rnnt", ("ru",)),
+    _exported("parakeet-ctc-0.6b", "istupakov/parakeet-ctc-0.6b-onnx", 600_000_000, "nemo-ctc"),
+    _exported("parakeet-rnnt-0.6b", "istupakov/parakeet-rnnt-0.6b-onnx", 600_000_000, "nemo-transducer"),
+    _exported("parakeet-tdt-0.6b-v2", "istupakov/parakeet-tdt-0.6b-v2-onnx", 600_000_000, "nemo-transducer"),
+    _exported("parakeet-tdt-0.6b-v3", "istupakov/parakeet-tdt-0.6b-v3-onnx", 600_000_000, "nemo-transducer", _EUROPEAN),
+    _exported("canary-1b-v2", "istupakov/canary-1b-v2-onnx", 978_000_000, "nemo-aed", _EUROPEAN),
 )
-"""All models, smallest family first."""
+"""All models: Whisper, smallest family first, then other networks."""
 
 _BY_NAME = MappingProxyType(
     {name.lower(): entry for entry in ENTRIES for name in (entry.name, entry.repo_id, *entry.aliases)}

@@ -10,7 +10,12 @@ from tympan.engine.onnx.dimensions import supported
 from tympan.engine.onnx.weights import Weights
 from tympan.errors import ConfigError, ModelError
 
-_MODULES: Final = {"ct2": "tympan.engine.ct2", "fake": "tympan.engine.fake", "onnx": "tympan.engine.onnx.engine"}
+_MODULES: Final = {
+    "ct2": "tympan.engine.ct2",
+    "fake": "tympan.engine.fake",
+    "onnx": "tympan.engine.onnx.engine",
+    "onnx-asr": "tympan.engine.onnx_asr.engine",
+}
 
 
 def kind_for(asked: str, device: str, compute_type: str, path: Path) -> str:

@@ -116,6 +116,8 @@ def _gpu_obstacle(entry: Entry | None, compute_type: str, machine: Machine) -> s
     if not machine.gpus:
         return "no NVIDIA GPU was found"
     gpu = machine.gpus[0]
+    if entry and entry.shape is None:
+        return f"{entry.name} comes with int8 weights, which are for processors"
     if not machine.cuda_libraries:
         return f"{gpu.name} is there, but cuBLAS 12 is not (install the extra `cuda`)"
     if compute_type != AUTO and compute_type not in _CUDA_TYPES:

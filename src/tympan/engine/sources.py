@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from tympan.engine import layouts
 from tympan.engine.catalogue import Entry, Package
 from tympan.engine.store import PullProgress, Report
 from tympan.errors import InsufficientStorage, ModelUnavailable
@@ -29,6 +30,7 @@ HUB_TIMEOUT_S = 10.0
 _COPY_BYTES = 1 << 20
 _NEEDED = ("config.json", "model.bin", "tokenizer.json")
 _OPTIONAL = ("preprocessor_config.json", "vocabulary.json", "vocabulary.txt")
+_SETTINGS = "config.json"
 _LOCKS = Path(__file__).with_name("locks")
 
 
@@ -177,12 +179,30 @@ def _first_line(error: BaseException) -> str:
 
 
 def _wanted(entry: Entry, listed: dict[str, int]) -> list[str]:
-    """Return the files to fetch: the catalogue's, or those of any CTranslate2 Whisper model."""
-    required = [file.name for file in entry.files] or list(_NEEDED)
+    """Return the files to fetch: the catalogue's, or those of any model in the entry's format."""
+    if entry.files:
+        return _present(entry, [file.name for file in entry.files], listed)
+    if entry.shape is None:
+        return _exported(entry, listed)
+    return [*_present(entry, _NEEDED, listed), *(name for name in _OPTIONAL if name in listed)]
+
+
+def _present(entry: Entry, required: Iterable[str], listed: Iterable[str]) -> list[str]:
+    """Return ``required``; raises ``ModelUnavailable`` unless all of it is listed."""
     missing = [name for name in required if name not in listed]
     if missing:
         raise ModelUnavailable(f"The hub's {entry.repo_id} has no {', '.join(missing)}.")
-    return required if entry.files else [*required, *(name for name in _OPTIONAL if name in listed)]
+    return list(required)
+
+
+def _exported(entry: Entry, listed: Iterable[str]) -> list[str]:
+    """Return the files of a model exported to ONNX: its parts, weights kept beside a graph, and settings."""
+    layout = layouts.exported(entry.layout, entry.number_format)
+    found = {part: layouts.matching(listed, part) for part in layout.parts}
+    _present(entry, layout.parts, [part for part, names in found.items() if names])
+    graphs = [name for names in found.values() for name in names]
+    beside = [name for name in listed if any(name != graph and name.startswith(graph) for graph in graphs)]
+    return list(dict.fromkeys([*graphs, *beside, *layouts.matching(listed, _SETTINGS)]))
 
 
 def _reporting_bar(hub: Any, name: str, total_bytes: int, report: Report) -> Any:

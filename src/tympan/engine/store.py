@@ -139,7 +139,7 @@ class ModelStore:
         target = self.folder(name)
         with _storage_errors(self.root):
             hashed = {spec.name: [*_stamp(staged / spec.name), spec.sha256] for spec in files}
-            for path in staged.iterdir():
+            for path in _files(staged):
                 _flush(path)
             if target.exists():
                 # Beside the new files in the staging area, so that whoever cleans that up removes the old ones too.
@@ -154,12 +154,17 @@ class ModelStore:
 
 
 def measure(folder: Path, report: Report = silent) -> tuple[FileSpec, ...]:
-    """Return name, size and digest of every file in ``folder``."""
+    """Return name, size and digest of every file in ``folder`` and in the folders in it."""
     specs = []
-    for path in sorted(folder.iterdir()):
+    for path in _files(folder):
         size_bytes = path.stat().st_size
-        specs.append(FileSpec(path.name, size_bytes, _sha256(path, size_bytes, report)))
+        specs.append(FileSpec(path.relative_to(folder).as_posix(), size_bytes, _sha256(path, size_bytes, report)))
     return tuple(specs)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files in a folder and in the folders in it, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def check(folder: Path, files: Iterable[FileSpec], report: Report = silent) -> None:

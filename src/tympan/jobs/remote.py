@@ -3,10 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tympan.domain import Job, JobState, Lane, NewJob, Options, Progress, Source, SourceKind, Transcript
+from tympan.domain import Abilities, Job, JobState, Lane, NewJob, Options, Progress, Source, SourceKind, Transcript
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
 from tympan.jobs.background import attempt
 from tympan.jobs.service import JobService, new_id
@@ -28,6 +28,8 @@ class RemoteEngine:
     device: str = "remote"
     compute_type: str = "remote"
     languages: tuple[str, ...] = ()
+    multilingual: bool = True
+    can: Abilities = field(default_factory=Abilities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
 from tympan.jobs.sections import SECTION_S, SectionLost, read_section
 from tympan.pipeline import RequestContext
-from tympan.pipeline.transcriber import Decoded, Transcriber, check_options
+from tympan.pipeline.checks import check_options
+from tympan.pipeline.transcriber import Decoded, Transcriber
 from tympan.storage import codec
 from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import DecodedWindow, Prepared, SectionResult

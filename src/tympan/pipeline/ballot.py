@@ -15,16 +15,20 @@ _REPORTED = 5
 class Ballot:
     """The votes of one request's first windows."""
 
-    def __init__(self, given: str | None) -> None:
-        """Start without votes; a language that the caller has ``given`` needs none."""
+    def __init__(self, given: str | None, *, is_told: bool = True) -> None:
+        """Start without votes; a language that the caller has ``given`` needs none.
+
+        Nor is there a vote where the model does not tell the language: ``is_told``.
+        """
         self.language = given
+        self._is_told = is_told
         self.ranking: Ranking = ((given, 1.0),) if given else ()
         self._votes: list[dict[str, float]] = []
 
     @property
     def is_settled(self) -> bool:
-        """Whether the language is known."""
-        return self.language is not None
+        """Whether the language is known, or as well known as it will ever be."""
+        return self.language is not None or not self._is_told
 
     def add(self, probabilities: Sequence[tuple[str, float]]) -> None:
         """Count a window's vote, and close the ballot when it is sure or the last."""

@@ -12,8 +12,10 @@ from tympan.batching.queue import Origin
 from tympan.batching.stats import BatcherStats
 from tympan.domain import (
     SAMPLE_RATE_HZ,
+    Abilities,
     DecodeParams,
     DecodeStats,
+    LanguageUse,
     Options,
     Progress,
     Ranking,
@@ -85,11 +87,11 @@ class Decoding:
         """Start without windows; ``only_language``: decode no more than it takes to know the language."""
         self._only_language = only_language
         self._service = service
-        self._options = options
+        self._options = fallback.within(options, service.info.can if service.info else Abilities())
         self._context = context
         self._on_progress = on_progress
         self._origin = Origin(context.request_id, context.tenant, context.lane)
-        self._ballot = Ballot(options.language)
+        self._ballot = _ballot(options, service.info)
         self._gathered: deque[Window] = deque()
         self._gathering_since_s = 0.0
         self._under_way: deque[_Attempt] = deque()
@@ -230,3 +232,11 @@ class Decoding:
         if self._on_progress is not None:
             total_s = None if total_samples is None else total_samples / SAMPLE_RATE_HZ
             self._on_progress(Progress(done_samples / SAMPLE_RATE_HZ, total_s))
+
+
+def _ballot(options: Options, info: EngineInfo | None) -> Ballot:
+    """Return how the language is found: given, the only one that the model knows, detected, or not at all."""
+    if info is None or info.can.language is LanguageUse.DETECTS:
+        return Ballot(options.language)
+    only = info.languages[0] if len(info.languages) == 1 else None
+    return Ballot(options.language or only, is_told=False)

@@ -15,7 +15,7 @@ from tympan.audio.vad import SpeechDetector
 from tympan.batching.stats import BatcherStats
 from tympan.domain import DecodeStats, Options, Progress, Ranking, Timestamps, Transcript, Window, WindowResult
 from tympan.engine.base import EngineInfo
-from tympan.errors import UnsupportedLanguage, UnsupportedOption
+from tympan.pipeline.checks import check_detection, check_options, tells_language
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
 from tympan.pipeline.speech import AudioSource, Speech
@@ -110,8 +110,10 @@ class Transcriber:
     def rank_languages(self, windows: Iterable[Window], context: RequestContext) -> Ranking:
         """Return language codes with probabilities, likeliest first, from as many of ``windows`` as it takes.
 
-        Empty when there are none.
+        Empty when there are none, or when the model does not tell languages.
         """
+        if not tells_language(self._service.info):
+            return ()
         decoding = Decoding(self._service, _DETECTION, context, only_language=True)
         try:
             for window in windows:
@@ -125,24 +127,10 @@ class Transcriber:
         return decoding.languages
 
     def detect_language(self, source: Path, context: RequestContext) -> Ranking:
-        """Return the languages that the first speech in ``source`` may be in; empty when there is no speech."""
+        """Return the languages that the first speech in ``source`` may be in; empty when there is no speech.
+
+        Raises ``UnsupportedOption`` when the model does not tell languages, and as ``transcribe`` does.
+        """
+        check_detection(self._service.info)
         with closing(self.listen(_DETECTION).windows(source, context)) as windows:
             return self.rank_languages(windows, context)
-
-
-def check_options(options: Options, info: EngineInfo | None) -> None:
-    """Raise ``UnsupportedLanguage`` or ``UnsupportedOption`` when the model cannot do what ``options`` ask."""
-    if info is None:
-        return
-    if options.language is not None and options.language not in info.languages:
-        raise UnsupportedLanguage(
-            f"The model {info.model!r} does not know the language {options.language!r}.",
-            param="language",
-            remedy="Leave the language out to have it detected, or choose a multilingual model.",
-        )
-    if options.task == "translate" and not info.multilingual:
-        raise UnsupportedOption(
-            f"The model {info.model!r} only knows English and cannot translate.",
-            param="task",
-            remedy="Choose a multilingual model.",
-        )

@@ -21,11 +21,11 @@ _Found = TypeVar("_Found")
 
 _ERRORS_ONLY = 3
 _NAME = "ONNX Runtime"
-# They have no common base of their own.
-_ERRORS = (
+ERRORS = (
     RuntimeError, vendor.Fail, vendor.RuntimeException, vendor.InvalidArgument, vendor.InvalidGraph,
     vendor.InvalidProtobuf, vendor.NotImplemented, vendor.NoSuchFile, vendor.NoModel, vendor.EPFail,
 )  # fmt: skip
+"""What the runtime raises: they have no common base of their own."""
 
 
 def trim() -> None:
@@ -51,7 +51,7 @@ class Session:
         options.enable_mem_pattern = False
         # Idle threads spin while a step runs, which saves a wake-up per layer, and sleep between calls.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        with translated(_NAME, *_ERRORS):
+        with translated(_NAME, *ERRORS):
             self._session = onnxruntime.InferenceSession(
                 graph,
                 options,
@@ -65,7 +65,7 @@ class Session:
 
     def outputs(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Return all outputs, in the graph's order."""
-        with translated(_NAME, *_ERRORS):
+        with translated(_NAME, *ERRORS):
             found: list[NDArray[Any]] = self._session.run(None, inputs)
         return found
 
@@ -75,7 +75,7 @@ class Session:
 
     def run(self, binding: Any) -> None:
         """Run on bound arrays."""
-        with translated(_NAME, *_ERRORS):
+        with translated(_NAME, *ERRORS):
             self._session.run_with_iobinding(binding)
 
 
