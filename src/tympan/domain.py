@@ -140,6 +140,11 @@ class Window:
         return len(self.samples) / SAMPLE_RATE_HZ
 
     @property
+    def covered_s(self) -> float:
+        """Seconds of audio in it, also once the samples are gone."""
+        return self.duration_s or sum(piece.n_samples for piece in self.pieces) / SAMPLE_RATE_HZ
+
+    @property
     def end_sample(self) -> int:
         """Where the window ends in the source."""
         last = self.pieces[-1]
@@ -211,7 +216,11 @@ class WindowResult:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What the reader sees: text with times in the source, words if asked for, and confidence."""
+    """What the reader sees: text with times in the source, words if asked for, and how far it can be trusted.
+
+    ``confidence`` and ``hallucination_score`` are those of ``tympan.confidence``; ``None`` in what was stored before
+    there were any.
+    """
 
     id: int
     start_s: float
@@ -223,6 +232,8 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    confidence: float | None = None
+    hallucination_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
