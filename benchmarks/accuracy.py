@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Contender, Job
-from benchmarks.scoring import CHARACTER_LANGUAGES, Bootstrap, Clip, Counts, Pair, count, licences, paired_bootstrap
+from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, write_result
+from tympan.bench.scoring import CHARACTER_LANGUAGES, Bootstrap, Counts, Pair, count, paired_bootstrap
 
 CONCURRENCY = 8
 CHUNK = 40

@@ -8,10 +8,10 @@ from typing import Any
 
 from benchmarks.accuracy import compare, counts_of
 from benchmarks.contenders import Contender, Job, Outcome
-from benchmarks.facts import cores
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, say, write_result
+from tympan.bench.facts import cores
 
 BATCH = 8
 SPEED_GOAL = 2.0

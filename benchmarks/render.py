@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tympan.bench.pages import table
+
 Row = Mapping[str, Any]
 
 _SIDES = {"tympan": "Tympan", "full_context": "Tympan, full context", "faster_whisper": "faster-whisper"}
@@ -34,12 +36,6 @@ def summary(documents: Iterable[Row]) -> str:
     ]
     head = "Generated from `results/*.json`; [README](README.md) states the method."
     return "\n\n".join(["# Goals and figures", head, table(["page", "figure", "goal", "measured", "met"], rows)]) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table; bars in cells are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _write(path: Path, text: str) -> Path:

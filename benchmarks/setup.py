@@ -1,6 +1,5 @@
 """What every sub-benchmark is given: paths, the model, the servers' settings, how much time."""
 
-import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import REPOSITORY, BenchmarkError, Worker, child_environment
-from benchmarks.facts import cores, file_digest
 from benchmarks.scoring import Clip, load_set
 from benchmarks.server import SERVE, Server
 from benchmarks.store import Steps
+from tympan.bench.facts import cores, file_digest
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,6 @@ class Setup:
 def throughput(clips: Sequence[Clip], wall_s: float) -> float:
     """Return audio-seconds done in a second."""
     return sum(clip.duration_s for clip in clips) / wall_s
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least ``share`` of the values do not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def _model_path(model: str) -> Path:

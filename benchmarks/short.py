@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Contender, Job, Outcome
-from benchmarks.facts import cores
 from benchmarks.scoring import Clip, licences
-from benchmarks.setup import Setup, quantile, throughput
+from benchmarks.setup import Setup, throughput
 from benchmarks.store import Check, Steps, say, write_result
+from tympan.bench.facts import cores
+from tympan.bench.stats import quantile
 
 SHORTEST_S, LONGEST_S = 3.0, 15.0
 PREFERRED_SOURCE = "ls"

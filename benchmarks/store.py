@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Outcome
-from benchmarks.facts import provenance, source_digest
+from benchmarks.facts import provenance
+from tympan.bench.facts import source_digest
 
 
 class OutOfTimeError(Exception):

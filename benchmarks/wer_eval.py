@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.scoring import Clip, Counts, Pair, count, load_set
+from benchmarks.scoring import Clip, load_set
+from tympan.bench.scoring import Counts, Pair, count
 
 Batch: TypeAlias = Sequence[tuple[NDArray[Any], str | None]]
 """Samples at 16 kHz with the language they are in, or ``None`` to have it detected."""

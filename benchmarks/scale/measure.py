@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 from sqlalchemy import create_engine
 
-from benchmarks.facts import machine
 from benchmarks.scale.postgres import Server, private_server
 from benchmarks.scale.transactions import (
     OTHERS,
@@ -26,6 +25,7 @@ from benchmarks.scale.transactions import (
     relay,
     submit,
 )
+from tympan.bench.facts import machine
 from tympan.storage.tables import metadata
 
 FILL = (

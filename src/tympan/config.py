@@ -24,8 +24,8 @@ from tympan.errors import ConfigError
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
 CONFIG_FILE_VARIABLE = "TYMPAN_CONFIG"
-_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG", "TYMPAN_FAULT"})
-"""Variables with our prefix that are no settings: where the file is, tracebacks, and failures that tests ask for."""
+_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG", "TYMPAN_FAULT", "TYMPAN_BENCH_API_KEY"})
+"""Variables with our prefix that are no settings: the file's place, tracebacks, failures for tests, a client's key."""
 
 
 def default_data_dir() -> Path:

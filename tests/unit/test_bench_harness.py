@@ -24,15 +24,16 @@ from benchmarks.contenders import BenchmarkError, Item, Job, Outcome
 from benchmarks.facts import command_line
 from benchmarks.load import form_of, run_job
 from benchmarks.nonspeech import share_of
-from benchmarks.render import render, table
+from benchmarks.render import render
 from benchmarks.run import main
 from benchmarks.scoring import Clip
-from benchmarks.setup import quantile
 from benchmarks.short import checks, pick
 from benchmarks.store import Check, OutOfTimeError, Steps, write_result
 from benchmarks.synth import KINDS, draw, write_clips
 from benchmarks.tree import TreeSampler, tree
 from benchmarks.worker import timed
+from tympan.bench.pages import table
+from tympan.bench.stats import quantile
 
 
 def clip(name: str, duration_s: float = 5.0, language: str = "en", reference: str = "red green") -> Clip:

@@ -21,6 +21,7 @@ from tympan.batching.queue import BatchLimits
 from tympan.config import Settings
 from tympan.engine import hardware, models
 from tympan.engine.base import EngineSpec
+from tympan.engine.environment import engine_environment
 from tympan.engine.factory import kind_for
 from tympan.engine.machine import probe_machine
 from tympan.engine.store import PullProgress
@@ -63,7 +64,7 @@ def running(settings: Settings) -> Iterator[Services]:
         spec, model = _model(settings)
         # 4. The engine in its process, behind the batcher.
         options = BatcherOptions(
-            batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=_engine_environment())
+            batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=engine_environment())
         )
         batcher = Batcher(spec, options, telemetry.BatchMetrics())
         started.callback(_stop, "engine", lambda: batcher.close(0.0))
@@ -141,19 +142,6 @@ class _StepLog:
         if progress.step != self._step:
             self._step = progress.step
             _LOG.info("fetching_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
-
-
-def _engine_environment() -> dict[str, str]:
-    """Return what the engine's process finds in its environment beside this one's.
-
-    NumPy's OpenBLAS would keep threads of its own spinning beside the engine's, which doubled the time of an encoder
-    call. Its huge pages would make arrays that are used in part, such as the past of a text, take up all of their
-    memory: 100 MB more at five beams. CTranslate2 keeps to AVX2 unless told otherwise; with AVX-512 its encoder took
-    7-13 % less time on a Zen 5 core.
-    """
-    wide = "avx512_vnni" in probe_machine().cpu_flags and "CT2_FORCE_CPU_ISA" not in os.environ
-    numpy = {"OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
-    return numpy | ({"CT2_FORCE_CPU_ISA": "AVX512"} if wide else {})
 
 
 def _stop(what: str, close: Callable[[], None]) -> None:

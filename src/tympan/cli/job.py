@@ -1,15 +1,12 @@
 """Transcribing what the command line names: plan, resume, run, write, report."""
 
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from tympan.cli import services
@@ -23,6 +20,7 @@ from tympan.cli.progress import Display
 from tympan.cli.report import STDOUT, Record, failure_record, success_record, summarise, write_report
 from tympan.cli.services import FileTranscriber
 from tympan.cli.sources import STDIN, Source, discover, spool_stdin, unreadable
+from tympan.cli.stopping import stopping_on_signals
 from tympan.cli.survey import surveying
 from tympan.domain import Options, Progress, Timestamps, Transcript
 from tympan.errors import Cancelled, DecoderUnavailable, Overloaded, Unavailable
@@ -116,7 +114,7 @@ def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcri
 
             check_options(job.options, transcriber.info)
             stop = Event()
-            stack.enter_context(_stopping_on_signals(stop, signals))
+            stack.enter_context(stopping_on_signals(stop, signals))
             display = stack.enter_context(open_display(todo, quiet=job.quiet))
             stack.enter_context(surveying(todo, display, transcriber))
             desk = Desk(job, wanted, _names(todo, job, journal), journal, display, stop)
@@ -276,21 +274,3 @@ def _conclude(job: Job, records: Sequence[Record], elapsed_s: float, signals: Se
         say(f"Interrupted; what is finished is kept.{resume}")
         return 128 + signals[0]
     return ExitCode.OK if all(record.success for record in records) else ExitCode.SOME_FAILED
-
-
-@contextmanager
-def _stopping_on_signals(stop: Event, seen: list[int]) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into ``stop``; the second ends the process at once."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if seen:
-            os._exit(128 + number)
-        seen.append(number)
-        stop.set()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

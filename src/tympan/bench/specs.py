@@ -1,0 +1,44 @@
+"""From a cell's words to the engine it means: model files, device, number format, threads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tympan.bench.grid import Cell
+from tympan.engine import hardware, models
+from tympan.engine.base import EngineSpec
+from tympan.engine.factory import kind_for
+from tympan.engine.machine import probe_machine
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where models are and what may be done to get them; the device; the engines' knobs."""
+
+    data_dir: Path
+    access: models.Access = field(default_factory=models.Access)
+    device: str = hardware.AUTO
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def spec_of(cell: Cell, home: Home) -> EngineSpec:
+    """Return what the engine process is told for ``cell``; the model is fetched first when it is not there yet.
+
+    Raises ``ConfigError`` for what cannot run here, and ``ModelError`` for a model that cannot be had.
+    """
+    options = tuple(sorted(home.options.items()))
+    if cell.engine == "fake":
+        return EngineSpec("fake", cell.model, threads=cell.threads, options=options)
+    compute_type = cell.compute_type
+    choice = hardware.choose_hardware(cell.model, home.device, compute_type, cell.threads, probe_machine())
+    found = models.resolve(choice.model, home.data_dir, home.access)
+    return EngineSpec(
+        kind=kind_for(cell.engine, choice.device, choice.compute_type, found.path),
+        model=found.name,
+        revision=found.revision,
+        path=str(found.path),
+        device=choice.device,
+        compute_type=choice.compute_type,
+        threads=choice.threads,
+        options=options,
+    )
