@@ -84,7 +84,7 @@ class Shop:
         }
         desk = MediaDesk(self.blobs, self.folder, fetchers, 10**9)
         limits = StepLimits(section_s=self.section_s, patience_s=1.0)
-        steps = Steps(self.transcriber, self.work, desk, self.blobs, limits)
+        steps = Steps(lambda _: self.transcriber, self.work, desk, self.blobs, limits)
         return Workbench(steps, self.work, self.upkeep, self.folder, BenchOptions(owner, **options))  # type: ignore[arg-type]
 
     def work_off(self, owner: str = "worker", limit: int = 1000) -> int:

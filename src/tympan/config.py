@@ -13,12 +13,19 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from tympan.engine.roster import MAX_ENTRIES, ModelEntry, RosterFields, parse_entries
 from tympan.errors import ConfigError
 
 ENV_PREFIX = "TYMPAN_"
@@ -36,7 +43,7 @@ def default_data_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
 
 
-class Settings(BaseSettings):
+class Settings(RosterFields, BaseSettings):
     """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -62,6 +69,15 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=512,
         description="Model to serve: a catalogue name or alias, a local folder, or `auto` to choose one by hardware.",
+    )
+    models: Annotated[tuple[ModelEntry, ...], NoDecode] = Field(
+        (),
+        max_length=MAX_ENTRIES,
+        description=(
+            "Further models, loaded when they are asked for: names with commas between them. A JSON list (a list or "
+            "`[[models]]` in the file) can hold tables with `name` and any of `engine`, `device`, `compute_type`, "
+            "`threads`, `options`, `memory_mb`, `pinned`, `preload`; one named as `MODEL` says more about that."
+        ),
     )
     engine: Literal["auto", "onnx", "ct2", "onnx-asr", "fake"] = Field(
         "auto",
@@ -214,6 +230,11 @@ class Settings(BaseSettings):
         """Return the sources in order: arguments, environment, configuration file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _entries(cls, value: object) -> object:
+        return parse_entries(value)
+
     @field_validator("threads", "disk_reserve_mb", mode="before")
     @classmethod
     def _auto(cls, value: object) -> object:
@@ -336,7 +357,8 @@ def _explain(detail: ErrorDetails, overrides: Mapping[str, object]) -> str:
         return message
     name = str(detail["loc"][0])
     origin = "command line" if name in overrides else _origin(name)
-    return f"{name.upper()} ({origin}): {message}; it is {_shown(detail['input'])!r}"
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"][1:])
+    return f"{name.upper()}{place} ({origin}): {message}; it is {_shown(detail['input'])!r}"
 
 
 def _origin(name: str) -> str:

@@ -28,6 +28,7 @@ reports; ``retryable`` says whether the same call can succeed later. HTTP status
     │  ├─ JobNotFinished            job_not_finished        retryable
     │  ├─ JobNotRetryable           job_not_retryable
     │  ├─ IdempotencyMismatch       idempotency_mismatch
+    │  ├─ ModelInUse                model_in_use            retryable
     │  └─ UploadOffsetMismatch      upload_offset_mismatch
     ├─ UploadLocked                 upload_locked           retryable
     ├─ UploadExpired                upload_expired
@@ -228,6 +229,13 @@ class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used for another request."""
 
     code = "idempotency_mismatch"
+
+
+class ModelInUse(Conflict):
+    """Somebody uses this model, or it is pinned: it cannot be unloaded."""
+
+    code = "model_in_use"
+    retryable = True
 
 
 class UploadOffsetMismatch(Conflict):

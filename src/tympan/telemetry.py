@@ -90,6 +90,22 @@ BATCH_ERRORS = Counter("tympan_batch_errors", "Passes of the engine that failed,
 ENGINE_RESTARTS = Counter(
     "tympan_engine_restarts", "Replacements of the engine's process, by reason.", ["reason"], registry=REGISTRY
 )
+MODEL_LOADED = Gauge("tympan_model_loaded", "1 while the model is in memory.", ["model"], registry=REGISTRY)
+MODEL_MEMORY = Gauge(
+    "tympan_model_memory_bytes", "Resident memory of the model's process, in bytes.", ["model"], registry=REGISTRY
+)
+MODEL_LOADS = Counter(
+    "tympan_model_loads",
+    "Loads of models, by outcome: loaded, or an error code.",
+    ["model", "outcome"],
+    registry=REGISTRY,
+)
+MODEL_UNLOADS = Counter(
+    "tympan_model_unloads",
+    "Processes of models that were ended: asked, room, idle, lost, end.",
+    ["model", "reason"],
+    registry=REGISTRY,
+)
 JOBS = Gauge("tympan_jobs", "Jobs by state.", ["state"], registry=REGISTRY)
 JOB_BACKLOG = Gauge("tympan_job_backlog_seconds", "Seconds of audio of jobs that wait, about.", registry=REGISTRY)
 STEP_SECONDS = Histogram(
@@ -167,6 +183,18 @@ class BatchMetrics:
         ENGINE_RESTARTS.labels(reason).inc()
 
 
+class ModelMetrics:
+    """Watches models come and go: an observer for the fleet."""
+
+    def on_load(self, model: str, outcome: str) -> None:
+        """Count one load."""
+        MODEL_LOADS.labels(model, outcome).inc()
+
+    def on_unload(self, model: str, reason: str) -> None:
+        """Count one end of a process."""
+        MODEL_UNLOADS.labels(model, reason).inc()
+
+
 @dataclass(frozen=True, slots=True)
 class MetricRow:
     """One metric as it is scraped, for the documentation."""
@@ -212,6 +240,12 @@ def record_queue(stats: QueueStats) -> None:
         name = lane.name.lower()
         QUEUE_DEPTH.labels(name).set(stats.queued_windows.get(lane, 0))
         QUEUED_AUDIO.labels(name).set(stats.queued_audio_s.get(lane, 0.0))
+
+
+def record_model(model: str, memory_bytes: int | None, *, is_loaded: bool) -> None:
+    """Show a model as it is now."""
+    MODEL_LOADED.labels(model).set(is_loaded)
+    MODEL_MEMORY.labels(model).set(memory_bytes or 0)
 
 
 def metrics_text() -> bytes:

@@ -233,7 +233,7 @@ def test_a_failed_job_says_why(shop: Site) -> None:
 
 def test_jobs_are_taken_while_the_model_is_loading(shop: Site) -> None:
     """Nothing is known about models then, so any name is taken."""
-    shop.services.backend._transcriber = shop.services.backend._card = None
+    shop.services.backend._lineup = None
     assert submit(shop, model="anything", language="sw")["model"] == "anything"
 
 

@@ -56,7 +56,7 @@ def test_low_disk_is_degraded_and_takes_nothing(
 def test_before_the_pipeline_arrives_everything_answers(make_site: Callable[..., Site]) -> None:
     """While the model is fetched there is no pipeline at all; every route still answers in its shape."""
     site = make_site()
-    site.services.backend._transcriber = site.services.backend._card = None
+    site.services.backend._lineup = None
     health = httpx.get(f"{site.url}/health")
     assert (health.status_code, health.json()["status"], health.json()["model"]) == (503, "loading", None)
     assert httpx.get(f"{site.url}/v1/models").json() == {"object": "list", "data": []}

@@ -224,7 +224,7 @@ def test_A4_who_lost_the_lease_can_write_nothing(shop: Shop) -> None:
         lambda: shop.work.add_section(old, Cut(0, 0, 1)),
         lambda: shop.work.prepared(old, 1, Prepared(1, 1), "print"),
         lambda: shop.work.commit_section(old, _DONE, "text"),
-        lambda: shop.work.settle_language(old, (("en", 1.0),)),
+        lambda: shop.work.settle(old, (("en", 1.0),)),
         lambda: shop.work.fail(old, CorruptMedia()),
         lambda: shop.work.retry(old, 0.0),
         lambda: shop.work.release(old),

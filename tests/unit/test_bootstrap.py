@@ -56,7 +56,7 @@ def test_services_come_up_and_go(tmp_path: Path) -> None:
     settings = config.load({"engine": "fake", "data_dir": tmp_path})
     with bootstrap.running(settings) as services:
         states = [services.transcriber.ready]
-        assert services.model.answers_to("whisper-1")
+        assert services.roster.pick("whisper-1")[1] is services.model
     states.append(services.transcriber.ready)
     assert states == [True, False]
     deadline = time.monotonic() + 5

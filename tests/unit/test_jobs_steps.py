@@ -18,11 +18,12 @@ from tympan.errors import (
     JobNotFinished,
     JobNotRetryable,
     MediaMissing,
+    ModelNotFound,
     NotFound,
 )
 from tympan.jobs.media import job_prefix, media_key, section_prefix
 from tympan.jobs.service import new_id
-from tympan.pipeline import RequestContext
+from tympan.pipeline import RequestContext, Transcriber
 from tympan.storage.upkeep import MAX_CRASHES
 from tympan.storage.work import LeaseLost
 
@@ -191,8 +192,11 @@ def test_a_job_for_another_model_is_not_transcribed_with_this_one(shop: Shop) ->
     """A name that was taken on trust while the model was loading is checked before the work begins."""
     job = shop.submit(4.0, model="another")
     bench = shop.bench()
-    limits = dataclasses.replace(bench._steps._limits, serves=lambda name: name == "demo")  # type: ignore[attr-defined]
-    bench._steps._limits = limits  # type: ignore[attr-defined]
+
+    def pick(name: str | None) -> Transcriber:
+        raise ModelNotFound(f"The model {name!r} is not served here.", param="model")
+
+    bench._steps._pick = pick  # type: ignore[attr-defined]
     bench.work_once(LANES)
     error = shop.get(job).error
     assert error is not None

@@ -1,93 +1,29 @@
 """What the routes need from the rest of the program, as plain values and small protocols."""
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import Request
 
 from tympan.api.admission import House
+from tympan.api.lineup import FixedLineup, Lineup, ModelCard, Transcriber
 from tympan.api.runner import Runner
-from tympan.domain import Abilities, Options, Progress, Transcript
 from tympan.errors import Unavailable
 from tympan.jobs.service import JobService
-from tympan.pipeline import RequestContext
-from tympan.telemetry import QueueStats
 
-DEFAULT_MODEL_ALIAS = "whisper-1"
-"""OpenAI's model name; here it means the model that is loaded."""
-
-
-class EngineFacts(Protocol):
-    """What an engine runs and on what."""
-
-    @property
-    def engine(self) -> str:
-        """Name of the runtime."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
-    @property
-    def compute_type(self) -> str:
-        """Number format of the weights."""
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the model knows."""
-
-    @property
-    def multilingual(self) -> bool:
-        """Whether that is more than one, or not known."""
-
-    @property
-    def can(self) -> Abilities:
-        """What the model can be asked for."""
-
-
-class Transcriber(Protocol):
-    """The pipeline as the routes see it; ``transcribe`` blocks and is called in a thread of its own."""
-
-    @property
-    def info(self) -> EngineFacts | None:
-        """What the engine is, once it has started."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the engine takes work now."""
-
-    def stats(self) -> QueueStats:
-        """Return the waiting windows by lane."""
-
-    def transcribe(
-        self,
-        source: Path,
-        options: Options,
-        context: RequestContext,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> Transcript:
-        """Return the transcript of a media file. Raises ``TympanError``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """The model that is served: its id, the other names it answers to, and when it came (Unix seconds)."""
-
-    id: str
-    aliases: tuple[str, ...] = ()
-    created: int = 0
-    owner: str = "tympan"
-
-    def answers_to(self, name: str) -> bool:
-        """Return whether a request for ``name`` means this model."""
-        return name in (self.id, DEFAULT_MODEL_ALIAS, *self.aliases)
+__all__ = [
+    "Backend",
+    "Desks",
+    "Limits",
+    "ModelCard",
+    "Services",
+    "Transcriber",
+    "Uploads",
+    "Webhooks",
+    "make_services",
+    "services_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,45 +41,50 @@ class Limits:
 
 @dataclass(slots=True)
 class Backend:
-    """The pipeline and its model, which arrive some time after the server has begun to answer."""
+    """The models, which arrive some time after the server has begun to answer."""
 
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _transcriber: Transcriber | None = None
-    _card: ModelCard | None = None
+    _lineup: Lineup | None = None
 
     def arrive(self, transcriber: Transcriber, card: ModelCard) -> None:
-        """Publish the pipeline; called once, from any thread."""
-        with self._lock:
-            self._transcriber, self._card = transcriber, card
+        """Publish the pipeline over the only model; called once, from any thread."""
+        self.arrive_all(FixedLineup([(transcriber, card)]))
+
+    def arrive_all(self, lineup: Lineup) -> None:
+        """Publish the models; called once, from any thread."""
+        self._lineup = lineup
+
+    @property
+    def lineup(self) -> Lineup | None:
+        """The models, once they have arrived."""
+        return self._lineup
 
     @property
     def loading(self) -> bool:
-        """Whether the pipeline has not arrived yet, or its engine is starting for the first time."""
-        return self._transcriber is None or (not self._transcriber.ready and self._transcriber.info is None)
+        """Whether the models have not arrived yet, or the engine is starting for the first time."""
+        return self._lineup is None or not (self._lineup.ready or self._lineup.settled)
 
     @property
     def ready(self) -> bool:
-        """Whether the engine takes work now."""
-        return self._transcriber is not None and self._transcriber.ready
+        """Whether a model takes work now."""
+        return self._lineup is not None and self._lineup.ready
 
     @property
     def transcriber(self) -> Transcriber | None:
-        """The pipeline, once it has arrived."""
-        return self._transcriber
+        """The pipeline over the default model, once it has arrived."""
+        return self._lineup.pick(None)[0] if self._lineup is not None else None
 
     @property
     def card(self) -> ModelCard | None:
-        """The model, once it is known."""
-        return self._card
+        """The default model, once it is known."""
+        return self._lineup.pick(None)[1] if self._lineup is not None else None
 
-    def require(self) -> tuple[Transcriber, ModelCard]:
-        """Return the pipeline and its model. Raises ``Unavailable`` while there is none that takes work."""
-        with self._lock:
-            transcriber, card = self._transcriber, self._card
-        if transcriber is None or card is None or not transcriber.ready:
+    def require(self) -> Lineup:
+        """Return the models. Raises ``Unavailable`` while none of them takes work."""
+        lineup = self._lineup
+        if lineup is None or not lineup.ready:
             state = "is being loaded" if self.loading else "is being restarted"
             raise Unavailable(f"The model {state}.", remedy="Try again in a few seconds.", retry_after_s=2.0)
-        return transcriber, card
+        return lineup
 
 
 class Uploads(Protocol):

@@ -38,6 +38,7 @@ STATUS = MappingProxyType(
         "job_not_finished": 409,
         "job_not_retryable": 409,
         "idempotency_mismatch": 409,
+        "model_in_use": 409,
         "upload_offset_mismatch": 409,
         "upload_expired": 410,
         "protocol_version": 412,

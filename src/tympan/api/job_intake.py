@@ -10,7 +10,6 @@ from tympan.api.deps import Services, services_of
 from tympan.api.errors import blaming
 from tympan.api.job_forms import JobAsk, fingerprint
 from tympan.api.schemas import require_language
-from tympan.api.transcriptions import require_model
 from tympan.api.upload_claims import UploadClaims, once
 from tympan.api.uploads import UploadedFile
 from tympan.domain import Job, NewJob, Source, SourceKind
@@ -71,7 +70,7 @@ class IntakeDesk:
 
     def new_job(self, ask: JobAsk, source: Source, endpoint: str | None) -> NewJob:
         """Return what is asked for as a new job. Raises ``InvalidRequest`` for a deadline that is not ahead."""
-        card = self._services.backend.card
+        lineup = self._services.backend.lineup
         return NewJob(
             id=new_id("job"),
             source=source,
@@ -80,7 +79,7 @@ class IntakeDesk:
             tenant=self._tenant,
             priority=ask.priority,
             deadline=self.deadline_s(ask),
-            model=card.id if card and ask.model else ask.model,
+            model=lineup.pick(ask.model)[1].id if lineup and ask.model else ask.model,
             metadata=ask.metadata,
             webhook_endpoint=endpoint,
         )
@@ -120,10 +119,8 @@ def check_served(services: Services, ask: JobAsk) -> None:
 
     Raises ``ModelNotFound``, ``UnsupportedLanguage`` or ``UnsupportedOption``.
     """
-    backend = services.backend
-    if backend.card is not None:
-        require_model(ask.model, backend.card)
-    info = backend.transcriber.info if backend.transcriber else None
+    lineup = services.backend.lineup
+    info = lineup.pick(ask.model)[0].info if lineup else None
     require_language(ask.options.language, info.languages if info else ())
     check_options(ask.options, info)
 

@@ -1,34 +1,86 @@
-"""``GET /v1/models``: the model that is served, in OpenAI's shape."""
+"""``/v1/models``: the models of this server in OpenAI's shape; loading and unloading them."""
 
+import asyncio
+import time
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
-from tympan.api.deps import DEFAULT_MODEL_ALIAS, ModelCard, services_of
-from tympan.api.transcriptions import require_model
+from tympan.api.deps import services_of
+from tympan.api.lineup import DEFAULT_MODEL_ALIAS, Lineup, ModelView
+from tympan.api.queries import query_of
+from tympan.errors import Unavailable
 
 router = APIRouter()
+
+_POLL_S = 0.05
+_ID = "/v1/models/{model_id:path}"
+_LOAD: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "wait",
+            "in": "query",
+            "schema": {"type": "boolean", "default": False},
+            "description": "Answer when the model is loaded, within the time that a request has.",
+        }
+    ]
+}
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """List the loaded model, under its own name and as ``whisper-1``; empty while it is being loaded."""
-    card = services_of(request).backend.card
-    data = [_model(card, name) for name in (card.id, DEFAULT_MODEL_ALIAS)] if card else []
+    """List the models, and the default once more as ``whisper-1``; empty while the server is starting."""
+    lineup = services_of(request).backend.lineup
+    views = list(lineup.views()) if lineup else []
+    data = [_body(view, view.card.id) for view in views]
+    if lineup:
+        data.insert(1, _body(lineup.view(DEFAULT_MODEL_ALIAS), DEFAULT_MODEL_ALIAS))
     return {"object": "list", "data": data}
 
 
-@router.get("/v1/models/{model_id:path}")
+@router.get(_ID)
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
-    """Return the loaded model under any of its names."""
+    """Return a model under any of its names."""
+    return _body(_lineup(request).view(model_id), model_id)
+
+
+@router.post(_ID, responses={202: {"description": "It is being loaded."}}, openapi_extra=_LOAD)
+async def load_model(request: Request, model_id: str) -> JSONResponse:
+    """Load a model: 200 when it is loaded, 202 while it is on its way.
+
+    Only the models in the list can be loaded; none is fetched because a request names it.
+    """
+    lineup = _lineup(request)
+    wait = query_of(request, "wait").flag("wait", default=False)
+    view = lineup.load(model_id)
+    until_s = time.monotonic() + (services_of(request).limits.request_timeout_s if wait else 0.0)
+    while view.state != "loaded" and time.monotonic() < until_s:
+        await asyncio.sleep(_POLL_S)
+        view = lineup.view(model_id)
+        if view.state == "failed":
+            raise Unavailable(f"The model {view.card.id!r} cannot be loaded: {view.error}", retry_after_s=30.0)
+    return JSONResponse(_body(view, model_id), 200 if view.state == "loaded" else 202)
+
+
+@router.delete(_ID)
+async def unload_model(request: Request, model_id: str) -> dict[str, Any]:
+    """Unload a model that nobody uses; 409 otherwise. It stays in the list and is loaded again when it is asked for."""
+    query_of(request)
+    services, lineup = services_of(request), _lineup(request)
+    view = await services.runner.chore(lambda: lineup.unload(model_id), services.limits.request_timeout_s)
+    return {**_body(view, model_id), "deleted": True}
+
+
+def _lineup(request: Request) -> Lineup:
+    """Return the models, which may all be out of order. Raises ``Unavailable`` while the server is starting."""
     backend = services_of(request).backend
-    card = backend.card or backend.require()[1]
-    require_model(model_id, card)
-    return _model(card, model_id)
+    return backend.lineup or backend.require()
 
 
-def _model(card: ModelCard, name: str) -> dict[str, Any]:
+def _body(view: ModelView, name: str) -> dict[str, Any]:
+    card, facts = view.card, view.facts
     return {
         "id": name,
         "object": "model",
@@ -36,4 +88,13 @@ def _model(card: ModelCard, name: str) -> dict[str, Any]:
         "owned_by": card.owner,
         "served_as": card.id,
         "aliases": list(card.aliases),
+        "state": view.state,
+        "default": view.is_default,
+        "pinned": view.pinned,
+        "in_use": view.uses,
+        "memory_mb": None if view.memory_bytes is None else round(view.memory_bytes / 1e6, 1),
+        "engine": facts.engine if facts else None,
+        "device": facts.device if facts else None,
+        "compute_type": facts.compute_type if facts else None,
+        "error": view.error,
     }

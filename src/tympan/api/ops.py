@@ -47,9 +47,11 @@ async def health(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text format."""
     services = services_of(request)
-    transcriber = services.backend.transcriber
-    if transcriber is not None:
-        telemetry.record_queue(transcriber.stats())
+    lineup = services.backend.lineup
+    if lineup is not None:
+        telemetry.record_queue(lineup.stats())
+        for view in lineup.views():
+            telemetry.record_model(view.card.id, view.memory_bytes, is_loaded=view.state == "loaded")
     telemetry.READY.set(services.backend.ready and not services.house.draining)
     return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_MEDIA_TYPE)
 
@@ -59,15 +61,17 @@ def _status(services: Services) -> str:
         return "loading"
     if not services.backend.ready:
         return "unhealthy"
-    house = services.house
-    return "degraded" if house.draining or house.full or house.disk_low else "healthy"
+    house, transcriber = services.house, services.backend.transcriber
+    default_is_out = transcriber is not None and not transcriber.ready
+    return "degraded" if house.draining or house.full or house.disk_low or default_is_out else "healthy"
 
 
 def _report(services: Services, status: str) -> dict[str, Any]:
     house, backend = services.house, services.backend
+    views = backend.lineup.views() if backend.lineup else ()
     return {
         "status": status,
-        "model_loaded": backend.ready,
+        "model_loaded": any(view.is_default and view.state == "loaded" for view in views),
         "model": backend.card.id if backend.card else None,
         "accepting_requests": status == "healthy",
         "queued_requests": house.count,
@@ -76,6 +80,7 @@ def _report(services: Services, status: str) -> dict[str, Any]:
         "version": services.version,
         "components": {
             "engine": _engine(services),
+            "models": {view.card.id: view.state for view in views},
             "requests": {"in_house": house.count, "capacity": house.capacity, "draining": house.draining},
             "storage": {"ok": not house.disk_low, "free_mb": house.disk_free_bytes // 1_000_000},
         },

@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from starlette.responses import Response
 from tympan import telemetry
 from tympan.api import uploads
 from tympan.api.admission import Place
-from tympan.api.deps import DEFAULT_MODEL_ALIAS, ModelCard, Services, Transcriber, services_of
+from tympan.api.deps import ModelCard, Services, Transcriber, services_of
 from tympan.api.incoming import UploadLimits
 from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
 from tympan.domain import Task, Transcript
-from tympan.errors import Cancelled, ModelNotFound, TympanError, Unavailable
+from tympan.errors import Cancelled, TympanError, Unavailable
 from tympan.formats import MEDIA_TYPES, media_type, render
 from tympan.pipeline import RequestContext, check_options
 
@@ -80,6 +80,7 @@ class _Visit:
         self._services: Services = services_of(request)
         self._started = time.monotonic()
         self._language: str | None = None
+        self._card: ModelCard | None = None
 
     async def answer(self) -> Response:
         """Let the request in, keep its upload, run the pipeline, and render the result."""
@@ -101,11 +102,12 @@ class _Visit:
     async def _serve(self) -> tuple[TranscriptionRequest, Transcript]:
         services = self._services
         n_bytes = uploads.announced_file_bytes(self._request, services.limits.max_upload_bytes)
-        transcriber, card = services.backend.require()
+        services.backend.require()  # Before the body is read.
         context = self._context()
         stay = _Stay(services.house.admit(context, n_bytes), services.staging / uuid.uuid4().hex)
         try:
-            upload, asked = await self._read(stay.folder, transcriber, card)
+            upload, asked = await self._read(stay.folder)
+            transcriber = self._pick(asked)
             work = partial(transcriber.transcribe, upload.path, asked.options, context)
         except BaseException:
             stay.end()
@@ -116,21 +118,22 @@ class _Visit:
             if stay.place.evicted:
                 raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0) from None
             raise
-        return asked, replace(transcript, model=card.id)
+        return asked, transcript
 
-    async def _read(
-        self, folder: Path, transcriber: Transcriber, card: ModelCard
-    ) -> tuple[uploads.Upload, TranscriptionRequest]:
+    async def _read(self, folder: Path) -> tuple[uploads.Upload, TranscriptionRequest]:
         limits = self._services.limits
         bounds = UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
         upload = await uploads.receive(self._request, folder, bounds, self._services.runner)
         asked = parse_form(upload.fields, self._task)
         self._language = asked.options.language
-        require_model(asked.model, card)
+        return upload, asked
+
+    def _pick(self, asked: TranscriptionRequest) -> Transcriber:
+        transcriber, self._card = self._services.backend.require().pick(asked.model)
         info = transcriber.info
         require_language(asked.options.language, info.languages if info else ())
         check_options(asked.options, info)
-        return upload, asked
+        return transcriber
 
     def _context(self) -> RequestContext:
         return RequestContext(
@@ -145,15 +148,5 @@ class _Visit:
 
     @property
     def _model_label(self) -> str:
-        card = self._services.backend.card
+        card = self._card or self._services.backend.card
         return card.id if card else telemetry.UNKNOWN
-
-
-def require_model(name: str | None, card: ModelCard) -> None:
-    """Raise ``ModelNotFound`` when ``name`` is neither empty nor a name of the loaded model."""
-    if name is not None and not card.answers_to(name):
-        raise ModelNotFound(
-            f"The model {name[:80]!r} is not served here.",
-            param="model",
-            remedy=f"Use {card.id!r} or {DEFAULT_MODEL_ALIAS!r}, or leave the field out.",
-        )

@@ -6,22 +6,22 @@ first moment, and waits for the database and the object storage, which may be st
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tympan import __version__, telemetry
 from tympan.api.app import Application, create_app, create_ops_app
-from tympan.api.deps import Backend, ModelCard, Services, Transcriber, make_services
+from tympan.api.deps import Backend, Services, make_services
+from tympan.api.lineup import FixedLineup, Lineup
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.api.staging import open_staging
 from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.pipeline import make_data_dir, running
+from tympan.bootstrap.roster import berths, names
 from tympan.bootstrap.waiting import wait_for
 from tympan.bootstrap.web import exit_at_once, limits_of, open_address
 from tympan.config import Settings
 from tympan.domain import Lane
-from tympan.engine import catalogue
 from tympan.errors import ConfigError
 from tympan.jobs.celery_app import BellPublisher, Hands, make_celery, run_consumer
 from tympan.jobs.relay import Relay
@@ -39,12 +39,11 @@ def serve_api(settings: Settings) -> None:
     """Serve the HTTP interface without an engine: synchronous calls and jobs are worked off by the workers."""
     with ExitStack() as started:
         node = _Node(settings, started)
-        card = _card(settings)
         over = threading.Event()
 
         def begin() -> None:
             if node.wait_for_stores(over):
-                node.begin(RemoteTranscriber(node.services.jobs, card.id, workers, node.signals), card)
+                node.begin(_elsewhere(node, workers))
 
         workers = Lookout(node.stores.upkeep.has_workers)
         started.callback(workers.stop)
@@ -53,7 +52,7 @@ def serve_api(settings: Settings) -> None:
         started.callback(over.set)
         workers.start()
         keeper.start()
-        node.serve(create_app(node.services), f"api for {card.id}")
+        node.serve(create_app(node.services), f"api for {settings.model}")
 
 
 def run_worker(settings: Settings) -> None:
@@ -68,7 +67,8 @@ def run_worker(settings: Settings) -> None:
         bench.tell(node.signals.announce)
         bench.start()
         started.callback(bench.close)
-        node.begin(pipeline.transcriber, pipeline.model)
+        node.begin(pipeline.roster)
+        pipeline.preload()
 
         def stop() -> None:
             node.services.house.draining = True
@@ -77,7 +77,7 @@ def run_worker(settings: Settings) -> None:
         def work() -> None:
             # A bell is only a reason to look: what is most urgent goes first whatever it was for. And who has done
             # one step looks for more, since the next bell may take its time.
-            while pipeline.transcriber.ready and bench.work_once(tuple(Lane)):
+            while pipeline.roster.ready and bench.work_once(tuple(Lane)):
                 node.relay.ring()
 
         hands = Hands(work, settings.job_slots)
@@ -95,8 +95,7 @@ def run_scheduler(settings: Settings) -> None:
         database = Lookout(node.database_answers)
         started.callback(database.stop)
         database.start()
-        card = _card(settings)
-        node.begin(RemoteTranscriber(node.services.jobs, card.id, database), card)
+        node.begin(_elsewhere(node, database))
         threading.Event().wait()
 
 
@@ -118,7 +117,7 @@ class _Node:
     def __init__(self, settings: Settings, started: ExitStack) -> None:
         if settings.mode != "cluster":
             raise ConfigError("This command is for clusters.", remedy="Set MODE to 'cluster', or use `tympan serve`.")
-        self._settings, self._started = settings, started
+        self.settings, self._started = settings, started
         self._address: Address = open_address(settings)
         make_data_dir(settings.data_dir)
         staging = started.enter_context(open_staging(settings.data_dir / "staging"))
@@ -144,11 +143,11 @@ class _Node:
         self.stores.database.check()
         return True
 
-    def begin(self, transcriber: Transcriber, card: ModelCard) -> None:
+    def begin(self, lineup: Lineup) -> None:
         """Say that this process is ready, and publish doorbells."""
         self.relay.start()
-        self.services.backend.arrive(transcriber, card)
-        _LOG.info("ready", model=card.id)
+        self.services.backend.arrive_all(lineup)
+        _LOG.info("ready", model=lineup.pick(None)[1].id)
 
     def serve(self, app: Application, what: str) -> None:
         """Answer HTTP on the main thread until a signal asks to stop."""
@@ -192,9 +191,15 @@ def _secret(settings: Settings) -> str:
     return settings.broker_url.get_secret_value() if settings.broker_url else ""
 
 
-def _card(settings: Settings) -> ModelCard:
-    """Return the model that the workers serve, by its settings: an api process does not need its files."""
-    entry = catalogue.find(settings.model)
-    if settings.engine == "fake" or entry is None:
-        return ModelCard("fake" if settings.engine == "fake" else settings.model, created=int(time.time()))
-    return ModelCard(entry.name, (entry.repo_id, *entry.aliases), int(time.time()), entry.repo_id.split("/", 1)[0])
+def _elsewhere(node: _Node, lookout: Lookout) -> FixedLineup:
+    """Return the models that the workers serve, by the settings: an api process does not need their files.
+
+    The default has no name in what is handed in, so that each worker may have its own.
+    """
+    jobs, cards = node.services.jobs, [berth.card for berth in berths(node.settings)]
+    wanted: list[str | None] = [None, *(card.id for card in cards[1:])]
+    found = [
+        (RemoteTranscriber(jobs, card.id, lookout, node.signals, job_model=name), card)
+        for name, card in zip(wanted, cards, strict=True)
+    ]
+    return FixedLineup(found, names(node.settings, cards))

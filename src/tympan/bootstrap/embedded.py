@@ -84,7 +84,8 @@ class _Keeper:
         started = time.monotonic()
         try:
             with running(self._settings) as services, self._worker(services):
-                self._services.backend.arrive(services.transcriber, services.model)
+                self._services.backend.arrive_all(services.roster)
+                services.preload()
                 self._wait_for_socket()
                 announce(services, self._server.url, time.monotonic() - started)
                 self._over.wait()

@@ -140,7 +140,7 @@ def job_worker(
     """Yield threads that work off jobs; on leaving they finish what they can in ``DRAIN_S`` and give the rest back."""
     bench = make_bench(settings, stores, pipeline, scratch)
     runner = LocalRunner(
-        bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: pipeline.transcriber.ready
+        bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: pipeline.roster.ready
     )
     post.take(runner)
     runner.start()
@@ -161,15 +161,15 @@ def make_bench(settings: Settings, stores: Stores, pipeline: Services, scratch: 
         settings.max_audio_s,
         settings.result_ttl_s,
         patience_s=_PATIENCE_SHARE * settings.lease_s,
-        serves=pipeline.model.answers_to,
     )
-    steps = Steps(pipeline.transcriber, stores.work, desk, stores.blobs, limits)
+    steps = Steps(pipeline.roster.transcriber, stores.work, desk, stores.blobs, limits)
     options = BenchOptions(
         owner=_worker_name(),
         slots=settings.job_slots,
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         watch_s=_WATCH_SHARE * settings.heartbeat_s,
+        models=pipeline.roster.known_names if settings.mode == "cluster" else None,
     )
     return Workbench(steps, stores.work, stores.upkeep, scratch, options)
 

@@ -5,19 +5,20 @@ Start-up is a list of steps; what a step started is stopped in reverse order, ea
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tympan import telemetry
-from tympan.api.deps import ModelCard
+from tympan.api.lineup import ModelCard
 from tympan.audio.decode import Decoder
 from tympan.audio.vad import SpeechDetector
-from tympan.batching.batcher import Batcher, BatcherOptions
+from tympan.batching.batcher import BatcherOptions
+from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
+from tympan.bootstrap.roster import Roster, berths, make_fleet, names
 from tympan.config import Settings
 from tympan.engine import hardware, models
 from tympan.engine.base import EngineSpec
@@ -27,9 +28,7 @@ from tympan.engine.machine import probe_machine
 from tympan.engine.store import PullProgress
 from tympan.errors import ConfigError, TympanError
 from tympan.pipeline import Transcriber
-
-ENGINE_START_S = 150.0
-"""Longest wait for the engine to load its model."""
+from tympan.pipeline.models import ModelTranscriber
 
 _STOP_S = 10.0
 _LOG = telemetry.get_logger(__name__)
@@ -37,13 +36,26 @@ _LOG = telemetry.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What runs: the pipeline, its parts, and the model it serves."""
+    """What runs: the decoder, the engines, and the pipelines over them."""
 
     settings: Settings
-    transcriber: Transcriber
     decoder: Decoder
-    batcher: Batcher
-    model: ModelCard
+    fleet: Fleet
+    roster: Roster
+
+    @property
+    def transcriber(self) -> Transcriber:
+        """The pipeline over the default model."""
+        return self.roster.transcriber(None)
+
+    @property
+    def model(self) -> ModelCard:
+        """The default model."""
+        return self.roster.pick(None)[1]
+
+    def preload(self) -> None:
+        """Begin to load the models that should be there before somebody asks; returns at once."""
+        self.roster.preload()
 
 
 @contextmanager
@@ -60,19 +72,41 @@ def running(settings: Settings) -> Iterator[Services]:
         decoder = Decoder()
         started.callback(_stop, "decoder", decoder.close)
         decoder.start()
-        # 3. The model's files, verified.
-        spec, model = _model(settings)
-        # 4. The engine in its process, behind the batcher.
+        # 3. The models by name; nothing of them is loaded.
+        found = berths(_with_model(settings))
         options = BatcherOptions(
             batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=engine_environment())
         )
-        batcher = Batcher(spec, options, telemetry.BatchMetrics())
-        started.callback(_stop, "engine", lambda: batcher.close(0.0))
-        batcher.start()
-        # 5. The pipeline over them, once the engine answers.
-        transcriber = Transcriber(decoder, SpeechDetector(), batcher)
-        batcher.wait_ready(ENGINE_START_S)
-        yield Services(settings, transcriber, decoder, batcher, model)
+        fleet = make_fleet(settings, found, options, _locate)
+        started.callback(_stop, "engine", fleet.close)
+        # 4. The pipeline over them.
+        cards = [berth.card for berth in found]
+        detector = SpeechDetector()
+        roster = Roster(fleet, found, names(settings, cards), lambda seat: ModelTranscriber(decoder, detector, seat))
+        # 5. The default model: its files, verified, and its engine in a process.
+        _load_default(fleet, roster, settings.model_fallback)
+        yield Services(settings, decoder, fleet, roster)
+
+
+def _load_default(fleet: Fleet, roster: Roster, fallback: str | None) -> None:
+    """Wait for the default model, or for the one that stands in for it. Raises why it cannot be loaded."""
+    fleet.default.ask()
+    try:
+        fleet.default.wait_loaded()
+    except TympanError as error:
+        if fallback is None:
+            raise
+        _LOG.error("default_model_cannot_be_loaded", model=fleet.default.name, error=str(error), instead=fallback)
+        seat = fleet.seat(roster.pick(fallback)[1].id)
+        seat.ask()
+        seat.wait_loaded()
+
+
+def _with_model(settings: Settings) -> Settings:
+    """Return the settings with the model that suits the machine, where that was left open."""
+    if settings.model != hardware.AUTO or settings.engine == "fake":
+        return settings
+    return settings.model_copy(update={"model": chosen_hardware(settings).model})
 
 
 def make_data_dir(folder: Path) -> None:
@@ -90,18 +124,12 @@ def make_data_dir(folder: Path) -> None:
     )
 
 
-def _model(settings: Settings) -> tuple[EngineSpec, ModelCard]:
-    """Find the model and the hardware for it, and say what was chosen."""
-    options = tuple(sorted(settings.engine_options.items()))
-    now = int(time.time())
-    if settings.engine == "fake":
-        return EngineSpec("fake", "fake", threads=settings.threads or 1, options=options), ModelCard(
-            "fake", created=now
-        )
+def _locate(settings: Settings) -> EngineSpec:
+    """Find the model and the hardware for it, and say what was chosen; what is not there is fetched."""
     choice = chosen_hardware(settings)
     found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
-    spec = EngineSpec(
+    return EngineSpec(
         kind=kind_for(settings.engine, choice.device, choice.compute_type, found.path),
         model=found.name,
         revision=found.revision,
@@ -109,11 +137,8 @@ def _model(settings: Settings) -> tuple[EngineSpec, ModelCard]:
         device=choice.device,
         compute_type=choice.compute_type,
         threads=choice.threads,
-        options=options,
+        options=tuple(sorted(settings.engine_options.items())),
     )
-    names = (found.entry.repo_id, *found.entry.aliases) if found.entry else ()
-    owner = found.entry.repo_id.split("/", 1)[0] if found.entry else "local"
-    return spec, ModelCard(found.name, names, created=now, owner=owner)
 
 
 def chosen_hardware(settings: Settings) -> hardware.Choice:

@@ -42,7 +42,7 @@ def limits_of(settings: Settings) -> Limits:
 
 def announce(services: Services, url: str, took_s: float) -> None:
     """Say on standard output that requests are answered, and in the log how the decoder is protected."""
-    info = services.batcher.info
+    info = services.transcriber.info
     what = f"{info.engine}, {info.device}, {info.compute_type}" if info else ""
     with contextlib.suppress(OSError):  # Nobody reads it, or its disk is full: requests are answered all the same.
         sys.stdout.write(f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n")

@@ -29,12 +29,15 @@ class Preparation:
     """One run of ``prepare``: windows come in, sections go out. Each waits on disk for the next one or the end.
 
     A file that is one section finds out its language while it is transcribed, like any request. Sections of a longer
-    one may run anywhere, so the language they are decoded in is found out before the first of them starts.
+    one may run anywhere, so their language and their model are settled before the first of them starts.
     """
 
-    def __init__(self, transcriber: Transcriber, work: WorkStore, blobs: BlobStore, section_s: float) -> None:
-        """Cut sections of about ``section_s``."""
+    def __init__(
+        self, transcriber: Transcriber, work: WorkStore, blobs: BlobStore, section_s: float, model: str
+    ) -> None:
+        """Cut sections of about ``section_s``, all to be transcribed by ``model`` if the job names none."""
         self._transcriber, self._work, self._blobs, self._section_s = transcriber, work, blobs, section_s
+        self._model = model
         self._languages: Ranking = ()
         self._held: _Section | None = None
         self.n_sections = 0
@@ -86,7 +89,7 @@ class Preparation:
         else:
             self._languages = self._transcriber.rank_languages(read_section(section.path), context)
         if self._languages:
-            self._work.settle_language(claim, self._languages)
+            self._work.settle(claim, self._languages, self._model)
 
     def _put(self, section: _Section, claim: Claim, end: int) -> None:
         cut = Cut(self.n_sections, self._end, end)

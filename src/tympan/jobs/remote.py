@@ -79,9 +79,20 @@ class Lookout:
 class RemoteTranscriber:
     """Looks like the pipeline to the HTTP interface; the work is done elsewhere."""
 
-    def __init__(self, jobs: JobService, model: str, workers: Lookout, signals: Signals | None = None) -> None:
-        """Hand work to ``jobs``; ``workers`` knows whether anybody would take it, ``signals`` when to look again."""
-        self._jobs, self._info, self._workers = jobs, RemoteEngine(model), workers
+    def __init__(
+        self,
+        jobs: JobService,
+        model: str,
+        workers: Lookout,
+        signals: Signals | None = None,
+        *,
+        job_model: str | None = None,
+    ) -> None:
+        """Hand work to ``jobs``; ``workers`` knows whether anybody would take it, ``signals`` when to look again.
+
+        ``job_model`` is what the jobs ask for; ``None``: the default of whoever takes them.
+        """
+        self._jobs, self._info, self._workers, self._job_model = jobs, RemoteEngine(model), workers, job_model
         self._signals: Signals = signals or LocalSignals()
 
     @property
@@ -111,7 +122,15 @@ class RemoteTranscriber:
         """
         stored = Source(SourceKind.STORED, "", source.stat().st_size)
         deadline = None if context.deadline is None else time.time() + context.deadline - time.monotonic()
-        new = NewJob(new_id("job"), stored, options, tenant=context.tenant, lane=Lane.INTERACTIVE, deadline=deadline)
+        new = NewJob(
+            new_id("job"),
+            stored,
+            options,
+            tenant=context.tenant,
+            lane=Lane.INTERACTIVE,
+            deadline=deadline,
+            model=self._job_model,
+        )
         self._jobs.submit(new, source)
         try:
             transcript = self._wait(context, new.id)

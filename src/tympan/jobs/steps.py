@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
-from tympan.errors import Cancelled, MediaChanged, MediaMissing, ModelNotFound, Unavailable
+from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
 from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
@@ -39,25 +40,25 @@ _NO_SAMPLES = np.zeros(0, dtype=np.int16)
 class StepLimits:
     """What one job may take: seconds of audio, how old an equal result may be, and how long a section usually is.
 
-    A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain. ``serves``
-    says whether a name means the model that is loaded.
+    A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
     """
 
     max_audio_s: float = 14_400.0
     result_ttl_s: float = 3_600.0
     section_s: float = SECTION_S
     patience_s: float = 25.0
-    serves: Callable[[str], bool] = lambda _name: True
+
+
+PickModel: TypeAlias = Callable[[str | None], Transcriber]
+"""Gives the pipeline over the model of a name, or over the default; raises ``ModelNotFound``."""
 
 
 class Steps:
     """Does what a claim asks for."""
 
-    def __init__(
-        self, transcriber: Transcriber, work: WorkStore, desk: MediaDesk, blobs: BlobStore, limits: StepLimits
-    ) -> None:
-        """Join the parts. ``transcriber`` must be ready."""
-        self._transcriber, self._work, self._desk, self._blobs, self._limits = transcriber, work, desk, blobs, limits
+    def __init__(self, pick: PickModel, work: WorkStore, desk: MediaDesk, blobs: BlobStore, limits: StepLimits) -> None:
+        """Join the parts."""
+        self._pick, self._work, self._desk, self._blobs, self._limits = pick, work, desk, blobs, limits
 
     def run(
         self,
@@ -86,15 +87,16 @@ class Steps:
             self._finish(claim, context)
 
     def _prepare(self, claim: Claim, context: RequestContext, scratch: Path) -> None:
-        if claim.job.model is not None and not self._limits.serves(claim.job.model):
-            raise ModelNotFound(f"The model {claim.job.model!r} is not served here.", param="model")
+        model = self._pick(claim.job.model)
         with self._desk.open(claim.job, context.cancel.is_set) as media:
-            check_options(claim.job.options, self._transcriber.info)
-            fingerprint = self._fingerprint(claim, media)
+            with model.held(context) as transcriber:  # Not for longer: a long file would keep other models out.
+                info = _info(transcriber)
+            check_options(claim.job.options, info)
+            fingerprint = _fingerprint(claim, media, info)
             if (equal := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
                 self._work.finish(claim, equal)
                 return
-            cut = Preparation(self._transcriber, self._work, self._blobs, self._limits.section_s)
+            cut = Preparation(model, self._work, self._blobs, self._limits.section_s, info.model)
             facts = cut.run(claim, media.path, context, scratch)
             self._work.prepared(claim, cut.n_sections, facts, fingerprint)
 
@@ -107,10 +109,12 @@ class Steps:
         started = time.monotonic()
         prefix = section_prefix(claim.job.id, claim.index)
         options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
-        with self._audio_of_section(f"{prefix}pcm", scratch) as path:
-            decoded = self._transcriber.decode(read_section(path), options, context, tell)
+        model = self._pick(claim.job.model)
+        with self._audio_of_section(f"{prefix}pcm", scratch) as path, model.held(context) as transcriber:
+            decoded = transcriber.decode(read_section(path), options, context, tell)
+            name = _info(transcriber).model
         reach("section.decoded")
-        result = _section_result(decoded, self._info().model, time.monotonic() - started)
+        result = _section_result(decoded, name, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
         patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
         self._blobs.delete_prefix(prefix)
@@ -126,23 +130,12 @@ class Steps:
 
     def _finish(self, claim: Claim, context: RequestContext) -> None:
         prepared, results = self._work.results(claim)
-        transcript = assembled(claim.job.options, prepared, results, self._info().model)
+        info = self._pick(claim.job.model).info
+        transcript = assembled(claim.job.options, prepared, results, info.model if info else claim.job.model or "")
         reach("finish.assembled")
         context.check()
         patiently(lambda: self._work.finish(claim, transcript), self._limits.patience_s)
         self._blobs.delete_prefix(section_prefix(claim.job.id))
-
-    def _fingerprint(self, claim: Claim, media: Media) -> str:
-        """Return a digest of all that decides the result."""
-        info = self._info()
-        facts = (media.sha256, codec.dump(claim.job.options), info.model, info.revision, info.compute_type)
-        return hashlib.sha256("\0".join(facts).encode()).hexdigest()
-
-    def _info(self) -> EngineInfo:
-        info = self._transcriber.info
-        if info is None:
-            raise Unavailable("The engine is not running.", retry_after_s=2.0)
-        return info
 
 
 def assembled(options: Options, prepared: Prepared, results: list[SectionResult], model: str) -> Transcript:
@@ -177,3 +170,15 @@ def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:
         full_context=one.full_context + other.full_context,
         rejected=one.rejected + other.rejected,
     )
+
+
+def _fingerprint(claim: Claim, media: Media, info: EngineInfo) -> str:
+    """Return a digest of all that decides the result."""
+    facts = (media.sha256, codec.dump(claim.job.options), info.model, info.revision, info.compute_type)
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def _info(transcriber: Transcriber) -> EngineInfo:
+    if transcriber.info is None:
+        raise Unavailable("The engine is not running.", retry_after_s=2.0)
+    return transcriber.info

@@ -45,13 +45,18 @@ class StepRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Who works, how much at a time, and how often leases are extended and checked, in seconds."""
+    """Who works, how much at a time, and how often leases are extended and checked, in seconds.
+
+    ``models`` are the names of the models that this worker serves; jobs for others are left to other workers. ``None``:
+    there are no others, so a job for a model that is not served fails.
+    """
 
     owner: str
     slots: int = 4
     heartbeat_s: float = 5.0
     lease_s: float = 30.0
     watch_s: float = 1.0
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -149,7 +154,7 @@ class Workbench:
         """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``."""
         if self._draining:
             return False
-        claim = self._work.claim(self._options.owner, lanes, self._long_ones())
+        claim = self._work.claim(self._options.owner, lanes, self._long_ones(), self._options.models)
         if claim is None:
             return False
         running = _Running(claim)

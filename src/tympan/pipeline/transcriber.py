@@ -6,8 +6,8 @@ number of windows is alive at a time.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,6 +79,11 @@ class Transcriber:
         totals = Totals(speech.audio_samples, speech.speech_samples, info.model if info else "", decoded.stats)
         transcript = assemble(decoded.parts, decoded.languages, options, totals)
         return replace(transcript, processing_s=time.monotonic() - started)
+
+    @contextmanager
+    def held(self, context: RequestContext) -> Iterator["Transcriber"]:
+        """Yield a transcriber whose engine stays inside the block: this one."""
+        yield self
 
     def listen(self, options: Options) -> Speech:
         """Return what turns one file into windows."""

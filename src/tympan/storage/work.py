@@ -4,7 +4,7 @@ Every write names the claim's fence and a lease that has not run out; a worker t
 finds that it holds nothing (``LeaseLost``) and drops what it has.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, func, insert, select, update
@@ -13,6 +13,7 @@ from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, Ranking, S
 from tympan.errors import NotFound, TympanError
 from tympan.faultpoints import reach
 from tympan.storage import codec
+from tympan.storage.choosing import choosable
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
@@ -62,12 +63,11 @@ class WorkStore:
         """Work on ``database``; a claim is good for ``lease_s`` unless extended; ``rings`` writes doorbells."""
         self._db, self._endings, self._rings, self._lease_s = database, endings, rings, lease_s
 
-    def claim(self, owner: str, lanes: Iterable[Lane], but: Iterable[str] = ()) -> Claim | None:
-        """Return the step whose turn it is, leased to ``owner``; ``None`` when there is nothing to do.
-
-        Steps of the jobs ``but`` are left to others.
-        """
-        wanted = steps.c.lane.in_([int(lane) for lane in lanes]) & steps.c.job_id.not_in(list(but))
+    def claim(
+        self, owner: str, lanes: Iterable[Lane], but: Iterable[str] = (), models: Collection[str] | None = None
+    ) -> Claim | None:
+        """Return the step whose turn it is, leased to ``owner``; ``None`` for nothing to do. See ``choosable``."""
+        wanted = choosable(lanes, but, models)
         claim = self._db.write(lambda tx: self._claim(tx, owner, wanted))
         if claim is not None:
             reach("step.claimed")
@@ -102,12 +102,13 @@ class WorkStore:
         """Return whether the job is not there any more."""
         return self._db.read(lambda tx: tx.scalar(select(jobs.c.id).where(jobs.c.id == job_id))) is None
 
-    def settle_language(self, claim: Claim, languages: Ranking) -> None:
-        """Set the job's language for the sections that are cut from now on. Raises ``LeaseLost``."""
+    def settle(self, claim: Claim, languages: Ranking, model: str | None = None) -> None:
+        """Set language and model for the sections that are cut from now on. Raises ``LeaseLost``."""
 
         def work(tx: Connection) -> None:
             self._check(tx, claim)
-            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(language=languages[0][0]))
+            settled = {"language": languages[0][0], "model": func.coalesce(jobs.c.model, model)}
+            tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(settled))
 
         self._db.write(work)
 
