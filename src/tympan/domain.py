@@ -10,6 +10,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tympan.options import Abilities, LanguageUse, Options, Task, Timestamps, VadOptions
+
+__all__ = ("Abilities", "LanguageUse", "Options", "Task", "Timestamps", "VadOptions")  # Beside what is defined here.
+
 SAMPLE_RATE_HZ = 16_000
 """Whisper's input rate; every sample position in the program counts at this rate."""
 
@@ -31,77 +35,6 @@ class Lane(IntEnum):
     LIVE = 0
     INTERACTIVE = 1
     BATCH = 2
-
-
-class Task(StrEnum):
-    """What the text should be: in the language spoken, or in English."""
-
-    TRANSCRIBE = "transcribe"
-    TRANSLATE = "translate"
-
-
-class Timestamps(StrEnum):
-    """The finest times the caller wants; finer costs an alignment pass."""
-
-    NONE = "none"
-    SEGMENT = "segment"
-    WORD = "word"
-
-
-class LanguageUse(StrEnum):
-    """What a model does with the language of speech.
-
-    It ``detects`` it and may be told, ``hears`` it without saying which and cannot be told, or ``needs`` to be told.
-    """
-
-    DETECTS = "detects"
-    HEARS = "hears"
-    NEEDS = "needs"
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a model can be asked for; Whisper's are the defaults.
-
-    ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``short_context`` reading a window without the
-    silence up to 30 s that a model may want.
-    """
-
-    language: LanguageUse = LanguageUse.DETECTS
-    translation: bool = True
-    prompts: bool = True
-    temperatures: bool = True
-    word_times: bool = True
-    short_context: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class VadOptions:
-    """How speech is told from the rest; fields and meaning follow Silero VAD's."""
-
-    threshold: float = 0.5
-    min_speech_ms: int = 100
-    min_silence_ms: int = 2000
-    speech_pad_ms: int = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the caller asked for. Defaults are the product's defaults."""
-
-    task: Task = Task.TRANSCRIBE
-    language: str | None = None
-    prompt: str | None = None
-    hotwords: str | None = None
-    beam_size: int = 5
-    best_of: int = 5
-    temperature: float = 0.0
-    temperature_fallback: bool = True
-    timestamps: Timestamps = Timestamps.SEGMENT
-    vad: VadOptions | None = field(default_factory=VadOptions)
-    compression_ratio_threshold: float = 2.4
-    logprob_threshold: float = -1.0
-    no_speech_threshold: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +71,11 @@ class Window:
     def duration_s(self) -> float:
         """Length of the window in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    @property
+    def covered_s(self) -> float:
+        """Seconds of audio in it, also once the samples are gone."""
+        return self.duration_s or sum(piece.n_samples for piece in self.pieces) / SAMPLE_RATE_HZ
 
     @property
     def end_sample(self) -> int:
@@ -211,7 +149,11 @@ class WindowResult:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What the reader sees: text with times in the source, words if asked for, and confidence."""
+    """What the reader sees: text with times in the source, words if asked for, and how far it can be trusted.
+
+    ``confidence`` and ``hallucination_score`` are those of ``tympan.confidence``; ``None`` in what was stored before
+    there were any.
+    """
 
     id: int
     start_s: float
@@ -223,6 +165,8 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    confidence: float | None = None
+    hallucination_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 The signs are Whisper's own (Radford et al. 2022, section 4.5): text that compresses too well is a loop, a low mean
 log-probability is a guess, a high no-speech probability with a low log-probability is silence. Two more come from
 batching: text that filled its token cap, and a phrase said over and over. Two come from a shortened context: one phrase
-said twice, and far too little text. The first remedy is the full 30-s context; then rising temperature.
+said twice, and far too little text. The last weighs them all: text that more likely than not nobody said, see
+``tympan.confidence``. The first remedy is the full 30-s context; then rising temperature.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tympan.confidence.repetition import is_said_twice, repeats
+from tympan.confidence.score import SUSPICIOUS, Evidence, hallucination_score
 from tympan.domain import Abilities, DecodeParams, Options, Window, WindowResult
 
 TEMPERATURE_STEP = 0.2
@@ -31,10 +34,6 @@ SPARSE_TOKENS_PER_S = 1.2
 broke off at a shortened context 0.7."""
 
 _SPARSE_FROM_S = 5.0
-_LONGEST_PHRASE_TOKENS = 24
-_MIN_REPEATED_TOKENS = 12
-_MIN_REPEATS = 4
-_MIN_DOUBLED_TOKENS = 6
 
 
 def within(options: Options, can: Abilities) -> Options:
@@ -60,9 +59,10 @@ def next_attempt(window: Window, last: DecodeParams, result: WindowResult, optio
     """Return how to decode the window again, or ``None`` when ``result`` is good or nothing is left to try."""
     if is_silence(window, result, options) and (result.full_context or not _is_sure_loop(result, options)):
         return None
-    if not result.full_context and (is_doubtful(result, options) or _is_unsure_when_spliced(window, result, options)):
+    doubtful = is_doubtful(result, options) or is_suspicious(window, result, options)
+    if not result.full_context and (doubtful or _is_unsure_when_spliced(window, result, options)):
         return replace(last, full_context=True, language=result.language)
-    if not is_doubtful(result, options):
+    if not doubtful:
         return None
     if not options.temperature_fallback or last.temperature + TEMPERATURE_STEP > MAX_TEMPERATURE + 1e-6:
         return None
@@ -78,6 +78,12 @@ def _is_unsure_when_spliced(window: Window, result: WindowResult, options: Optio
 def is_doubtful(result: WindowResult, options: Options) -> bool:
     """Tell whether the text looks like a loop or a guess."""
     return is_loop(result, options) or result.avg_logprob < options.logprob_threshold
+
+
+def is_suspicious(window: Window, result: WindowResult, options: Options) -> bool:
+    """Tell whether the text was more likely made up than said; what counts as a loop is the caller's choice."""
+    evidence = replace(Evidence.of(window, result), is_loop=is_loop(result, options))
+    return hallucination_score(evidence) > SUSPICIOUS
 
 
 def is_loop(result: WindowResult, options: Options) -> bool:
@@ -101,9 +107,13 @@ def _is_sure_loop(result: WindowResult, options: Options) -> bool:
 
 
 def best_of(window: Window, results: Sequence[WindowResult], options: Options) -> WindowResult:
-    """Return the result to keep after all attempts: the likeliest that is no loop, else the likeliest."""
+    """Return the result to keep after all attempts: the likeliest of the best kind.
+
+    Best is text that was probably said, then text that at least is no loop.
+    """
     sound = [result for result in results if not is_loop(result, options) and not _is_spoiled(window, result, options)]
-    return max(sound or results, key=lambda result: result.avg_logprob)
+    said = [result for result in sound if not is_suspicious(window, result, options)]
+    return max(said or sound or results, key=lambda result: result.avg_logprob)
 
 
 def _is_spoiled(window: Window, result: WindowResult, options: Options) -> bool:
@@ -117,22 +127,3 @@ def is_sparse(window: Window, result: WindowResult, options: Options) -> bool:
     if options.vad is None or duration_s < _SPARSE_FROM_S:
         return False
     return 0 < len(result.tokens) < SPARSE_TOKENS_PER_S * duration_s
-
-
-def is_said_twice(tokens: Sequence[int]) -> bool:
-    """Tell whether the whole text is one phrase of at least six tokens, said twice."""
-    half, odd = divmod(len(tokens), 2)
-    return half >= _MIN_DOUBLED_TOKENS and not odd and tokens[:half] == tokens[half:]
-
-
-def repeats(tokens: Sequence[int]) -> bool:
-    """Tell whether some phrase of up to 24 tokens is said four times or more in a row, over at least 12 tokens."""
-    n = len(tokens)
-    for length in range(1, min(_LONGEST_PHRASE_TOKENS, n // _MIN_REPEATS) + 1):
-        wanted = max(_MIN_REPEATS * length, _MIN_REPEATED_TOKENS) - length
-        run = 0
-        for i in range(n - length):
-            run = run + 1 if tokens[i] == tokens[i + length] else 0
-            if run >= wanted:
-                return True
-    return False

@@ -238,6 +238,8 @@ def _segment(segment: Segment) -> JsonObject:
         "avg_logprob": _number(segment.avg_logprob, 6),
         "compression_ratio": _number(segment.compression_ratio, 6),
         "no_speech_prob": _number(segment.no_speech_prob, 6),
+        "confidence": segment.confidence,
+        "hallucination_score": segment.hallucination_score,
     }
 
 

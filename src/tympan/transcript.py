@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from tympan.confidence import Evidence, confidence, hallucination_score
 from tympan.domain import (
     SAMPLE_RATE_HZ,
     Accounting,
@@ -84,22 +85,20 @@ def source_time_s(window: Window, time_s: float, *, is_end: bool = False) -> flo
 def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list[Segment]:
     if not result.text.strip():
         return []
+    evidence = Evidence.of(window, result)
     if not result.words:
         start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
         end_s = window.end_sample / SAMPLE_RATE_HZ
-        return [_segment(result, result.text, start_s, end_s, (), result.tokens)]
+        return [_segment(result, evidence, start_s, end_s, result.tokens)]
     words = [_placed(window, word) for word in result.words]
-    return [
-        _segment(
-            result,
-            "".join(word.text for word in group),
-            group[0].start_s,
-            group[-1].end_s,
-            tuple(group) if keep_words else (),
-            tuple(token for word in group for token in word.tokens),
-        )
-        for group in _sentences(words)
-    ]
+    return [_spoken(result, evidence, tuple(group), keep_words=keep_words) for group in _sentences(words)]
+
+
+def _spoken(result: WindowResult, evidence: Evidence, group: tuple[Word, ...], *, keep_words: bool) -> Segment:
+    own = evidence.part("".join(word.text for word in group), group)
+    tokens = tuple(token for word in group for token in word.tokens)
+    segment = _segment(result, own, group[0].start_s, group[-1].end_s, tokens)
+    return replace(segment, words=group) if keep_words else segment
 
 
 def _placed(window: Window, word: Word) -> Word:
@@ -139,17 +138,18 @@ def _breaks(group: Sequence[Word], following: Word) -> bool:
 
 
 def _segment(
-    result: WindowResult, text: str, start_s: float, end_s: float, words: tuple[Word, ...], tokens: tuple[int, ...]
+    result: WindowResult, evidence: Evidence, start_s: float, end_s: float, tokens: tuple[int, ...]
 ) -> Segment:
     return Segment(
         id=0,
         start_s=round(start_s, 3),
         end_s=round(max(start_s, end_s), 3),
-        text=text,
+        text=evidence.text,
         tokens=tokens,
         temperature=result.temperature,
         avg_logprob=result.avg_logprob,
         compression_ratio=result.compression_ratio,
         no_speech_prob=result.no_speech_prob,
-        words=words,
+        confidence=round(confidence(evidence), 4),
+        hallucination_score=round(hallucination_score(evidence), 4),
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tympan import fallback
+from tympan.confidence.repetition import is_said_twice, repeats
 from tympan.domain import Abilities, DecodeParams, Options, Task, Timestamps, Window, WindowResult
 
 GOOD = WindowResult(
@@ -216,13 +217,13 @@ NO_LOOPS = {
 @pytest.mark.parametrize("tokens", LOOPS.values(), ids=LOOPS.keys())
 def test_a_phrase_said_over_and_over_is_a_loop(tokens: tuple[int, ...]) -> None:
     """Four times in a row and twelve tokens at least, wherever in the text."""
-    assert fallback.repeats(tokens)
+    assert repeats(tokens)
 
 
 @pytest.mark.parametrize("tokens", NO_LOOPS.values(), ids=NO_LOOPS.keys())
 def test_what_people_say_is_no_loop(tokens: tuple[int, ...]) -> None:
     """Emphasis, lists and refrains pass."""
-    assert not fallback.repeats(tokens)
+    assert not repeats(tokens)
 
 
 def test_the_likeliest_result_is_kept() -> None:
@@ -266,7 +267,7 @@ TWICE = replace(GOOD, tokens=(1, 2, 3, 4, 5, 6) * 2, avg_logprob=-0.05)
 )
 def test_a_text_is_said_twice_when_its_halves_are_equal(tokens: tuple[int, ...], expected: bool) -> None:  # noqa: FBT001
     """The whole text, and at least six tokens of it: short exclamations are said twice by people."""
-    assert fallback.is_said_twice(tokens) is expected
+    assert is_said_twice(tokens) is expected
 
 
 def test_a_text_said_twice_at_a_shortened_context_is_decoded_again_at_full_context() -> None:
@@ -344,3 +345,29 @@ def test_a_sparse_text_at_full_context_stands() -> None:
     whole = replace(GOOD, full_context=True)
     assert fallback.next_attempt(long, replace(first, full_context=True), whole, Options()) is None
     assert fallback.best_of(long, [GOOD, whole], Options()) is whole
+
+
+# ---------------------------------------------------------------------------------------------------- made-up text
+
+MADE_UP = replace(GOOD, text=" Thanks for watching!", avg_logprob=-0.7, no_speech_prob=0.55)
+"""Within every other limit, but a phrase of videos, unsure, and the model half doubts that anybody speaks."""
+
+
+def test_text_that_was_more_likely_made_up_than_said_is_decoded_again() -> None:
+    """The whole ladder, although no other sign is beyond its limit."""
+    assert not fallback.is_doubtful(MADE_UP, Options())
+    assert fallback.is_suspicious(window(), MADE_UP, Options())
+    assert len(rungs(MADE_UP)) == 7
+    assert rungs(MADE_UP, Options(temperature_fallback=False)) == [(False, 0.0), (True, 0.0)]
+
+
+def test_a_phrase_alone_is_not_enough() -> None:
+    """Said with certainty, the farewell of a video is what somebody said."""
+    assert rungs(replace(MADE_UP, avg_logprob=-0.2, no_speech_prob=0.1)) == [(False, 0.0)]
+
+
+def test_text_that_was_probably_said_is_kept_before_a_likelier_one_that_was_not() -> None:
+    """The likeliest of those, then the likeliest of the rest: made-up text is kept where there is nothing else."""
+    said = replace(GOOD, avg_logprob=-0.9)
+    assert fallback.best_of(window(), [MADE_UP, said], Options()) is said
+    assert fallback.best_of(window(), [replace(MADE_UP, avg_logprob=-0.8), MADE_UP], Options()) is MADE_UP

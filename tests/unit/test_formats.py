@@ -32,7 +32,7 @@ def transcript(*segments: Segment, text: str = "", task: Task = Task.TRANSCRIBE,
 
 
 GERMAN = transcript(
-    Segment(0, 0.0, 1.5, " Guten Tag.", (1, 2), 0.0, -0.25, 1.2, 0.01, (Word(" Guten", 0.0, 0.5, 0.9),)),
+    Segment(0, 0.0, 1.5, " Guten Tag.", (1, 2), 0.0, -0.25, 1.2, 0.01, (Word(" Guten", 0.0, 0.5, 0.9),), 0.77, 0.02),
     Segment(1, 3661.007, 3662.0, " Größe\n<b>&</b> -->", (3,)),
 )
 
@@ -61,12 +61,19 @@ def test_verbose_json_has_openais_fields_and_ours() -> None:
     }
     assert found["segments"][0] == {
         "id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Guten Tag.", "tokens": [1, 2], "temperature": 0.0,
-        "avg_logprob": -0.25, "compression_ratio": 1.2, "no_speech_prob": 0.01,
+        "avg_logprob": -0.25, "compression_ratio": 1.2, "no_speech_prob": 0.01, "confidence": 0.77,
+        "hallucination_score": 0.02,
     }  # fmt: skip
     assert found["words"] == [{"word": "Guten", "start": 0.0, "end": 0.5, "probability": 0.9}]
     assert found["speech"] == {"audio_s": 10.0, "speech_s": 8.0, "dropped_s": 2.0, "covered_s": 7.5}
     assert found["languages"] == [{"code": "de", "probability": 0.9}, {"code": "nl", "probability": 0.05}]
     assert (found["processing_time_ms"], found["audio_duration_s"], found["language_code"]) == (500.0, 10.0, "de")
+
+
+def test_a_result_from_before_there_was_confidence_says_null() -> None:
+    """The names are always there; unknown is not zero."""
+    second = json.loads(render(GERMAN, "verbose_json"))["segments"][1]
+    assert (second["confidence"], second["hallucination_score"]) == (None, None)
 
 
 @pytest.mark.parametrize(("words", "segments"), [(False, True), (True, False), (True, True)])

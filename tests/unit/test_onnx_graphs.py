@@ -396,26 +396,35 @@ def test_asking_for_languages_leaves_the_text_alone(decoder: Int8Decoder) -> Non
     assert decoder.generate(heard, [PROMPT], [BeamSearch(3, 9, END)]) == said(decoder, [1], [BeamSearch(3, 9, END)])
 
 
-def test_alignment_follows_the_speech_alone(decoder: Int8Decoder, reference: Reference) -> None:
-    """A monotone path over tokens and positions, from corner to corner, and chances among words only."""
+def test_alignment_looks_in_the_speech_and_hears_the_silence_too(
+    decoder: Int8Decoder, reference: Reference, silence: Reals
+) -> None:
+    """A monotone path over tokens and positions, from corner to corner; chances among words only, as when decoding."""
     tokens = [3, 9, 4, 21, 8]
-    path, chances = decoder.align(speech(1), PROMPT, tokens)
+    path, chances = decoder.align(speech(1), LENGTHS[1], PROMPT, tokens)
     assert path[0] == (0, 0)
     assert path[-1] == (len(tokens), LENGTHS[1] - 1)
     assert all((b[0] - a[0], b[1] - a[1]) in {(0, 1), (1, 0), (1, 1)} for a, b in pairwise(path))
-    logits, _ = reference.attend(speech(1), [*PROMPT, *tokens], np.ones(LENGTHS[1], np.float32))
+    encoded, counts = everything_heard(speech(1), silence)
+    logits, _ = reference.attend(encoded, [*PROMPT, *tokens], counts)
     words = log_softmax(logits[len(PROMPT) - 1 :, :END])
     expected = [float(words[i, token]) for i, token in enumerate(tokens)]
     assert np.log(chances) == pytest.approx(expected, abs=0.5)
     assert np.corrcoef(np.log(chances), expected)[0, 1] > 0.99
 
 
+def test_alignment_ends_with_the_speech(decoder: Int8Decoder) -> None:
+    """What is encoded beyond it is heard, but no word is put there."""
+    path, _ = decoder.align(speech(4), 40, PROMPT, [3, 9, 4])
+    assert path[-1] == (3, 39)
+
+
 def test_alignment_does_not_depend_on_what_came_before(decoder: Int8Decoder) -> None:
     """Neither on the memory used by the last group nor on the last alignment; and it leaves decoding as it was."""
-    first = decoder.align(speech(3), PROMPT, [3, 9])
+    first = decoder.align(speech(3), LENGTHS[3], PROMPT, [3, 9])
     text = said(decoder, range(8), [BeamSearch(2, 9, END) for _ in range(8)])
-    decoder.align(speech(4), PROMPT, [1, 2, 3])
-    assert decoder.align(speech(3), PROMPT, [3, 9]) == first
+    decoder.align(speech(4), 100, PROMPT, [1, 2, 3])
+    assert decoder.align(speech(3), LENGTHS[3], PROMPT, [3, 9]) == first
     assert said(decoder, range(8), [BeamSearch(2, 9, END) for _ in range(8)]) == text
 
 

@@ -157,16 +157,6 @@ def test_the_length_is_a_multiple_of_64(positions: list[int], length: int) -> No
     assert heard.bias.shape == (len(positions), 1, 1, length)
 
 
-def test_without_tail_only_speech_is_heard() -> None:
-    """Attention is then attention over the speech, as if there were nothing else."""
-    heard = heard_of([3, 12])
-    heard.without_tail()
-    query = noise(1, HEADS, WIDTH)
-    for window, count in enumerate((3, 12)):
-        key, value = (one.real() for one in layers_of(1000 * window, count)[:2])
-        assert listen(heard, window, 0, query) == pytest.approx(attend(query, key, value), abs=1e-6)
-
-
 @given(data=st.data(), windows=st.integers(1, 8))
 def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int) -> None:
     """After any number of departures, each window left has its own keys, values and biases, in the order told."""
@@ -184,8 +174,6 @@ def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int)
     for mine, theirs in zip([*heard.numbers, *heard.scales], [*untouched.numbers, *untouched.scales], strict=True):
         assert np.array_equal(mine, theirs[left])
     assert np.array_equal(heard.bias, untouched.bias[left])
-    heard.without_tail()
-    assert [int((bias == 0.0).sum()) for bias in heard.bias] == [lengths[window] for window in left]
 
 
 @given(data=st.data(), count=st.integers(1, 40))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tympan.engine.onnx.warping import Attention, _median, cheapest_path, follow
+from tympan.engine.onnx.warping import Attention, _median, cheapest_path, follow, shares
 
 Path = list[tuple[int, int]]
 
@@ -101,3 +101,14 @@ def test_the_path_follows_the_attention() -> None:
     path = cheapest_path(-follow(attention))
     first = [next(position for token, position in path if token == wanted) for wanted in range(3)]
     assert first == pytest.approx([0, 10, 20], abs=1)
+
+
+def test_attention_to_a_part_becomes_shares_of_it() -> None:
+    """They sum to one for every token, in the same proportions; where there is none at all, nothing is divided."""
+    attention = noise(3, 2, 4, 6)
+    attention[1, 2] = 0.0
+    found = shares(attention)
+    sums = found.sum(axis=-1)
+    assert sums[1, 2] == 0.0
+    assert np.delete(sums.ravel(), 6) == pytest.approx(np.ones(7))
+    assert found[0, 0] * attention[0, 0].sum() == pytest.approx(attention[0, 0])

@@ -403,7 +403,7 @@ def test_a_window_that_is_decoded_again_votes_as_it_was_heard_first() -> None:
         told = task.params.language
         if told is not None:
             return replace(heard, language_probabilities=((told, 1.0),))
-        return replace(heard, avg_logprob=-0.35)
+        return replace(heard, avg_logprob=-0.35, text=" As long as these ten seconds.")
 
     desk = WindowDesk(reply)
     transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, DETECT, ctx())

@@ -152,7 +152,9 @@ def test_talk_without_marks_is_split_by_length() -> None:
 def test_without_word_times_a_window_is_a_segment_over_all_its_pieces() -> None:
     """Times, tokens and confidence come from the window."""
     transcript = join((THREE, result(text=" Hello. There.", tokens=(4, 5))), timestamps=Timestamps.NONE)
-    assert transcript.segments == (Segment(0, 10.0, 53.0, " Hello. There.", (4, 5), 0.2, -0.3, 1.2, 0.02),)
+    (segment,) = transcript.segments
+    unrated = replace(segment, confidence=None, hallucination_score=None)
+    assert unrated == Segment(0, 10.0, 53.0, " Hello. There.", (4, 5), 0.2, -0.3, 1.2, 0.02)
 
 
 def test_words_are_given_only_when_asked_for() -> None:
@@ -231,3 +233,29 @@ def test_language_task_and_model_are_told() -> None:
     transcript = assemble([], ENGLISH, Options(task=Task.TRANSLATE), totals)
     assert (transcript.language, transcript.language_probability, transcript.languages) == ("en", 0.9, ENGLISH)
     assert (transcript.task, transcript.model, transcript.stats) == (Task.TRANSLATE, "demo", totals.stats)
+
+
+# ---------------------------------------------------------------------------------------------------------- confidence
+
+
+def test_each_segment_is_as_sure_as_its_own_words() -> None:
+    """Two sentences of one window: the one whose words were likely has more confidence and less of a doubt."""
+    sure, unsure = word(" Yes.", 0.0, 1.0, 1), replace(word(" Maybe so.", 1.0, 2.0, 2), probability=0.3)
+    first, second = join((window((0.0, 2.0)), result(sure, unsure))).segments
+    assert first.confidence == pytest.approx(0.9, abs=0.03)
+    assert second.confidence == pytest.approx(0.3, abs=0.05)
+    assert (first.hallucination_score or 1.0) < (second.hallucination_score or 0.0)
+
+
+def test_without_words_a_segment_is_as_sure_as_its_window() -> None:
+    """The mean log-probability of the whole text is all there is."""
+    (segment,) = join((window((0.0, 2.0)), result(text=" Yes."))).segments
+    assert segment.confidence == pytest.approx(np.exp(-0.3), abs=0.03)
+
+
+def test_silence_under_the_text_counts_against_it() -> None:
+    """The same words over sound that is no speech have less confidence."""
+    spoken, quiet = window((0.0, 2.0)), replace(window((0.0, 2.0)), speech_peak=0.05)
+    over = [join((place, result(text=" Yes."))).segments[0] for place in (spoken, quiet)]
+    assert (over[0].hallucination_score or 1.0) < 0.1 < (over[1].hallucination_score or 0.0)
+    assert (over[0].confidence or 0.0) > (over[1].confidence or 1.0)

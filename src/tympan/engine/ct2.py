@@ -22,7 +22,7 @@ from tympan.engine.asking import (
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
-from tympan.engine.splice import MAX_POSITIONS, Encoded, Splice, speech_positions, with_tail
+from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, Encoded, Splice, speech_positions, with_tail
 from tympan.engine.tokens import Vocabulary
 
 _MAX_REPLICAS = 4
@@ -149,11 +149,11 @@ class CTranslate2Engine:
         return found
 
     def _align_one(self, encoded: Encoded, task: WindowTask, language: str, tokens: list[int]) -> tuple[Word, ...]:
-        """Align over the speech alone: the silent tail costs time and attracts the last words."""
+        """Look for the words in the speech alone, since silence attracts the last; the decoder hears both."""
         duration_s = task.window.duration_s
-        positions = speech_positions(duration_s)
+        frames = speech_positions(duration_s) * FRAMES_PER_POSITION
         start = self._vocabulary.start_sequence(language, task.params.task)
-        answer = self._model.align(_storage(encoded[None, :positions]), start, [tokens], positions * 2)[0]
+        answer = self._model.align(_storage(encoded[None]), start, [tokens], frames)[0]
         words = self._vocabulary.words(tokens, language)
         return word_times(words, answer.alignments, answer.text_token_probs, duration_s)
 

@@ -16,7 +16,7 @@ from tympan.engine.onnx.dimensions import Dimensions
 from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
 from tympan.engine.onnx.runtime import Crew, Rows, Session
 from tympan.engine.onnx.search import Ids, Move, Search, Values
-from tympan.engine.onnx.warping import cheapest_path, follow
+from tympan.engine.onnx.warping import cheapest_path, follow, shares
 from tympan.engine.onnx.weights import Weights
 from tympan.engine.splice import Encoded
 
@@ -111,20 +111,22 @@ class Int8Decoder:
         self._continue(rows, searches, moves)
         return [search.result(chance) for search, chance in zip(searches, silent, strict=True)]
 
-    def align(self, encoded: Encoded, lead: Sequence[int], tokens: Sequence[int]) -> tuple[Alignment, list[float]]:
-        """Return where ``tokens`` are spoken, and their probabilities.
+    def align(
+        self, encoded: Encoded, speech: int, lead: Sequence[int], tokens: Sequence[int]
+    ) -> tuple[Alignment, list[float]]:
+        """Return where ``tokens`` are spoken within the first ``speech`` positions, and their probabilities.
 
-        ``encoded`` holds the speech alone; ``lead`` is the prompt up to the first of ``tokens``.
+        ``lead`` is the prompt up to the first of ``tokens``. The decoder hears the silence too, or it would find words
+        unlikely that it has just chosen; but they are looked for in the speech alone, since silence attracts the last.
         """
         heard = self.listen([encoded])
-        heard.without_tail()
         fed = [[*lead, *tokens, self._marks.end]]
         rows = self._rows(heard, len(fed[0]), watched=sorted({layer for layer, _ in self._marks.alignment_heads}))
         first = len(lead) - 1
         asked = range(first, first + len(tokens))
         answers, _ = self._feed(rows, fed, (asked, self._text_mask), 0)
-        heads = [rows.attention(layer)[0, head, :, : len(encoded)] for layer, head in self._marks.alignment_heads]
-        path = cheapest_path(-follow(np.stack(heads))[first:-1])
+        heads = [rows.attention(layer)[0, head, :, :speech] for layer, head in self._marks.alignment_heads]
+        path = cheapest_path(-follow(shares(np.stack(heads)))[first:-1])
         return path, np.exp(answers[0, np.arange(len(tokens)), list(tokens)]).tolist()
 
     def _continue(self, rows: Rows, searches: Sequence[Search], moves: Sequence[Move | None]) -> None:

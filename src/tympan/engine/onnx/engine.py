@@ -153,16 +153,13 @@ class OnnxEngine:
         return Sampling(width, cap, end, temperature) if temperature else BeamSearch(width, cap, end)
 
     def _words(self, encoded: Encoded, task: WindowTask, language: str, said: Sequence[int]) -> tuple[Word, ...]:
-        """Return word times relative to the window; empty when not asked for or nothing was said.
-
-        Only the speech is aligned: the silence after it attracts the last words.
-        """
+        """Return word times relative to the window; empty when not asked for or nothing was said."""
         tokens = self._vocabulary.text_tokens(said)
         if not task.params.align or not tokens:
             return ()
         duration_s = task.window.duration_s
         lead = self._vocabulary.prompt(language, task.params.task, None, None)
-        path, chances = self._decoder.align(encoded[: speech_positions(duration_s)], lead, tokens)
+        path, chances = self._decoder.align(encoded, speech_positions(duration_s), lead, tokens)
         return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
 
 

@@ -121,11 +121,6 @@ class Heard:
         self.bias[window, ..., :speech] = 0.0
         self.bias[window, ..., speech:end] = self._tail.weights[first:]
 
-    def without_tail(self) -> None:
-        """Let nothing but speech be heard from now on."""
-        for window, speech in enumerate(self._speech):
-            self.bias[window, ..., speech:] = _IGNORED
-
     def keep(self, windows: Sequence[int]) -> None:
         """Forget all windows but these, which take the first places in this order (one of ``stay_or_fill``)."""
         self._speech = [self._speech[window] for window in windows]

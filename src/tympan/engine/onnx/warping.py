@@ -17,6 +17,13 @@ _MEDIAN_OF_7 = (
 """Comparisons after which place 3 of seven holds the median (N. Devillard, Fast median search, 1998)."""
 
 
+def shares(attention: Attention) -> Attention:
+    """Return the attention to some of the positions as shares of all attention to them."""
+    sums = attention.sum(axis=-1, keepdims=True)
+    parts: Attention = attention / np.maximum(sums, np.float32(1e-9))
+    return parts
+
+
 def follow(attention: Attention) -> Attention:
     """Return one matrix ``[tokens, positions]`` that is high where a token is spoken."""
     spread = np.maximum(attention.std(axis=1, keepdims=True), np.float32(1e-9))

@@ -1,0 +1,75 @@
+"""What a caller may ask for, and what a model can be asked for: frozen values. Read them from ``tympan.domain``."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What the text should be: in the language spoken, or in English."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+class Timestamps(StrEnum):
+    """The finest times the caller wants; finer costs an alignment pass."""
+
+    NONE = "none"
+    SEGMENT = "segment"
+    WORD = "word"
+
+
+class LanguageUse(StrEnum):
+    """What a model does with the language of speech.
+
+    It ``detects`` it and may be told, ``hears`` it without saying which and cannot be told, or ``needs`` to be told.
+    """
+
+    DETECTS = "detects"
+    HEARS = "hears"
+    NEEDS = "needs"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a model can be asked for; Whisper's are the defaults.
+
+    ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``short_context`` reading a window without the
+    silence up to 30 s that a model may want.
+    """
+
+    language: LanguageUse = LanguageUse.DETECTS
+    translation: bool = True
+    prompts: bool = True
+    temperatures: bool = True
+    word_times: bool = True
+    short_context: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VadOptions:
+    """How speech is told from the rest; fields and meaning follow Silero VAD's."""
+
+    threshold: float = 0.5
+    min_speech_ms: int = 100
+    min_silence_ms: int = 2000
+    speech_pad_ms: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller asked for. Defaults are the product's defaults."""
+
+    task: Task = Task.TRANSCRIBE
+    language: str | None = None
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = 5
+    best_of: int = 5
+    temperature: float = 0.0
+    temperature_fallback: bool = True
+    timestamps: Timestamps = Timestamps.SEGMENT
+    vad: VadOptions | None = field(default_factory=VadOptions)
+    compression_ratio_threshold: float = 2.4
+    logprob_threshold: float = -1.0
+    no_speech_threshold: float = 0.6
