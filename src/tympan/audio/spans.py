@@ -65,14 +65,19 @@ class _Runs:
             return self.end()
         return self._cut() if len(self._scores) >= self._max_frames else None
 
-    def end(self) -> _Run | None:
-        """Close the open run after its last frame of speech; ``None`` when there is none or it was too short."""
+    def so_far(self) -> _Run | None:
+        """Return the open run up to its last frame of speech; ``None`` when there is none or it is too short yet."""
         if self.start is None:
             return None
         run = _Run(self.start, self._last_speech + 1, max(self._scores), joined_before=self._joined)
-        self.start = None
         shortest = 1 if run.joined_before or self._keep_all else self._min_speech
         return run if run.end - run.start >= shortest else None
+
+    def end(self) -> _Run | None:
+        """Close the open run after its last frame of speech; ``None`` when there is none or it was too short."""
+        run = self.so_far()
+        self.start = None
+        return run
 
     def _cut(self) -> _Run:
         """Cut the open run at the lowest score of its later half, and go on from there."""
@@ -111,6 +116,15 @@ class SpanFinder:
         start = self._runs.frame if self._runs.start is None else self._runs.start
         return max(0, start - self._pad) * FRAME_SAMPLES
 
+    @property
+    def open_span(self) -> Span | None:
+        """The span of the speech that goes on, as it is if no more follows; its end may lie beyond what was heard."""
+        run = self._runs.so_far()
+        if run is None:
+            return None
+        start = max(self._padded_start(run), self._held.end if self._held else 0, self._emitted)
+        return Span(start * FRAME_SAMPLES, (run.end + self._pad) * FRAME_SAMPLES, run.peak)
+
     def push(self, scores: Iterable[float]) -> list[Span]:
         """Take the next frames' scores; return the spans that can no longer change."""
         spans: list[Span] = []
@@ -123,7 +137,7 @@ class SpanFinder:
         return spans
 
     def finish(self) -> list[Span]:
-        """Close what is open at the end of the audio."""
+        """Close what is open, at the end of the audio or because the caller says so; more scores may follow."""
         run = self._runs.end()
         spans = self._hold(run) if run is not None else []
         if self._held is not None:
@@ -141,11 +155,13 @@ class SpanFinder:
         before = self._held
         middle = 0 if before is None else (before.end + run.start) // 2
         spans = [] if before is None else [self._emit(min(before.end + self._pad, middle))]
-        padded = run.start if run.joined_before else run.start - self._pad
-        self._held, self._held_start = run, max(padded, middle, self._emitted)
+        self._held, self._held_start = run, max(self._padded_start(run), middle, self._emitted)
         if run.joined_after:
             spans.append(self._emit(run.end))
         return spans
+
+    def _padded_start(self, run: _Run) -> int:
+        return run.start if run.joined_before else run.start - self._pad
 
     def _emit(self, end: int) -> Span:
         peak = self._held.peak if self._held else 1.0

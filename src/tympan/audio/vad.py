@@ -80,6 +80,11 @@ class SpeechStream:
         """Samples scored as speech so far, without padding."""
         return self._finder.speech_samples
 
+    @property
+    def open_span(self) -> Span | None:
+        """The span of the speech that goes on, as it is if no more follows; its end may lie beyond what was pushed."""
+        return self._finder.open_span
+
     def push(self, samples: Samples) -> list[Span]:
         """Take the next samples; return the spans that they complete."""
         self._n_samples += len(samples)
@@ -87,6 +92,10 @@ class SpeechStream:
         whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
         self._rest = joined[whole:]
         return self._finder.push(self._score(joined[:whole])) if whole else []
+
+    def settle(self) -> list[Span]:
+        """Return the spans that are still open, cut at the last whole frame; what is pushed next starts others."""
+        return self._finder.finish()
 
     def finish(self) -> list[Span]:
         """Return the spans that were still open, cut at the end of the audio."""

@@ -119,6 +119,11 @@ class Decoding:
         while len(self._gathered) + len(self._under_way) >= (1 if self._only_language else MAX_IN_FLIGHT):
             self._wait(more=True)
 
+    def advance(self) -> bool:
+        """Act on the replies that are there, without waiting; return whether every window taken so far is done."""
+        self._go_on(more=False)
+        return not (self._gathered or self._under_way)
+
     def finish(self, audio_samples: int) -> list[tuple[Window, WindowResult]]:
         """Wait for what is under way and return every window with its result, in order."""
         self._go_on(more=False)

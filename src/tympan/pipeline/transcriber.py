@@ -51,6 +51,16 @@ class Transcriber:
         return self._service.info
 
     @property
+    def service(self) -> WindowService:
+        """Where windows are answered."""
+        return self._service
+
+    @property
+    def detector(self) -> SpeechDetector:
+        """What finds speech."""
+        return self._detector
+
+    @property
     def ready(self) -> bool:
         """Whether requests are being answered."""
         return self._service.ready
