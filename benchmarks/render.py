@@ -245,6 +245,60 @@ def _ready(result: Row) -> list[str]:
     return ["Seconds from spawn to `/readyz` 200 on warm caches.", table(["command", "median", "runs"], rows)]
 
 
+def _live(result: Row) -> list[str]:
+    sections = {"latency": _live_latency, "text": _live_text, "memory": _live_memory}
+    return [section(result) for name, section in sections.items() if name in result]
+
+
+def _live_latency(result: Row) -> str:
+    def cell(values: Row) -> str:
+        return f"{values['median']:.2f} / {values['p95']:.2f} / {values['max']:.2f}"
+
+    head = [
+        "streams",
+        "shown",
+        "stable",
+        "final",
+        "words",
+        "never shown",
+        "stable, then changed",
+        "partials",
+        "left out",
+    ]
+    rows = [
+        [row["streams"], cell(row["shown_s"]), cell(row["stable_s"]), cell(row["final_s"]), row["words"],
+         f"{100 * row['never_shown'] / row['words']:.1f} %",
+         f"{100 * row['stable_changed'] / max(1, row['stable_words']):.1f} %",
+         row["counts"]["partials"], row["counts"]["late_partials"]]
+        for row in result["latency"]
+    ]  # fmt: skip
+    intro = (
+        f"Seconds (median / p95 / greatest) from the end of a word until it is first read, until it is stable, and "
+        f"from the end of an utterance's last word until its final text. Every stream plays {result['track_s']:.0f} s "
+        f"of clips with {result['gap_s']} s of silence between them."
+    )
+    return f"## Delays at the pace of speech\n\n{intro}\n\n{table(head, rows)}"
+
+
+def _live_text(result: Row) -> str:
+    head = ["model", "set", "words", "live", "sub / del / ins", "file", "sub / del / ins", "difference", "utterances"]
+    rows = [
+        [row["model"], row["set"], row["live"]["units"], *_counts(row["live"]), *_counts(row["file"]), _interval(row),
+         row["utterances"]]
+        for row in result["text"]
+    ]  # fmt: skip
+    return f"## Final text against the file's\n\n{table(head, rows)}"
+
+
+def _live_memory(result: Row) -> str:
+    memory = result["memory"]
+    sizes = ", ".join(f"{size:.1f}" for size in memory["resident_mib"])
+    return (
+        f"## Memory of one session\n\nResident MiB of the process that holds the session, after every five of "
+        f"{memory['minutes']} minutes of audio: {sizes}."
+    )
+
+
 _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "short": _short,
     "accuracy": _accuracy,
@@ -253,6 +307,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "nonspeech": _nonspeech,
     "memory": _memory,
     "ready": _ready,
+    "live": _live,
 }
 
 _TITLES = {
@@ -263,4 +318,5 @@ _TITLES = {
     "nonspeech": "Text where nobody speaks",
     "memory": "Memory",
     "ready": "Start",
+    "live": "Live speech",
 }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, longform, memory, nonspeech, short
+from benchmarks import accuracy, live, longform, memory, nonspeech, short
 from benchmarks.contenders import REPOSITORY, BenchmarkError
 from benchmarks.render import render
 from benchmarks.scoring import SetError
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "languages": lambda setup, a: accuracy.languages(setup, dict(a.full_context_env), _beams(a)),
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
+    "live": lambda setup, a: live.run(setup, _live_plan(a)),
 }
 """Sub-benchmarks in the order ``all`` runs them."""
 
@@ -43,6 +44,12 @@ def _short_plan(arguments: argparse.Namespace) -> short.Plan:
     if arguments.quick:
         return short.Plan(clips=4, concurrency=(2,), beams=(1,), pairs=1)
     return short.Plan(concurrency=tuple(arguments.concurrency), beams=_beams(arguments), pairs=_pairs(arguments))
+
+
+def _live_plan(arguments: argparse.Namespace) -> live.Plan:
+    if arguments.quick:
+        return live.Plan(streams=(1, 2), track_s=10.0, models=("tiny.en",), every=20, memory_min=2)
+    return live.Plan(tuple(arguments.streams), models=tuple(arguments.live_models), parts=tuple(arguments.live_parts))
 
 
 def _nonspeech_plan(arguments: argparse.Namespace) -> nonspeech.Plan:
@@ -75,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--pairs", type=int, default=3, help="short, longform: timed turns of each contender")
     out.add_argument("--synthesised", type=int, default=504, help="nonspeech: sounds drawn")
     out.add_argument("--subset", type=int, default=112, help="nonspeech: how many of them the slower settings hear")
+    out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 12], help="live: streams at a time")
+    out.add_argument("--live-models", nargs="+", default=["tiny.en", "base"], help="live: whose text is compared")
+    out.add_argument("--live-parts", nargs="+", default=["latency", "text", "memory"], help="live: what is measured")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
     out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
     out.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "results")

@@ -36,7 +36,7 @@ class Agreement:
 
     def hear(self, words: Sequence[Word], from_s: float = 0.0) -> None:
         """Take the next hypothesis, made of the audio from ``from_s`` on; its times count like those of all words."""
-        beyond = list(words[_overlap([w for w in self._stable if w.end_s > from_s], words) :])
+        beyond = list(words[overlap([w for w in self._stable if w.end_s > from_s], words) :])
         agreed = min(_common(self._tail, beyond), max(0, len(beyond) - 1))
         self._stable += beyond[:agreed]
         self._tail = beyond[agreed:]
@@ -71,8 +71,8 @@ def _common(one: Sequence[Word], other: Sequence[Word]) -> int:
     return min(len(one), len(other))
 
 
-def _overlap(known: Sequence[Word], words: Sequence[Word]) -> int:
-    """Return how many of ``words`` say again what is ``known``.
+def overlap(known: Sequence[Word], words: Sequence[Word]) -> int:
+    """Return how many of the first ``words`` say again what is ``known``.
 
     It is the number with the fewest insertions, deletions and replacements. Between equals, and where hardly a word is
     the same, times decide: the next word begins where the last known one ends.

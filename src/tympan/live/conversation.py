@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.queue import Origin
 from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Samples, Span
+from tympan.live.context import placed
 from tympan.live.draft import Draft
 from tympan.live.ear import Ear, Utterance
 from tympan.live.events import Cause, Ended, Event, Lost, SpeechStarted, SpeechStopped
@@ -147,7 +148,12 @@ class Conversation:
         draft.abandon()
         self._draft, self._seed = None, draft if utterance.cause is Cause.LENGTH else None
         self._emit(SpeechStopped(utterance.number, utterance.span.end_sample / SAMPLE_RATE_HZ, utterance.cause))
-        self._finals.take(utterance, self._ear.window(utterance.number, utterance.span))
+        self._finals.take(utterance, self._work(utterance.number, utterance.span))
+        self._ear.remember(utterance)
+
+    def _work(self, number: int, span: Span) -> Work:
+        window, context = self._ear.window_in_context(number, span)
+        return Work(self._ear.window(number, span), window, context)
 
     def _look(self, now_s: float, *, behind: bool) -> None:
         """Have the utterance that goes on decoded: with all care when it has paused, quickly when it has grown."""
@@ -163,7 +169,7 @@ class Conversation:
             self._show(draft, ahead)
             return
         if pause is not None and not behind and self._is_quick:
-            self._finals.expect(self._ear.window(draft.number, pause))
+            self._finals.expect(self._work(draft.number, pause))
             self.stats = replace(self.stats, ahead=self.stats.ahead + 1)
         elif self._live.partials and draft.due(span, self._ear.heard_samples, self._pace):
             self._glimpse(draft, span, now_s, behind=behind)
@@ -183,7 +189,8 @@ class Conversation:
         """Tell what was decoded ahead, if it is there: most likely it is the final."""
         if ahead.done and not ahead.told and self._live.partials:
             ahead.told = True
-            if any(draft.hear(ahead.window, result) for _, result in ahead.parts):
+            own = self._finals.own_parts(ahead) or ()
+            if any(draft.settle(placed(window, result.words)) for window, result in own):
                 self._partial(draft)
 
     def _collect(self, now_s: float) -> None:

@@ -1,6 +1,6 @@
 """The utterance that goes on: what it seems to say so far, looked at again and again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -105,6 +105,11 @@ class Draft:
         from_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
         self._agreement.hear([_later(word, from_s) for word in result.words], from_s)
         return True
+
+    def settle(self, words: Sequence[Word]) -> bool:
+        """Take note of the whole utterance so far, decoded with all care; return false when nothing was said."""
+        self._agreement.hear(words)
+        return bool(words)
 
     def cut_off(self, cut_sample: int) -> Agreement:
         """Return what is known of the utterance that begins at ``cut_sample``, where this one was cut."""

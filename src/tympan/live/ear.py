@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from tympan.audio.vad import SpeechDetector
 from tympan.audio.windows import SampleBuffer
-from tympan.domain import SAMPLE_RATE_HZ, Piece, Samples, Span, Window
+from tympan.domain import SAMPLE_RATE_HZ, Samples, Span, Window
+from tympan.live.context import Past, packed
 from tympan.live.events import Cause
 from tympan.live.options import LiveOptions
 
@@ -31,6 +32,7 @@ class Ear:
         pad = round(turns.vad.speech_pad_ms * SAMPLE_RATE_HZ / 1000) if turns else 0
         self._earlier = max(0, prefix - pad)
         self._longest = round(options.max_utterance_s * SAMPLE_RATE_HZ)
+        self._past = Past(options.context_s)
         self._number = 0
         self._ended = 0
 
@@ -80,13 +82,17 @@ class Ear:
         return self._end(self._stream.finish(), Cause.END)
 
     def window(self, number: int, span: Span) -> Window:
-        """Return what was heard of ``span``, as far as it has been heard."""
-        samples = self._buffer.cut(span)
-        return Window(number, samples, (Piece(0, span.start_sample, len(samples)),), span.peak)
+        """Return what was heard of ``span``, as far as it has been heard, and nothing else."""
+        return packed(number, [span], self._buffer)
+
+    def window_in_context(self, number: int, span: Span) -> tuple[Window, tuple[int, ...]]:
+        """Return ``span`` behind the utterances before it, as far as they help, and the numbers of these."""
+        before = self._past.before(span)
+        return packed(number, [*before.values(), span], self._buffer), tuple(before)
 
     def forget(self) -> None:
-        """Drop what no utterance needs any more."""
-        self._buffer.forget(self.kept_from)
+        """Drop what no utterance needs any more, not even as context."""
+        self._buffer.forget(min(self.kept_from, self._past.first_sample(self.heard_samples)))
 
     def _end(self, spans: list[Span], cause: Cause | None) -> list[Utterance]:
         ended: list[Utterance] = []
@@ -96,10 +102,15 @@ class Ear:
             # Only where one was cut for its length does the next begin right behind it.
             is_cut = found.end_sample in starts
             why = cause or (Cause.LENGTH if is_cut else Cause.SILENCE)
-            ended.append(Utterance(self._number, self._widened(found), why))
+            utterance = Utterance(self._number, self._widened(found), why)
+            ended.append(utterance)
             self._ended = found.end_sample
             self._number += 1
         return ended
+
+    def remember(self, utterance: Utterance) -> None:
+        """Keep an utterance that has ended as context of the following ones."""
+        self._past.add(utterance.number, utterance.span)
 
     def _widened(self, span: Span) -> Span:
         """Return ``span`` with the rest of the padding before it, as far as no other utterance has it."""

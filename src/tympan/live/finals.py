@@ -1,11 +1,12 @@
 """Utterances on their way to their settled text: decoded as a file is, told in their order."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tympan.domain import DecodeStats, Options, Ranking, Window, WindowResult
+from tympan.domain import DecodeStats, Options, Ranking, Timestamps, Window, WindowResult, Word
 from tympan.errors import Cancelled, InvalidRequest, Overloaded, RequestTimeout, TympanError, Unavailable
+from tympan.live.context import placed, without_context
 from tympan.live.ear import Utterance
 from tympan.pipeline.ballot import Ballot
 from tympan.pipeline.decoding import Decoding
@@ -13,13 +14,20 @@ from tympan.pipeline.decoding import Decoding
 MakeDecoding = Callable[[Options], Decoding]
 
 _RETRY_S = 0.25
+_KEPT = 64
+"""Utterances whose words are kept for those after them; a window never holds as many."""
 
 
 @dataclass(slots=True)
 class Work:
-    """A window that is decoded with everything a file would get. ``utterance`` is ``None`` as long as it may go on."""
+    """A window that is decoded with everything a file would get. ``utterance`` is ``None`` as long as it may go on.
 
+    ``window`` holds the utterances numbered ``context`` and then its own audio, which ``alone`` holds by itself.
+    """
+
+    alone: Window
     window: Window
+    context: tuple[int, ...] = ()
     utterance: Utterance | None = None
     decoding: Decoding | None = None
     refused_s: float | None = None
@@ -43,6 +51,7 @@ class Finals:
         self._ballot = Ballot(options.language)
         self._works: deque[Work] = deque()
         self._ahead: Work | None = None
+        self._known: dict[int, Sequence[Word] | None] = {}
 
     @property
     def language(self) -> str | None:
@@ -57,17 +66,17 @@ class Finals:
     @property
     def oldest_sample(self) -> int | None:
         """Where the first of them starts; ``None`` without any."""
-        return self._works[0].window.pieces[0].source_sample if self._works else None
+        return self._works[0].alone.pieces[0].source_sample if self._works else None
 
     @property
     def ahead(self) -> Work | None:
         """What is decoded ahead of its end."""
         return self._ahead
 
-    def expect(self, window: Window) -> None:
-        """Decode ``window`` ahead: its utterance has paused, and will have ended if the pause lasts."""
+    def expect(self, work: Work) -> None:
+        """Decode ahead what has paused, and will have ended if the pause lasts."""
         self.give_up()
-        self._ahead = Work(window)
+        self._ahead = work
 
     def give_up(self) -> None:
         """Forget what was decoded ahead: the utterance goes on."""
@@ -75,15 +84,12 @@ class Finals:
             self._ahead.decoding.abandon()
         self._ahead = None
 
-    def take(self, utterance: Utterance, window: Window) -> None:
+    def take(self, utterance: Utterance, work: Work) -> None:
         """Decode an utterance that has ended, or go on with it where it was decoded ahead."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.window.pieces == window.pieces:
-            work = ahead
-        else:
-            work = Work(window)
-            if ahead is not None and ahead.decoding is not None:
-                ahead.decoding.abandon()
+        ahead = self._ahead
+        if ahead is not None and ahead.window.pieces == work.window.pieces:
+            work, self._ahead = ahead, None
+        self.give_up()
         work.utterance = utterance
         self._works.append(work)
 
@@ -98,8 +104,26 @@ class Finals:
                 self._advance(work, now_s)
         done: list[Work] = []
         while self._works and self._works[0].done:
+            work = self._works[0]
+            parts = [] if work.failure is not None else self.own_parts(work)
+            if parts is None:
+                # What its context says is not known, or cannot be told apart: then without it.
+                self._works[0] = Work(work.alone, work.alone, utterance=work.utterance)
+                break
+            work.parts = parts
+            self._remember(work)
             done.append(self._works.popleft())
         return done
+
+    def own_parts(self, work: Work) -> list[tuple[Window, WindowResult]] | None:
+        """Return what a decoded work says beyond its context; ``None`` when that cannot be told (yet)."""
+        if not work.context:
+            return work.parts
+        known = [self._known.get(number) for number in work.context]
+        if None in known or any(result.text.strip() and not result.words for _, result in work.parts):
+            return None
+        words = [word for some in known if some for word in some]
+        return [(window, without_context(window, result, words)) for window, result in work.parts]
 
     def abandon(self) -> None:
         """Withdraw everything."""
@@ -109,12 +133,22 @@ class Finals:
                 work.decoding.abandon()
         self._works.clear()
 
+    def _remember(self, work: Work) -> None:
+        """Keep an utterance's words for those that have it as context; ``None`` when they were lost."""
+        if work.utterance is not None:
+            said = [word for window, result in work.parts for word in placed(window, result.words)]
+            self._known[work.utterance.number] = None if work.failure is not None else said
+            while len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
+
     def _advance(self, work: Work, now_s: float) -> None:
         if now_s < work.retry_s:
             return
         try:
             if work.decoding is None:
-                work.decoding = self._make(replace(self._options, language=self._ballot.language))
+                work.decoding = self._make(
+                    replace(self._options, language=self._ballot.language, timestamps=Timestamps.WORD)
+                )
                 work.decoding.take(work.window)
             if work.decoding.advance():
                 self._settle(work)

@@ -51,18 +51,21 @@ class LiveOptions:
 
     ``turns`` is ``None`` when the caller alone says where utterances end, with ``commit``; then all audio is decoded.
     ``max_utterance_s``: a longer one is cut where it is quietest in its later half. A partial is asked for after
-    ``partial_every_s`` of new audio at the earliest; ``partials`` switches them off.
+    ``partial_every_s`` of new audio at the earliest; ``partials`` switches them off. A final is decoded together with
+    up to ``context_s`` of what was said before it.
     """
 
     turns: Turns | None = field(default_factory=Turns)
     partials: bool = True
     partial_every_s: float = 0.3
     max_utterance_s: float = 20.0
+    context_s: float = 14.0
 
     def __post_init__(self) -> None:
         """Raise ``InvalidRequest`` for a value that makes no sense."""
         _within("partial_every_s", self.partial_every_s, 0.1, 10.0)
         _within("max_utterance_s", self.max_utterance_s, 2.0, 28.0)
+        _within("context_s", self.context_s, 0.0, 28.0)
 
 
 @dataclass(frozen=True, slots=True)

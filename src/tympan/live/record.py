@@ -48,7 +48,7 @@ class Record:
         self._segments += [replace(segment, tokens=(), words=_bare(segment)) for segment in segments]
         self._languages = self._languages or languages
         self._count(stats)
-        self._used_samples += sum(piece.n_samples for window, _ in parts for piece in window.pieces)
+        self._used_samples += span.end_sample - span.start_sample
         start_s, end_s = span.start_sample / SAMPLE_RATE_HZ, span.end_sample / SAMPLE_RATE_HZ
         return Final(number, start_s, end_s, said.text, segments, said.language)
 
