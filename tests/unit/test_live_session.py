@@ -388,13 +388,15 @@ def test_F7_audio_faster_than_the_engine_is_refused_and_none_of_it_is_lost() -> 
 def test_F7_feeding_may_wait_for_room() -> None:
     """With a timeout, the caller is held back instead of refused."""
     service = desk(hold=True)
-    with opened(service, LiveOptions(partials=False), LiveLimits(max_held_s=4.0)) as session:
-        feed(session, joined(spoken(*range(5)), quiet(1.0)))
+    with opened(service, LiveOptions(partials=False, max_utterance_s=2.0), LiveLimits(max_held_s=4.0)) as session:
+        feed(session, joined(spoken(*range(3)), quiet(1.0)))
         eventually(lambda: service.open > 0)
         with pytest.raises(Overloaded, match="4 s"):
             session.feed(quiet(3.0), timeout_s=0.1)
         threading.Timer(0.2, service.release).start()
         session.feed(quiet(3.0), timeout_s=10.0)
+    with pytest.raises(ValueError, match="longest utterance"):
+        opened(service, limits=LiveLimits(max_held_s=10.0))
 
 
 def test_partials_go_first_when_the_engine_is_slow() -> None:
@@ -506,6 +508,20 @@ def test_F9_a_session_without_audio_ends() -> None:
         eventually(lambda: not session.alive)
         with pytest.raises(RequestTimeout, match="No audio"):
             session.next_event(1.0)
+
+
+def test_a_session_that_waits_for_the_engine_is_not_idle() -> None:
+    """However long the engine takes, who has sent audio and waits for room or text is still there."""
+    now_s, service = [0.0], desk(hold=True)
+    with opened(service, LiveOptions(partials=False), clock=lambda: now_s[0]) as session:
+        feed(session, ONE)
+        eventually(lambda: service.open > 0)
+        now_s[0] = 1000.0
+        time.sleep(0.3)
+        service.release()
+        until(session, Final)
+        session.finish()
+        assert isinstance(list(session.events())[-1], Ended)
 
 
 def test_F9_sessions_that_end_leave_no_thread_and_no_window() -> None:

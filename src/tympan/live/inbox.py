@@ -1,5 +1,6 @@
 """A session's waiting room for audio: bounded, and in the order in which the caller sent it. Thread-safe."""
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Inbox:
         self._finished = False
         self._closed: TympanError | None = None
         self._news = False
-        self.last_fed_s = clock()
+        self._active_s = clock()
 
     @property
     def held_samples(self) -> int:
@@ -48,6 +49,12 @@ class Inbox:
         """Samples that were fed and not heard yet."""
         with self._condition:
             return self._waiting
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last audio came or the session last had work."""
+        with self._condition:
+            return self._clock() - self._active_s
 
     @property
     def finished(self) -> bool:
@@ -73,7 +80,7 @@ class Inbox:
             self._items.append(samples)
             self._fed += len(samples)
             self._waiting += len(samples)
-            self.last_fed_s = self._clock()
+            self._active_s = self._clock()
             self._condition.notify_all()
 
     def mark(self, mark: Mark) -> None:
@@ -106,6 +113,11 @@ class Inbox:
             self._news = True
             self._condition.notify_all()
 
+    def touch(self) -> None:
+        """Note that the session has work: whoever waits for room until it is done is not idle."""
+        with self._condition:
+            self._active_s = self._clock()
+
     def release(self, before_sample: int) -> None:
         """Note that the audio before this sample of the session is no longer needed."""
         with self._condition:
@@ -126,12 +138,17 @@ class Inbox:
 
     def _refuse(self, n_samples: int) -> None:
         if self._closed is not None:
-            raise self._closed
+            raise copy.copy(self._closed)
         if self._finished:
-            raise Conflict("The session takes no more audio: it has been told that all was sent.")
+            raise finished()
         if n_samples > self._max_held:
             limit_s = self._max_held / SAMPLE_RATE_HZ
             raise TooLarge(f"A session takes at most {limit_s:g} s of audio at a time.", remedy="Send less at a time.")
         if self._fed + n_samples > self._max_audio:
             limit_s = self._max_audio / SAMPLE_RATE_HZ
             raise TooLong(f"A session takes at most {limit_s:g} s of audio.", remedy="Finish it and open another.")
+
+
+def finished() -> Conflict:
+    """Return what is told to whoever sends more after the end."""
+    return Conflict("The session takes no more audio: it has been told that all was sent.")

@@ -17,7 +17,7 @@ from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TympanError
 from tympan.live.conversation import Conversation, Desk, LiveStats, Wishes
 from tympan.live.events import Event
-from tympan.live.inbox import Inbox, Mark
+from tympan.live.inbox import Inbox, Mark, finished
 from tympan.live.options import LiveLimits, LiveOptions
 from tympan.live.outbox import Outbox
 from tympan.pipeline import RequestContext, Transcriber, check_options
@@ -26,6 +26,7 @@ from tympan.pipeline.decoding import WindowService
 _STEP_SAMPLES = SAMPLE_RATE_HZ // 10
 _NAP_S = 0.25
 _JOIN_S = 5.0
+_SPARE_S = 2.0
 _LOG = telemetry.get_logger(__name__)
 
 Clock = Callable[[], float]
@@ -51,17 +52,20 @@ class LiveSession:
         """Start listening. ``clock`` gives the seconds by which limits of waiting count.
 
         ``context`` bounds the audio (``max_audio_s``), and its ``cancel`` and ``deadline`` end the session. Speech
-        detection follows ``live``, not ``options.vad``. Raises ``UnsupportedLanguage`` and ``UnsupportedOption``.
+        detection follows ``live``, not ``options.vad``. Raises ``UnsupportedLanguage``, ``UnsupportedOption``, and
+        ``ValueError`` where ``limits`` leave no room for what ``live`` allows.
         """
         check_options(options, transcriber.info)
-        limits = limits or LiveLimits()
+        live, limits = live or LiveOptions(), limits or LiveLimits()
+        if limits.max_held_s < live.max_utterance_s + _SPARE_S:
+            raise ValueError("A session has to be able to hold its longest utterance, and some audio after it.")
         self._clock = clock
         self._context = context
         self._idle_s = limits.idle_s
         self._inbox = Inbox(limits.max_held_s, context.max_audio_s, clock)
         self._outbox = Outbox(limits.max_events, limits.reader_s, clock)
         desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector)
-        wishes = Wishes(options, live or LiveOptions(), limits)
+        wishes = Wishes(options, live, limits)
         self._closing = threading.Event()
         inner = replace(context, cancel=self._closing, deadline=None)
         self._conversation = Conversation(desk, wishes, inner, self._outbox.put)
@@ -155,7 +159,7 @@ class LiveSession:
             failure = TympanError()
         finally:
             self._conversation.abandon()
-            self._inbox.close(failure or Cancelled("The session is over."))
+            self._inbox.close(failure or finished())
             self._outbox.close(failure)
 
     def _step(self) -> None:
@@ -170,12 +174,9 @@ class LiveSession:
             self._conversation.hear(item)
         self._conversation.advance(self._clock(), self._inbox.waiting_samples / SAMPLE_RATE_HZ)
         self._inbox.release(self._conversation.needed_from)
-        if item is None:
-            self._check_idle()
-
-    def _check_idle(self) -> None:
-        idle_s = self._clock() - self._inbox.last_fed_s
-        if idle_s > self._idle_s and not self._inbox.finished and not self._conversation.waits:
+        if self._conversation.waits:
+            self._inbox.touch()
+        elif self._inbox.idle_s > self._idle_s and not self._inbox.finished:
             raise RequestTimeout(f"No audio has come for {self._idle_s:g} s.", remedy="Finish sessions that are over.")
 
 
