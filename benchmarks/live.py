@@ -18,9 +18,11 @@ import numpy as np
 
 from benchmarks.accuracy import counts_of
 from benchmarks.live_streams import Delays, Studio, delays, studio, together
-from benchmarks.scoring import Clip, licences, paired_bootstrap
-from benchmarks.setup import Setup, quantile
+from benchmarks.scoring import Clip, licences
+from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, say, write_result
+from tympan.bench.scoring import paired_bootstrap
+from tympan.bench.stats import quantile
 from tympan.domain import SAMPLE_RATE_HZ, Samples
 
 PARTIAL_GOAL_S = 1.0

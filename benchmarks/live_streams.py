@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import BenchmarkError
-from benchmarks.scoring import Clip, units
+from benchmarks.scoring import Clip
+from tympan.bench.scoring import units
 from tympan.bootstrap import running
 from tympan.bootstrap.pipeline import Services
 from tympan.config import load

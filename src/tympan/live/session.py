@@ -64,11 +64,10 @@ class LiveSession:
         self._idle_s = limits.idle_s
         self._inbox = Inbox(limits.max_held_s, context.max_audio_s, clock)
         self._outbox = Outbox(limits.max_events, limits.reader_s, clock)
-        desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector)
-        wishes = Wishes(options, live, limits)
+        self._transcriber = transcriber
+        self._wishes = Wishes(options, live, limits)
         self._closing = threading.Event()
-        inner = replace(context, cancel=self._closing, deadline=None)
-        self._conversation = Conversation(desk, wishes, inner, self._outbox.put)
+        self._conversation: Conversation | None = None
         self._thread = threading.Thread(target=self._run, name=f"live-{context.request_id}", daemon=True)
         self._thread.start()
 
@@ -83,7 +82,8 @@ class LiveSession:
     @property
     def stats(self) -> LiveStats:
         """What was done so far."""
-        return self._conversation.stats
+        conversation = self._conversation
+        return LiveStats() if conversation is None else conversation.stats
 
     @property
     def held_s(self) -> float:
@@ -150,31 +150,43 @@ class LiveSession:
     def _run(self) -> None:
         failure: TympanError | None = None
         try:
-            while not self._conversation.ended and not self._closing.is_set():
-                self._step()
+            # The model is loaded first where it has to be, and stays: audio is taken meanwhile.
+            with self._transcriber.held(replace(self._context, cancel=self._closing)) as transcriber:
+                self._talk(transcriber)
         except TympanError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
             _LOG.error("live_session_failed", **telemetry.crash_report(error))
             failure = TympanError()
         finally:
-            self._conversation.abandon()
             self._inbox.close(failure or finished())
             self._outbox.close(failure)
 
-    def _step(self) -> None:
+    def _talk(self, transcriber: Transcriber) -> None:
+        check_options(self._wishes.options, transcriber.info)
+        desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector)
+        inner = replace(self._context, cancel=self._closing, deadline=None)
+        conversation = self._conversation = Conversation(desk, self._wishes, inner, self._outbox.put)
+        self._inbox.touch()
+        try:
+            while not conversation.ended and not self._closing.is_set():
+                self._step(conversation)
+        finally:
+            conversation.abandon()
+
+    def _step(self, conversation: Conversation) -> None:
         """Take what comes next, and act on it."""
         self._context.check()
         item = self._inbox.take(_STEP_SAMPLES, _NAP_S)
         if item is Mark.COMMIT:
-            self._conversation.commit()
+            conversation.commit()
         elif item is Mark.FINISH:
-            self._conversation.finish()
+            conversation.finish()
         elif item is not None:
-            self._conversation.hear(item)
-        self._conversation.advance(self._clock(), self._inbox.waiting_samples / SAMPLE_RATE_HZ)
-        self._inbox.release(self._conversation.needed_from)
-        if self._conversation.waits:
+            conversation.hear(item)
+        conversation.advance(self._clock(), self._inbox.waiting_samples / SAMPLE_RATE_HZ)
+        self._inbox.release(conversation.needed_from)
+        if conversation.waits:
             self._inbox.touch()
         elif self._inbox.idle_s > self._idle_s and not self._inbox.finished:
             raise RequestTimeout(f"No audio has come for {self._idle_s:g} s.", remedy="Finish sessions that are over.")
