@@ -69,7 +69,7 @@ docs: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	@echo "tympan: writing requirements/*.txt"
 	@$(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
-	@$(LOCK) pyproject.toml --extra cluster --extra onnx-asr requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	@$(LOCK) pyproject.toml --extra cluster --extra onnx-asr --extra whispercpp requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	@$(LOCK) --no-deps requirements/samples.in -o requirements/samples.txt
 	@for extra in bench cuda whispercpp onnx-asr cluster; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/runtime.txt -o requirements/$$extra.txt || exit 1; \

@@ -79,18 +79,20 @@ class Settings(RosterFields, BaseSettings):
             "`threads`, `options`, `memory_mb`, `pinned`, `preload`; one named as `MODEL` says more about that."
         ),
     )
-    engine: Literal["auto", "onnx", "ct2", "onnx-asr", "fake"] = Field(
+    engine: Literal["auto", "onnx", "ct2", "whispercpp", "onnx-asr", "fake"] = Field(
         "auto",
         description=(
-            "Model runtime: `onnx` (CPU, int8), `ct2` (CTranslate2: GPU and other number formats), `onnx-asr` (other "
-            "networks than Whisper), or `auto` for the fastest that can serve the model. `fake` gives made-up text at "
-            "once, without a model, for trying things out."
+            "Model runtime: `onnx` (CPU, int8), `ct2` (CTranslate2: GPU and other number formats), `whispercpp` "
+            "(whisper.cpp, for ggml models), `onnx-asr` (other networks than Whisper), or `auto` for the fastest that "
+            "can serve the model. `fake` gives made-up text at once, without a model, for trying things out."
         ),
     )
     engine_options: dict[str, str] = Field(
         default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"splice": "off"}`.'
     )
-    device: Literal["auto", "cpu", "cuda", "metal"] = Field("auto", description="Where the model runs.")
+    device: Literal["auto", "cpu", "cuda", "metal", "vulkan"] = Field(
+        "auto", description="Where the model runs; `metal` and `vulkan` take a ggml model."
+    )
     compute_type: str = Field(
         "auto",
         pattern=r"^[a-z0-9_]{1,32}$",

@@ -41,12 +41,12 @@ EXPORTED = ("nemo_tdt", "moonshine")
 
 @pytest.fixture(
     scope="module",
-    params=["fake", *EXPORTED, *(pytest.param(kind, marks=pytest.mark.model) for kind in real_model.KINDS)],
+    params=["fake", *EXPORTED, *(pytest.param(kind, marks=pytest.mark.model) for kind in real_model.EVERY_KIND)],
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """Give each engine, loaded once."""
     spec, window = EngineSpec("fake", "demo"), noise
-    if request.param in real_model.KINDS:
+    if request.param in real_model.EVERY_KIND:
         spec, window = real_model.spec(request.param), real_model.spoken
     elif request.param in EXPORTED:
         folder = tmp_path_factory.mktemp(request.param)

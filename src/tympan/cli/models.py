@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -64,6 +64,19 @@ class PullArgs:
     force: Annotated[bool, typer.Option("--force", help="Fetch it even if it is here.")] = False
 
 
+@dataclass(frozen=True, slots=True)
+class ExportArgs:
+    """What a model is turned into."""
+
+    to: Annotated[Literal["ggml"], typer.Option("--to", help="Format to write: ggml, for the engine whispercpp.")] = (
+        "ggml"
+    )
+    quantize: Annotated[
+        Literal["f16", "q8_0", "q5_0", "q4_0"],
+        typer.Option("--quantize", help="Number format of the weights, from the most exact to the smallest."),
+    ] = "q5_0"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
@@ -71,6 +84,7 @@ def register(app: typer.Typer) -> None:
     command(group, "pull")(pull)
     command(group, "verify")(verify)
     command(group, "path")(path)
+    command(group, "export")(export)
     app.add_typer(group, name="models")
 
 
@@ -137,6 +151,26 @@ def path(name: NameArgs, place: PlaceArgs) -> int:
     return ExitCode.OK
 
 
+def export(name: NameArgs, args: ExportArgs, place: PlaceArgs) -> int:
+    """Write a Whisper model in another format; the new model is served like any other.
+
+    NAME may also be the path of a folder with a model of Hugging Face (safetensors) or CTranslate2.
+    """
+    from tympan.engine.ggml.export import export as exported  # noqa: PLC0415
+    from tympan.engine.ggml.export import located  # noqa: PLC0415
+    from tympan.engine.models import Access, models_dir  # noqa: PLC0415
+    from tympan.engine.store import ModelStore  # noqa: PLC0415
+
+    settings = load_settings(place.overrides)
+    access = Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
+    with pull_bar(name.name) as report:
+        source = located(name.name, settings.data_dir, access, report)
+        made = exported(source, ModelStore(models_dir(settings.data_dir)), args.quantize, report)
+    say(f"{made.name} is ready ({made.size_bytes / 1e6:,.0f} MB); serve it with --model {made.name}.")
+    write_stdout(str(made.path))
+    return ExitCode.OK
+
+
 def _facts(line: "Listed") -> dict[str, object]:
     from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
 
@@ -180,7 +214,11 @@ def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
 
     marks = {"cached": "[green]here[/]", "fetchable": "pull", "unpinned": "[yellow]trust[/]"}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "status", "format", "languages"):
+    # In a narrow window the names are what has to stay whole.
+    table.add_column(
+        "model", min_width=max(map(len, [*(line.entry.name for line in found), *(model.name for model in own)]))
+    )
+    for column in ("status", "format", "languages"):
         table.add_column(column)
     for column in ("disk", "memory int8", "float16"):
         table.add_column(column, justify="right")

@@ -15,6 +15,7 @@ _MODULES: Final = {
     "fake": "tympan.engine.fake",
     "onnx": "tympan.engine.onnx.engine",
     "onnx-asr": "tympan.engine.onnx_asr.engine",
+    "whispercpp": "tympan.engine.whispercpp.engine",
 }
 
 

@@ -4,6 +4,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import tokenizers
 
@@ -27,12 +28,51 @@ class WordTokens:
     tokens: tuple[int, ...]
 
 
+class Spelling(Protocol):
+    """How text is spelled in numbered tokens."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the number of a special token, or ``None``."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of plain text."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of plain tokens; bytes that are no character become U+FFFD."""
+        ...
+
+
+class FileSpelling:
+    """The spelling in a ``tokenizer.json``."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file at ``path``."""
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the number of a special token, or ``None``."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of plain text."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of plain tokens; bytes that are no character become U+FFFD."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=False)
+        return text
+
+
 class Vocabulary:
     """The tokenizer of one model: special tokens by meaning, prompts, text, and words."""
 
-    def __init__(self, path: Path, *, multilingual: bool) -> None:
-        """Read ``tokenizer.json`` at ``path``."""
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    def __init__(self, spelling: Spelling | Path, *, multilingual: bool) -> None:
+        """Use ``spelling``, or the ``tokenizer.json`` at that path."""
+        self._tokenizer = FileSpelling(spelling) if isinstance(spelling, Path) else spelling
         self.multilingual = multilingual
         self.start = self._special("<|startoftranscript|>")
         self.end = self._special("<|endoftext|>")
@@ -62,11 +102,12 @@ class Vocabulary:
 
     def prompt(self, language: str, task: Task, prompt: str | None, hotwords: str | None) -> list[int]:
         """Return the decoder's whole prompt: earlier text, then language, task and "no timestamps"."""
-        previous = self._previous_text(prompt, hotwords)
+        previous = self.previous_text(prompt, hotwords)
         lead = [self._previous, *previous] if previous else []
         return [*lead, *self.start_sequence(language, task), self._no_timestamps]
 
-    def _previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
+    def previous_text(self, prompt: str | None, hotwords: str | None) -> list[int]:
+        """Return the tokens of what comes before the window: hotwords, then the end of the prompt."""
         hot = self.encode(" " + hotwords.strip())[: MAX_PREVIOUS_TOKENS // 2] if hotwords and hotwords.strip() else []
         room = MAX_PREVIOUS_TOKENS - len(hot)
         told = self.encode(" " + prompt.strip())[-room:] if prompt and prompt.strip() else []
@@ -74,8 +115,7 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of plain text; special tokens written out in it stay plain text."""
-        ids: list[int] = self._tokenizer.encode(text.replace("<|", "< |"), add_special_tokens=False).ids
-        return ids
+        return self._tokenizer.encode(text.replace("<|", "< |"))
 
     def text_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Return ``tokens`` without special and timestamp tokens."""
@@ -83,8 +123,7 @@ class Vocabulary:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``; special tokens are left out."""
-        text: str = self._tokenizer.decode(self.text_tokens(tokens), skip_special_tokens=False)
-        return text
+        return self._tokenizer.decode(self.text_tokens(tokens))
 
     def words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
         """Split ``tokens`` into words with their punctuation; in scripts without spaces, into characters."""

@@ -1,0 +1,1 @@
+"""ggml files of Whisper models, as whisper.cpp reads them: made from other formats, and looked into."""

@@ -1,0 +1,219 @@
+"""The engine: windows dealt out to threads, each from samples to text on whisper.cpp."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tympan.domain import DecodeParams, Ranking, Task, WindowResult, WindowTask, Word
+from tympan.engine import layouts
+from tympan.engine.alignment import word_times
+from tympan.engine.asking import (
+    DECODER_POSITIONS,
+    REPORTED_LANGUAGES,
+    Answer,
+    Decoded,
+    given_languages,
+    in_order,
+    token_cap,
+    window_result,
+)
+from tympan.engine.base import EngineInfo, EngineSpec
+from tympan.engine.failures import translated
+from tympan.engine.ggml.blocks import FILE_TYPES
+from tympan.engine.ggml.check import checked, is_multilingual
+from tympan.engine.machine import probe_machine
+from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, POSITIONS_PER_S, Splice
+from tympan.engine.tokens import Vocabulary
+from tympan.engine.whispercpp.heads import alignment
+from tympan.engine.whispercpp.spelling import ByteSpelling
+from tympan.errors import ConfigError, ModelError, UnsupportedOption
+
+if TYPE_CHECKING:
+    from tympan.engine.whispercpp.library import Ask, Said, Token
+
+_SHORTEST_SAMPLES = 8000
+"""Half a second: the library answers less than a tenth with nothing at all."""
+
+_TRIAL_POSITIONS = 64
+_MAX_THREADS = 16
+_FULL_SCALE = np.float32(32768)
+
+
+def create(spec: EngineSpec) -> "WhisperCppEngine":
+    """Return a loaded engine for the folder with a ggml file in ``spec``."""
+    # Waiting threads give their processor up at once: on a machine with other work, spinning made a call ten times
+    # as long. It has to be said before the library is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        return WhisperCppEngine(spec)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "The engine whispercpp needs the package pywhispercpp.",
+            remedy="Install Tympan with the extra: pip install 'tympan[whispercpp]'.",
+        ) from error
+
+
+class WhisperCppEngine:
+    """A Whisper model on whisper.cpp.
+
+    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``: whether the encoder sees short windows and
+    a margin only; ``words`` (``on``, ``off``): off takes the quicker attention, which gives no times of words;
+    ``turns`` (``on``, ``off``): models made for it write ``[SPEAKER_TURN]`` where the speaker changes.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load the model in ``spec.path``. Raises ``ModelError``, ``ConfigError`` or ``EngineError``."""
+        from tympan.engine.whispercpp import library  # noqa: PLC0415 - the library reads the environment when loaded
+
+        self._library = library
+        path = _weights(Path(spec.path))
+        header = checked(path)
+        options = dict(spec.options)
+        self._splice = Splice.of({"splice": "off"} | options)
+        self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
+        gpu = spec.device != "cpu"
+        if gpu:
+            _require_device(spec.device, library.gpu_devices())
+        self._hands = 1 if gpu else self._threads
+        timed = options.get("words", "on") == "on"
+        preset, heads = alignment(path.parent, header.sizes) if timed else (0, ())
+        self._model = library.CppModel(path, library.Setup(gpu, spec.device_index, preset, heads))
+        # Damaged weights show now, before anybody waits for a text.
+        self._model.hear(
+            np.zeros(_SHORTEST_SAMPLES, np.float32), library.Ask(self._threads, 2, positions=_TRIAL_POSITIONS)
+        )
+        multilingual = is_multilingual(header.sizes)
+        spelling = ByteSpelling(header.words, self._model.special_tokens())
+        self._vocabulary = Vocabulary(spelling, multilingual=multilingual)
+        self._likely = "en"
+        self._pool = ThreadPoolExecutor(self._hands, thread_name_prefix="hand")
+        self.info = EngineInfo(
+            engine="whispercpp",
+            model=spec.model,
+            revision=spec.revision,
+            device=spec.device,
+            compute_type=FILE_TYPES.get(header.file_type, "unknown"),
+            threads=self._threads,
+            languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
+            multilingual=multilingual,
+        )
+
+    def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
+        """Return one result per task, in order. See ``Engine``.
+
+        Several windows are heard side by side on a thread each, a single one on all threads.
+        """
+        for task in batch[:1]:
+            _check(task.params, self._library.MAX_DECODERS)
+        hands = max(1, min(self._hands, len(batch)))
+        threads = max(1, self._threads // hands)
+        longest_first = sorted(range(len(batch)), key=lambda i: -len(batch[i].window.samples))
+        with translated("whisper.cpp"):
+            results = list(self._pool.map(lambda i: self._heard(batch[i], threads), longest_first))
+        return in_order([longest_first], [results]) if batch else []
+
+    def close(self) -> None:
+        """Stop the threads and free the model."""
+        self._pool.shutdown(wait=True)
+        self._model.close()
+
+    def _heard(self, task: WindowTask, threads: int) -> WindowResult:
+        given = given_languages(self._vocabulary, [task])
+        languages = given[0] if given else ((self._likely, 1.0),)
+        said = self._model.hear(_audio(task), self._ask(task, languages[0][0], threads))
+        if given is None:
+            languages = self._ranking(said)
+            if languages[0][0] != self._likely:
+                # Whatever was heard before changes how long this takes, and never the text.
+                self._likely = languages[0][0]
+                said = self._model.hear(_audio(task), self._ask(task, self._likely, threads))
+        return self._result(task, languages, said)
+
+    def _ask(self, task: WindowTask, language: str, threads: int) -> "Ask":
+        params = task.params
+        whole = self._vocabulary.prompt(language, params.task, params.prompt, params.hotwords)
+        prompt = self._vocabulary.previous_text(params.prompt, params.hotwords)
+        room = DECODER_POSITIONS - len(whole)
+        positions = self._splice.frames(task.window.samples, full_context=params.full_context) // FRAMES_PER_POSITION
+        return self._library.Ask(
+            threads=threads,
+            cap=min(room, token_cap(task.window.duration_s)),
+            language=language,
+            translate=params.task is Task.TRANSLATE,
+            prompt=tuple(prompt),
+            beam_size=params.beam_size,
+            best_of=params.best_of,
+            temperature=params.temperature,
+            positions=0 if positions >= MAX_POSITIONS else positions,
+        )
+
+    def _ranking(self, said: "Said") -> Ranking:
+        tokens = self._vocabulary.languages
+        chances = {code: float(said.opening[token]) for code, token in tokens.items()}
+        total = sum(chances.values())
+        likeliest = sorted(chances, key=lambda code: -chances[code])[:REPORTED_LANGUAGES]
+        return tuple((code, chances[code] / total) for code in likeliest)
+
+    def _result(self, task: WindowTask, languages: Ranking, said: "Said") -> WindowResult:
+        ended = bool(said.tokens) and said.tokens[-1].id == self._vocabulary.end
+        text = [token for token in said.tokens if token.id < self._vocabulary.end]
+        decoded = Decoded(
+            tokens=[token.id for token in text],
+            avg_logprob=sum(token.logprob for token in said.tokens) / (len(text) + 1),
+            no_speech_prob=float(said.opening[self._vocabulary.no_speech]),
+            hit_cap=bool(said.tokens) and not ended,
+        )
+        words = self._words(task, languages[0][0], text) if task.params.align else ()
+        positions = self._splice.frames(task.window.samples, full_context=task.params.full_context)
+        whole = positions >= MAX_POSITIONS * FRAMES_PER_POSITION
+        return window_result(self._vocabulary, task, Answer(languages, decoded, whole, words))
+
+    def _words(self, task: WindowTask, language: str, text: Sequence["Token"]) -> tuple[Word, ...]:
+        """Return times of words: a token's own time is when it ends, which is when the next one begins."""
+        if not text or text[0].at_s < 0:
+            return ()
+        begins = [0.0, *(token.at_s for token in text[:-1])]
+        steps = np.maximum.accumulate([round(max(0.0, begin_s) * POSITIONS_PER_S) for begin_s in begins])
+        words = self._vocabulary.words([token.id for token in text], language)
+        chances = [token.probability for token in text]
+        return word_times(words, list(enumerate(int(step) for step in steps)), chances, task.window.duration_s)
+
+
+def _audio(task: WindowTask) -> NDArray[np.float32]:
+    samples = task.window.samples
+    audio = np.zeros(max(len(samples), _SHORTEST_SAMPLES), np.float32)
+    np.divide(samples, _FULL_SCALE, out=audio[: len(samples)])
+    return audio
+
+
+def _weights(folder: Path) -> Path:
+    found = layouts.look(folder)
+    if found.layout is not layouts.GGML or found.missing or found.weights is None:
+        raise ModelError(f"The folder {folder} holds no ggml model.", remedy=layouts.GGML.remedy)
+    return found.weights
+
+
+def _check(params: DecodeParams, most: int) -> None:
+    for name, number in (("beam_size", params.beam_size), ("best_of", params.best_of)):
+        if number > most:
+            raise UnsupportedOption(
+                f"whisper.cpp follows at most {most} texts at a time, so {name} cannot be {number}.",
+                param=name,
+                remedy=f"Ask for {most} or fewer.",
+            )
+
+
+def _require_device(device: str, found: Sequence[str]) -> None:
+    """Raise ``ConfigError`` unless the library was built for ``device``: it would take the CPU without a word."""
+    marks = {"cuda": ("cuda",), "metal": ("metal", "mtl"), "vulkan": ("vulkan",)}.get(device, (device,))
+    if not any(name.lower().startswith(marks) for name in found):
+        raise ConfigError(
+            f"This build of whisper.cpp cannot use {device}: it knows {', '.join(found) or 'the CPU alone'}.",
+            param="device",
+            remedy="Set DEVICE=cpu, or build pywhispercpp for the device (see 'Use whisper.cpp').",
+        )

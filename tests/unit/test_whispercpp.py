@@ -1,0 +1,225 @@
+"""The parts of the engine on whisper.cpp: spelling, heads, search, and what it refuses."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import SpokenClip
+from tests.real_model import GREEDY, ggml, pcm, plain, task
+from tympan.domain import DecodeParams
+from tympan.engine import factory
+from tympan.engine.base import Engine, EngineSpec
+from tympan.engine.ggml.container import Sizes, read_header
+from tympan.engine.ggml.export import ABOUT
+from tympan.engine.models import ResolvedModel
+from tympan.engine.tokens import FileSpelling
+from tympan.engine.whispercpp import engine as engine_module
+from tympan.engine.whispercpp.heads import alignment
+from tympan.engine.whispercpp.spelling import ByteSpelling
+from tympan.engine.whispercpp.structures import OWN_HEADS, FullParams, agree
+from tympan.errors import ConfigError, EngineError, ModelError, UnsupportedOption
+
+BASE = Sizes(51865, 1500, 512, 8, 6, 448, 512, 8, 6, 80)
+
+# ------------------------------------------------------------------------------------------------------------- spelling
+
+
+@pytest.fixture(scope="module")
+def spellings(tiny_en: ResolvedModel) -> tuple[ByteSpelling, FileSpelling]:
+    """Return the same vocabulary from a ggml file and from a ``tokenizer.json``."""
+    (weights,) = ggml("tiny.en").glob("*.bin")
+    return ByteSpelling(read_header(weights).words, {"<|x|>": 7}), FileSpelling(tiny_en.path / "tokenizer.json")
+
+
+@pytest.mark.model
+@given(text=st.text(max_size=40) | st.text(st.sampled_from(" the'sTHE \n12,.-\u00e9\u4e2d"), max_size=40))
+def test_text_is_spelled_as_the_tokenizer_spells_it(spellings: tuple[ByteSpelling, FileSpelling], text: str) -> None:
+    """The ranks of the words are all that is needed; and the text comes back."""
+    ours, theirs = spellings
+    tokens = ours.encode(text)
+    assert tokens == theirs.encode(text)
+    assert ours.decode(tokens) == text
+
+
+@pytest.mark.model
+@given(tokens=st.lists(st.integers(0, 50255), max_size=6))
+def test_tokens_read_as_the_tokenizer_reads_them(
+    spellings: tuple[ByteSpelling, FileSpelling], tokens: list[int]
+) -> None:
+    """Also where they break characters apart."""
+    ours, theirs = spellings
+    assert ours.decode(tokens) == theirs.decode(tokens)
+
+
+def test_a_vocabulary_without_some_bytes_spells_what_it_can() -> None:
+    """Bytes that no word begins with are left out; special tokens have a number and no text."""
+    spelling = ByteSpelling([b"a", b"b", b"ab"], {"<|x|>": 3})
+    assert spelling.encode("abcab") == [2, 2]
+    assert (spelling.token_to_id("<|x|>"), spelling.token_to_id("a")) == (3, None)
+    assert spelling.decode([2, 3, 0]) == "aba"
+
+
+# ---------------------------------------------------------------------------------------------------------------- heads
+
+
+def test_heads_beside_the_weights_are_taken(tmp_path: Path) -> None:
+    """Those that the export wrote; what is not there is said by the model's sizes; else the upper half."""
+    assert alignment(tmp_path, BASE) == (6, ())
+    assert alignment(tmp_path, replace(BASE, vocabulary=51864)) == (5, ())
+    odd = alignment(tmp_path, replace(BASE, text_layers=2, text_heads=3))
+    assert odd == (OWN_HEADS, ((1, 0), (1, 1), (1, 2)))
+    (tmp_path / ABOUT).write_text(json.dumps({"alignment_heads": [[5, 7], [0, 1]]}))
+    assert alignment(tmp_path, BASE) == (OWN_HEADS, ((5, 7), (0, 1)))
+    (tmp_path / ABOUT).write_text("{}")
+    assert alignment(tmp_path, BASE) == (6, ())
+
+
+@pytest.mark.parametrize("text", ["{", '{"alignment_heads": [[6, 0]]}', '{"alignment_heads": [[0]]}', "[]", '{"a'])
+def test_heads_that_are_not_there_are_refused(tmp_path: Path, text: str) -> None:
+    """whisper.cpp would read beyond its arrays."""
+    (tmp_path / ABOUT).write_text(text)
+    with pytest.raises(ModelError, match="about"):
+        alignment(tmp_path, BASE)
+
+
+def test_a_library_that_is_laid_out_otherwise_is_recognised() -> None:
+    """Parameters with nothing where the defaults should be are not used."""
+    assert not agree(FullParams())
+
+
+# ------------------------------------------------------------------------------------------------------------- devices
+
+
+@pytest.mark.parametrize(
+    ("device", "found"), [("cuda", ("CUDA0",)), ("metal", ("Metal",)), ("metal", ("MTL0",)), ("vulkan", ("Vulkan0",))]
+)
+def test_a_device_that_the_library_was_built_for_is_taken(device: str, found: tuple[str, ...]) -> None:
+    """And none other: it would fall back to the processor without a word."""
+    engine_module._require_device(device, found)
+    with pytest.raises(ConfigError, match=f"cannot use {device}: it knows the CPU alone"):
+        engine_module._require_device(device, ())
+    with pytest.raises(ConfigError, match="it knows Other0"):
+        engine_module._require_device(device, ("Other0",))
+
+
+def test_without_its_package_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The extra is named."""
+    monkeypatch.setitem(sys.modules, "_pywhispercpp", None)
+    monkeypatch.delitem(sys.modules, "tympan.engine.whispercpp.library", raising=False)
+    with pytest.raises(ConfigError, match="pywhispercpp") as caught:
+        factory.create(EngineSpec("whispercpp", "a", path=str(tmp_path)))
+    assert "tympan[whispercpp]" in (caught.value.remedy or "")
+
+
+# --------------------------------------------------------------------------------------------------------- real weights
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_en: ResolvedModel) -> Engine:
+    """Return tiny.en in eight bits."""
+    return load(ggml("tiny.en"))
+
+
+def load(folder: Path, **options: str) -> Engine:
+    """Return an engine with short contexts, unless told otherwise."""
+    settings = {"splice": "on"} | options
+    return factory.create(EngineSpec("whispercpp", "t", path=str(folder), threads=2, options=tuple(settings.items())))
+
+
+@pytest.fixture(scope="module")
+def fox(spoken_clips: tuple[SpokenClip, ...]) -> SpokenClip:
+    """Return a clear English sentence."""
+    return next(clip for clip in spoken_clips if clip.path.stem == "quick_brown_fox" and clip.language == "en")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("params", [replace(GREEDY, beam_size=3), replace(GREEDY, temperature=0.8, best_of=2)])
+def test_K6_random_numbers_are_the_same_for_every_window(engine: Engine, fox: SpokenClip, params: DecodeParams) -> None:
+    """whisper.cpp draws its beams and samples; a window's draw depends on nothing but the window."""
+    windows = [task(pcm(fox.path)[cut:], params) for cut in (0, 8000)]
+    alone = [engine.transcribe([window])[0] for window in windows]
+    assert engine.transcribe(windows[::-1]) == alone[::-1]
+
+
+@pytest.mark.model
+def test_a_temperature_does_not_make_a_text_look_surer(engine: Engine, fox: SpokenClip) -> None:
+    """Log-probabilities are those at temperature 1: near 0, the same text has the same as without."""
+    (cold,) = engine.transcribe([task(pcm(fox.path))])
+    (warm,) = engine.transcribe([task(pcm(fox.path), replace(GREEDY, temperature=0.01, best_of=1))])
+    assert warm.tokens == cold.tokens
+    assert warm.avg_logprob == pytest.approx(cold.avg_logprob, abs=0.01)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("name", "params"), [("beam_size", replace(GREEDY, beam_size=9)), ("best_of", replace(GREEDY, best_of=9))]
+)
+def test_more_texts_than_the_library_follows_are_refused(
+    engine: Engine, fox: SpokenClip, name: str, params: DecodeParams
+) -> None:
+    """By the parameter's name; eight are the most."""
+    with pytest.raises(UnsupportedOption, match=f"{name} cannot be 9") as caught:
+        engine.transcribe([task(pcm(fox.path), params)])
+    assert caught.value.param == name
+
+
+@pytest.mark.model
+def test_without_times_of_words_the_text_is_the_same(engine: Engine, fox: SpokenClip) -> None:
+    """``words=off`` takes another kind of attention, and gives no times."""
+    other = load(ggml("tiny.en"), words="off")
+    aligned = replace(GREEDY, align=True)
+    (with_words,), (without,) = (each.transcribe([task(pcm(fox.path), aligned)]) for each in (engine, other))
+    assert plain(without.text) == plain(with_words.text) == plain(fox.text)
+    assert with_words.words
+    assert not without.words
+    other.close()
+
+
+@pytest.mark.model
+def test_nothing_is_printed(fox: SpokenClip, capfd: pytest.CaptureFixture[str], tiny_en: ResolvedModel) -> None:
+    """Neither while a model is loaded nor while it works: the library is talkative."""
+    other = load(ggml("tiny.en"))
+    other.transcribe([task(pcm(fox.path))])
+    other.close()
+    assert capfd.readouterr() == ("", "")
+
+
+Damage = Callable[[bytes], bytes]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-1], lambda data: data[:1000], lambda _: b"", lambda data: b"GGUF" + data[4:]],
+    ids=["a byte short", "header only", "empty", "another format"],
+)
+def test_R5_a_damaged_file_is_a_typed_error(tmp_path: Path, tiny_en: ResolvedModel, damage: Damage) -> None:
+    """Found before the library sees it, which would end the process."""
+    (weights,) = ggml("tiny.en").glob("*.bin")
+    (tmp_path / weights.name).write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(ModelError, match=weights.stem):
+        load(tmp_path)
+
+
+@pytest.mark.model
+def test_R5_weights_that_are_noise_are_found_when_they_are_loaded(tmp_path: Path, tiny_en: ResolvedModel) -> None:
+    """Bytes of weights cannot be judged by their shape; that no numbers come out can."""
+    (weights,) = ggml("tiny.en").glob("*.bin")
+    data = bytearray(weights.read_bytes())
+    data[-400_000:-200_000] = np.random.default_rng(0).bytes(200_000)
+    (tmp_path / weights.name).write_bytes(data)
+    with pytest.raises(EngineError, match="damaged"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_ggml_file_is_refused(tmp_path: Path) -> None:
+    """The error says what such a folder holds."""
+    with pytest.raises(ModelError, match="no ggml model"):
+        factory.create(EngineSpec("whispercpp", "a", path=str(tmp_path)))
