@@ -90,6 +90,7 @@ def test_what_is_set_is_kept() -> None:
         ("metal", "auto", "device"),
         ("tpu", "auto", "device"),
         ("cpu", "float16", "compute_type"),
+        ("vulkan", "int8", "compute_type"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(device: str, compute_type: str, param: str) -> None:
@@ -98,6 +99,14 @@ def test_what_cannot_work_is_refused_by_name(device: str, compute_type: str, par
         _choose(LAPTOP, "base", device, compute_type)
     assert refused.value.param == param
     assert refused.value.remedy
+
+
+def test_metal_is_for_macs_and_vulkan_for_everybody() -> None:
+    """Both leave the number format to the model's file; whether the library can is found out when it is loaded."""
+    for machine, device in ((replace(LAPTOP, has_metal=True), "metal"), (LAPTOP, "vulkan")):
+        choice = _choose(machine, "mine-ggml-q5_0", device)
+        assert (choice.device, choice.compute_type) == (device, "auto")
+        assert any("model's file" in reason for reason in choice.reasons)
 
 
 def test_too_little_memory_is_warned_of() -> None:

@@ -189,6 +189,18 @@ def test_an_engine_that_does_not_read_the_model_is_refused(tmp_path: Path, asked
     assert "whispercpp" in (caught.value.remedy or "")
 
 
+@pytest.mark.parametrize("device", ["metal", "vulkan"])
+def test_only_ggml_models_run_on_other_gpus(tmp_path: Path, device: str) -> None:
+    """The error says how to make one."""
+    tiny_whisper.write(tmp_path, tiny_whisper.variables())
+    with pytest.raises(ConfigError, match=f"ggml models run on {device}") as caught:
+        factory.kind_for("auto", device, "auto", tmp_path)
+    assert "models export" in (caught.value.remedy or "")
+    (tmp_path / "model.bin").unlink()
+    (tmp_path / "ggml-base.bin").touch()
+    assert factory.kind_for("auto", device, "auto", tmp_path) == "whispercpp"
+
+
 def test_a_model_in_another_format_is_left_to_ctranslate2(tmp_path: Path) -> None:
     """It may know formats that the graphs do not; if it does not either, it says what is wrong."""
     (tmp_path / "model.bin").write_bytes(tiny_whisper.packed(tiny_whisper.variables())[:-2000])

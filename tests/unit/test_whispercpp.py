@@ -101,12 +101,13 @@ def test_a_library_that_is_laid_out_otherwise_is_recognised() -> None:
     ("device", "found"), [("cuda", ("CUDA0",)), ("metal", ("Metal",)), ("metal", ("MTL0",)), ("vulkan", ("Vulkan0",))]
 )
 def test_a_device_that_the_library_was_built_for_is_taken(device: str, found: tuple[str, ...]) -> None:
-    """And none other: it would fall back to the processor without a word."""
-    engine_module._require_device(device, found)
+    """And none other: it would fall back to the processor without a word. Left open, it is taken where it is there."""
+    assert engine_module._device(device, found) == engine_module._device("auto", found) == device
+    assert engine_module._device("cpu", found) == engine_module._device("auto", ()) == "cpu"
     with pytest.raises(ConfigError, match=f"cannot use {device}: it knows the CPU alone"):
-        engine_module._require_device(device, ())
+        engine_module._device(device, ())
     with pytest.raises(ConfigError, match="it knows Other0"):
-        engine_module._require_device(device, ("Other0",))
+        engine_module._device(device, ("Other0",))
 
 
 def test_without_its_package_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -129,12 +129,14 @@ def _locate(settings: Settings) -> EngineSpec:
     choice = chosen_hardware(settings)
     found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
+    kind = kind_for(settings.engine, choice.device, choice.compute_type, found.path)
     return EngineSpec(
-        kind=kind_for(settings.engine, choice.device, choice.compute_type, found.path),
+        kind=kind,
         model=found.name,
         revision=found.revision,
         path=str(found.path),
-        device=choice.device,
+        # Only the engine's own process can ask whisper.cpp's library which devices it was built for.
+        device=settings.device if kind == "whispercpp" else choice.device,
         compute_type=choice.compute_type,
         threads=choice.threads,
         options=tuple(sorted(settings.engine_options.items())),

@@ -30,6 +30,12 @@ def kind_for(asked: str, device: str, compute_type: str, path: Path) -> str:
             f"The engine {asked} does not read {layout.title} models such as the one in {path}.",
             remedy=f"Set ENGINE=auto, or to one of: {', '.join(layout.engines)}.",
         )
+    if device in {"metal", "vulkan"} and layout is not layouts.GGML:
+        raise ConfigError(
+            f"Only ggml models run on {device}, and the one in {path} is a {layout.title} model.",
+            param="device",
+            remedy="Run `tympan models export NAME --to ggml` and set MODEL to what it made.",
+        )
     if layout is not layouts.CTRANSLATE2:
         return layout.engines[0] if asked == "auto" else asked
     return _kind_for_ctranslate2(asked, device, compute_type, path)

@@ -18,6 +18,9 @@ MAX_THREADS = 16
 
 _CPU_TYPES = ("int8", "int8_float32", "int16", "float32")
 _CUDA_TYPES = ("float16", "int8_float16", "bfloat16", "int8_bfloat16", "int8", "int8_float32", "float32")
+_GGML_DEVICES = ("metal", "vulkan")
+"""Reached through whisper.cpp alone, whose files have a number format of their own."""
+
 _AUTO_MODELS = ("large-v3-turbo", "medium", "small", "base", "tiny")
 _USABLE = 0.7
 # Base in int8 with beam 5 ran at 11 times real time on two cores; cost grows with the parameters, speed with the
@@ -91,12 +94,12 @@ def _speed(entry: Entry, cores: int) -> float:
 
 
 def _choose_device(device: str, entry: Entry | None, compute_type: str, machine: Machine, reasons: list[str]) -> str:
-    if device == "metal":
+    if device not in {AUTO, "cpu", "cuda", *_GGML_DEVICES}:
         raise ConfigError(
-            "No engine of this version runs on Metal.", param="device", remedy="Set DEVICE to auto or cpu."
+            f"{device!r} is not a device.", param="device", remedy="Set DEVICE to auto, cpu, cuda, metal or vulkan."
         )
-    if device not in {AUTO, "cpu", "cuda"}:
-        raise ConfigError(f"{device!r} is not a device.", param="device", remedy="Set DEVICE to auto, cpu or cuda.")
+    if device == "metal" and not machine.has_metal:
+        raise ConfigError("DEVICE is metal, but this is no Mac.", param="device", remedy="Set DEVICE to auto or cpu.")
     if device == "cuda" and not machine.gpus:
         raise ConfigError(
             "DEVICE is cuda, but no NVIDIA GPU was found.",
@@ -142,13 +145,16 @@ def _gpu_formats(gpu: Gpu) -> tuple[str, ...]:
 
 
 def _choose_type(device: str, compute_type: str, entry: Entry | None, machine: Machine, reasons: list[str]) -> str:
-    known = _CPU_TYPES if device == "cpu" else _CUDA_TYPES
+    known = {"cpu": _CPU_TYPES, "cuda": _CUDA_TYPES}.get(device, ())
+    if device in _GGML_DEVICES and compute_type == AUTO:
+        reasons.append("Format: that of the model's file.")
+        return AUTO
     if compute_type != AUTO:
         if compute_type not in known:
             raise ConfigError(
                 f"The number format {compute_type} does not run on {device}.",
                 param="compute_type",
-                remedy=f"Set COMPUTE_TYPE to auto, or one of {', '.join(known)}.",
+                remedy=f"Set COMPUTE_TYPE to {' or '.join((AUTO, *known))}.",
             )
         reasons.append(f"Format {compute_type}: as set.")
         return compute_type

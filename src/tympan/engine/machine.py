@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class Machine:
     """What this process may use.
 
     ``cores`` are physical cores it is allowed to run on, ``cpu_flags`` the instruction sets that speed up int8, and
-    ``cuda_libraries`` says whether the libraries are there that a model on a GPU needs.
+    ``cuda_libraries`` says whether the libraries are there that a model on a CUDA device needs; ``has_metal`` is true
+    of Macs.
     """
 
     cores: int
@@ -39,6 +41,7 @@ class Machine:
     cpu_flags: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     cuda_libraries: bool = True
+    has_metal: bool = False
 
 
 def probe_machine(root: Path = Path("/")) -> Machine:
@@ -54,6 +57,7 @@ def probe_machine(root: Path = Path("/")) -> Machine:
         cpu_flags=tuple(flag for flag in _INT8_FLAGS if flag in flags),
         gpus=_gpus(root),
         cuda_libraries=_has_cublas(),
+        has_metal=sys.platform == "darwin",
     )
 
 

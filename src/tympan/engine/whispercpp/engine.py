@@ -36,6 +36,9 @@ from tympan.errors import ConfigError, ModelError, UnsupportedOption
 if TYPE_CHECKING:
     from tympan.engine.whispercpp.library import Ask, Said, Token
 
+_DEVICES = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "vulkan": "vulkan"}
+"""What the library calls its devices, without their numbers."""
+
 _SHORTEST_SAMPLES = 8000
 """Half a second: the library answers less than a tenth with nothing at all."""
 
@@ -76,9 +79,8 @@ class WhisperCppEngine:
         options = dict(spec.options)
         self._splice = Splice.of({"splice": "off"} | options)
         self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
-        gpu = spec.device != "cpu"
-        if gpu:
-            _require_device(spec.device, library.gpu_devices())
+        device = _device(spec.device, library.gpu_devices())
+        gpu = device != "cpu"
         self._hands = 1 if gpu else self._threads
         timed = options.get("words", "on") == "on"
         preset, heads = alignment(path.parent, header.sizes) if timed else (0, ())
@@ -96,7 +98,7 @@ class WhisperCppEngine:
             engine="whispercpp",
             model=spec.model,
             revision=spec.revision,
-            device=spec.device,
+            device=device,
             compute_type=FILE_TYPES.get(header.file_type, "unknown"),
             threads=self._threads,
             languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
@@ -208,12 +210,18 @@ def _check(params: DecodeParams, most: int) -> None:
             )
 
 
-def _require_device(device: str, found: Sequence[str]) -> None:
-    """Raise ``ConfigError`` unless the library was built for ``device``: it would take the CPU without a word."""
-    marks = {"cuda": ("cuda",), "metal": ("metal", "mtl"), "vulkan": ("vulkan",)}.get(device, (device,))
-    if not any(name.lower().startswith(marks) for name in found):
+def _device(asked: str, found: Sequence[str]) -> str:
+    """Return what to run on: as ``asked``, for ``auto`` what the library was built for.
+
+    Raises ``ConfigError`` when it was not built for the device asked for: it would take the CPU without a word.
+    """
+    kinds = [_DEVICES.get(name.rstrip("0123456789").lower(), name.lower()) for name in found]
+    if asked == "auto":
+        return kinds[0] if kinds else "cpu"
+    if asked != "cpu" and asked not in kinds:
         raise ConfigError(
-            f"This build of whisper.cpp cannot use {device}: it knows {', '.join(found) or 'the CPU alone'}.",
+            f"This build of whisper.cpp cannot use {asked}: it knows {', '.join(found) or 'the CPU alone'}.",
             param="device",
-            remedy="Set DEVICE=cpu, or build pywhispercpp for the device (see 'Use whisper.cpp').",
+            remedy="Set DEVICE=cpu, or build pywhispercpp for the device: see docs/howto/use-whisper-cpp.md.",
         )
+    return asked
