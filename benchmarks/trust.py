@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scoring import Clip, Pair, count, load_set
+from benchmarks.scoring import Clip, load_set
 from benchmarks.synth import write_clips
 from tympan import fallback
 from tympan.batching.queue import Origin
+from tympan.bench.scoring import Pair, count
 from tympan.bootstrap import running
 from tympan.bootstrap.pipeline import Services
 from tympan.confidence import Evidence, confidence, hallucination_score
@@ -94,11 +95,12 @@ def _hear_all(services: Services, name: str, clips: Sequence[Clip], options: Opt
 def _hear(services: Services, name: str, clip: Clip, options: Options) -> Heard | None:
     context = RequestContext(f"trust-{name}-{clip.id}", max_audio_s=_MAX_AUDIO_S)
     params = fallback.first_attempt(options, clip.language)
+    service = services.transcriber._service  # noqa: SLF001 - The pipeline itself would decode again, and reject.
     waiting: list[tuple[Window, Future[WindowResult]]] = []
     with closing(services.transcriber.listen(options).windows(clip.path, context)) as windows:
         for window in windows:
             origin = Origin(context.request_id, context.tenant, Lane.BATCH)
-            waiting.append((window, services.batcher.submit(WindowTask(window, params), origin)))
+            waiting.append((window, service.submit(WindowTask(window, params), origin)))
     results = [(window, reply.result()) for window, reply in waiting]
     signs = [Evidence.of(window, result) for window, result in results if result.text.strip()]
     if not signs:

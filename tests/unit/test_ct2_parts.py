@@ -1,7 +1,7 @@
 """What the CTranslate2 engine works out for itself, without a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -70,17 +70,25 @@ def test_a_cpu_gets_a_replica_per_thread_up_to_four(device: str, threads: int, r
 
 def test_temperature_zero_searches_with_beams() -> None:
     """The beam size is the caller's, and nothing is sampled."""
-    assert _search(DecodeParams(beam_size=3, best_of=7)) == {"beam_size": 3}
+    assert _search(DecodeParams(beam_size=3, best_of=7), deterministic=False) == {"beam_size": 3}
 
 
 def test_a_temperature_draws_best_of_samples_from_the_whole_distribution() -> None:
     """Above 0 the beam is off, ``best_of`` texts are drawn, and no word is excluded beforehand."""
-    assert _search(DecodeParams(beam_size=3, best_of=7, temperature=0.6)) == {
+    assert _search(DecodeParams(beam_size=3, best_of=7, temperature=0.6), deterministic=False) == {
         "beam_size": 1,
         "num_hypotheses": 7,
         "sampling_topk": 0,
         "sampling_temperature": 0.6,
     }
+
+
+def test_a_deterministic_search_draws_nothing_at_any_temperature() -> None:
+    """Beams at 0 as ever; above it as many beams as samples, and less and less repetition."""
+    params = DecodeParams(beam_size=3, best_of=7)
+    assert _search(params, deterministic=True) == {"beam_size": 3}
+    penalties = [_search(replace(params, temperature=t), deterministic=True) for t in (0.2, 0.6, 1.0)]
+    assert penalties == [{"beam_size": 7, "repetition_penalty": pytest.approx(1 + t / 2)} for t in (0.2, 0.6, 1.0)]
 
 
 @dataclass(frozen=True)

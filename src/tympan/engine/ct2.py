@@ -44,12 +44,16 @@ class CTranslate2Engine:
 
     On a CPU the model runs as several single-threaded replicas that share weights: a decoder step is too small to
     divide, so a batch is dealt out to replicas and each takes its part from samples to text.
+
+    ``options`` of the spec: ``replicas``; ``splice`` and ``margin_s``, see ``Splice``; with ``deterministic`` (``on``)
+    every window is a batch of its own and nothing is drawn, see ``_search``.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model in ``spec.path``. Raises ``EngineError`` when the runtime refuses it."""
         options = dict(spec.options)
         self._replicas = int(options.get("replicas", "0")) or _replicas(spec)
+        self._deterministic = options.get("deterministic") == "on"
         with translated(_NAME, RuntimeError):
             self._model = ctranslate2.models.Whisper(
                 spec.path,
@@ -77,7 +81,7 @@ class CTranslate2Engine:
 
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
         """Return one result per task, in order. See ``Engine``."""
-        groups = _deal(batch, self._replicas)
+        groups = _deal(batch, len(batch) if self._deterministic else self._replicas)
         answers = list(self._pool.map(self._guarded, [[batch[i] for i in group] for group in groups]))
         return in_order(groups, answers)
 
@@ -126,7 +130,7 @@ class CTranslate2Engine:
             max_length=max(2 * cap, cap + len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
-            **_search(tasks[0].params),
+            **_search(tasks[0].params, deterministic=self._deterministic),
         )
         return [_best(output, cap) for output, cap in zip(outputs, caps, strict=True)]
 
@@ -166,8 +170,14 @@ def _storage(array: "np.ndarray[Any, Any]") -> ctranslate2.StorageView:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
 
 
-def _search(params: DecodeParams) -> dict[str, Any]:
-    """Return how to search: beams at temperature 0, samples above it (Whisper's own scheme)."""
+def _search(params: DecodeParams, *, deterministic: bool) -> dict[str, Any]:
+    """Return how to search: beams at temperature 0, samples above it (Whisper's own scheme).
+
+    The runtime's dice cannot be thrown the same way twice: each of its threads has its own. A ``deterministic`` search
+    goes other ways as it gets warmer by making words that were said already less likely, which breaks loops as dice do.
+    """
+    if params.temperature > 0.0 and deterministic:
+        return {"beam_size": params.best_of, "repetition_penalty": 1.0 + params.temperature / 2.0}
     if params.temperature > 0.0:
         return {
             "beam_size": 1,
