@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 CORPUS ?=
+BASE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-long check bench fmt docs lock clean
+.PHONY: help install serve test test-long check bench bench-gate fmt docs lock clean
 
 help:
 	@echo "make install    create $(VENV) with tympan and what it needs"
@@ -18,6 +19,7 @@ help:
 	@echo "make check      formatting, lint, types, architecture, docs, tests"
 	@echo "make fmt        format the code and mend what can be mended"
 	@echo "make bench      measure; CORPUS=<folder> names the recordings, ARGS=... goes through"
+	@echo "make bench-gate  fail if this tree is slower than BASE=<commit>, or makes more errors; under 4 minutes"
 	@echo "make docs       write the generated parts of the documentation"
 	@echo "make lock       write requirements/*.txt anew from pyproject.toml and requirements/*.in"
 
@@ -61,6 +63,9 @@ fmt: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@test -n "$(CORPUS)" || { echo "tympan: name the recordings: make bench CORPUS=<folder>" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks "$(CORPUS)" $(ARGS)
+
+bench-gate: $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks.gate $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 docs: $(VENV)/.installed-dev
 	@$(BIN)/python scripts/gen_docs.py

@@ -56,7 +56,8 @@ def _nonspeech_plan(arguments: argparse.Namespace) -> nonspeech.Plan:
     return nonspeech.Plan(14, 4, 1) if arguments.quick else nonspeech.Plan(arguments.synthesised, arguments.subset)
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``; raises ``ArgumentTypeError``."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE.")
@@ -70,12 +71,12 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--corpus", type=Path, help="folder with the reference sets")
     out.add_argument("--model", default="base", help="Tympan's name of the model (default: base)")
     out.add_argument("--model-dir", default="", help="the same model's files, for faster-whisper (default: ask Tympan)")
-    out.add_argument("--extra-env", type=_assignment, action="append", default=[], metavar="NAME=VALUE",
+    out.add_argument("--extra-env", type=assignment, action="append", default=[], metavar="NAME=VALUE",
                      help="another setting for every Tympan process; repeatable")  # fmt: skip
-    out.add_argument("--full-context-env", type=_assignment, nargs="+", metavar="NAME=VALUE",
+    out.add_argument("--full-context-env", type=assignment, nargs="+", metavar="NAME=VALUE",
                      default=[("TYMPAN_ENGINE_OPTIONS", '{"splice": "off"}')],
                      help="languages: settings that decode with the full context")  # fmt: skip
-    out.add_argument("--fake-env", type=_assignment, nargs="+", default=[("TYMPAN_ENGINE", "fake")],
+    out.add_argument("--fake-env", type=assignment, nargs="+", default=[("TYMPAN_ENGINE", "fake")],
                      metavar="NAME=VALUE", help="memory: settings that choose the fake engine")  # fmt: skip
     out.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     out.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32], help="short: users at a time")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tympan.audio.decode import Decoder
-from tympan.bench.recordings import Decode, decoding, given, made, resized, write_wav
+from tympan.bench.recordings import Decode, decoding, given, made, resized, sentences, write_wav
 from tympan.domain import SAMPLE_RATE_HZ
 from tympan.errors import InvalidRequest, MediaError
 
@@ -34,6 +34,14 @@ def test_made_audio_has_its_length_and_every_word_in_its_reference(tmp_path: Pat
     assert short.recordings[0].reference == "The first train of the morning left the station a few minutes late."
     assert long.recordings[0].language == "en"
     assert str(long.recordings[0].reference).count("The first train") == 3
+
+
+def test_sentences_are_recordings_of_their_own(tmp_path: Path, decode: Decode) -> None:
+    """Fourteen files of three to five seconds, each with its own words, none of them silent."""
+    found = sentences(tmp_path, decode)
+    assert len({recording.reference for recording in found}) == 14
+    assert all(3.0 < recording.duration_s < 5.0 for recording in found)
+    assert all(np.abs(decode(recording.path)).max() > 3_000 for recording in found)
 
 
 @pytest.mark.parametrize("length_s", [0.0, 1.0, 1e6, float("nan")])

@@ -101,6 +101,17 @@ def _made(length_s: float, folder: Path, samples: Samples, facts: Mapping[str, A
     return AudioSet(name, (Recording(path, length_s, facts["language"], " ".join(words)),))
 
 
+def sentences(folder: Path, decode: Decode) -> list[Recording]:
+    """Write each sentence of the speech that comes with Tympan as a WAV file and return them."""
+    facts = json.loads(_SENTENCES.read_text(encoding="utf-8"))
+    samples, found = decode(_SPEECH), []
+    for number, sentence in enumerate(facts["sentences"]):
+        part = samples[_sample(sentence["start_s"]) : _sample(sentence["end_s"])]
+        path = write_wav(folder / f"sentence-{number:02}.wav", part)
+        found.append(Recording(path, len(part) / SAMPLE_RATE_HZ, facts["language"], sentence["text"]))
+    return found
+
+
 def _sample(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE_HZ)
 
