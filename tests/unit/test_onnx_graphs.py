@@ -336,6 +336,23 @@ def test_the_chance_of_no_speech_is_that_after_the_start_token(
         assert np.log(found.no_speech_prob) == pytest.approx(log_softmax(logits)[-1, NO_SPEECH], abs=0.3)
 
 
+@pytest.mark.parametrize("kind", ["greedy", "beams", "samples"])
+def test_each_window_is_heard_once_more_at_its_end(decoder: Int8Decoder, kind: str) -> None:
+    """Words are placed then, with the same result as if the window had been alone, whoever has left before."""
+    windows = [1, 4, 0, 3, 2]
+    placed: dict[int, tuple[list[tuple[int, int]], list[float]]] = {}
+
+    def place_words(window: int, heard: Heard, place: int) -> None:
+        assert window not in placed
+        placed[window] = decoder.align(heard.alone(place), LENGTHS[windows[window]], PROMPT, [3, 9, 4])
+
+    searches = [search(kind, cap) for cap in caps_of(windows)]
+    decoder.generate(decoder.listen([speech(w) for w in windows]), [PROMPT] * len(windows), searches, place_words)
+    assert placed == {
+        n: decoder.align(decoder.listen([speech(w)]), LENGTHS[w], PROMPT, [3, 9, 4]) for n, w in enumerate(windows)
+    }
+
+
 def test_forbidden_tokens_never_come(decoder: Int8Decoder) -> None:
     """Some never, some not as the first token; of two hundred wild texts none has them, and the rest all occur."""
     sampling = Sampling(200, 20, END, 8.0)
@@ -401,7 +418,7 @@ def test_alignment_looks_in_the_speech_and_hears_the_silence_too(
 ) -> None:
     """A monotone path over tokens and positions, from corner to corner; chances among words only, as when decoding."""
     tokens = [3, 9, 4, 21, 8]
-    path, chances = decoder.align(speech(1), LENGTHS[1], PROMPT, tokens)
+    path, chances = decoder.align(decoder.listen([speech(1)]), LENGTHS[1], PROMPT, tokens)
     assert path[0] == (0, 0)
     assert path[-1] == (len(tokens), LENGTHS[1] - 1)
     assert all((b[0] - a[0], b[1] - a[1]) in {(0, 1), (1, 0), (1, 1)} for a, b in pairwise(path))
@@ -415,16 +432,16 @@ def test_alignment_looks_in_the_speech_and_hears_the_silence_too(
 
 def test_alignment_ends_with_the_speech(decoder: Int8Decoder) -> None:
     """What is encoded beyond it is heard, but no word is put there."""
-    path, _ = decoder.align(speech(4), 40, PROMPT, [3, 9, 4])
+    path, _ = decoder.align(decoder.listen([speech(4)]), 40, PROMPT, [3, 9, 4])
     assert path[-1] == (3, 39)
 
 
 def test_alignment_does_not_depend_on_what_came_before(decoder: Int8Decoder) -> None:
     """Neither on the memory used by the last group nor on the last alignment; and it leaves decoding as it was."""
-    first = decoder.align(speech(3), LENGTHS[3], PROMPT, [3, 9])
+    first = decoder.align(decoder.listen([speech(3)]), LENGTHS[3], PROMPT, [3, 9])
     text = said(decoder, range(8), [BeamSearch(2, 9, END) for _ in range(8)])
-    decoder.align(speech(4), 100, PROMPT, [1, 2, 3])
-    assert decoder.align(speech(3), LENGTHS[3], PROMPT, [3, 9]) == first
+    decoder.align(decoder.listen([speech(4)]), 100, PROMPT, [1, 2, 3])
+    assert decoder.align(decoder.listen([speech(3)]), LENGTHS[3], PROMPT, [3, 9]) == first
     assert said(decoder, range(8), [BeamSearch(2, 9, END) for _ in range(8)]) == text
 
 

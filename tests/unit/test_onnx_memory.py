@@ -157,6 +157,18 @@ def test_the_length_is_a_multiple_of_64(positions: list[int], length: int) -> No
     assert heard.bias.shape == (len(positions), 1, 1, length)
 
 
+def test_a_window_alone_is_the_same_memory() -> None:
+    """Nothing is copied, and the others stay as they are."""
+    heard = heard_of([3, 12])
+    alone = heard.alone(1)
+    assert len(alone) == 1
+    assert alone.positions == [12]
+    query = noise(1, HEADS, WIDTH)
+    assert np.array_equal(listen(alone, 0, 0, query), listen(heard, 1, 0, query))
+    assert all(np.shares_memory(mine, whole) for mine, whole in zip(alone.numbers, heard.numbers, strict=True))
+    assert len(heard) == 2
+
+
 @given(data=st.data(), windows=st.integers(1, 8))
 def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int) -> None:
     """After any number of departures, each window left has its own keys, values and biases, in the order told."""
@@ -174,6 +186,7 @@ def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int)
     for mine, theirs in zip([*heard.numbers, *heard.scales], [*untouched.numbers, *untouched.scales], strict=True):
         assert np.array_equal(mine, theirs[left])
     assert np.array_equal(heard.bias, untouched.bias[left])
+    assert heard.positions == [lengths[window] for window in left]
 
 
 @given(data=st.data(), count=st.integers(1, 40))

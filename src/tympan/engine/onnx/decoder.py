@@ -5,7 +5,7 @@ of the 30 s although most of them are the same silence in every window. This one
 ``docs/decisions/``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,9 @@ _FLOAT_BYTES = 4
 
 Alignment = list[tuple[int, int]]
 """Pairs (token, encoder position) along one monotone path."""
+
+AtEnd = Callable[[int, Heard, int], None]
+"""Takes a window's number, and where it is heard."""
 
 _SPARE = 0.25
 """Share of windows whose search has ended from which on they are dropped; dropping moves others into their places."""
@@ -99,8 +102,17 @@ class Int8Decoder:
             for tokens, values in zip(ids[:, 0].tolist(), chances.tolist(), strict=True)
         ]
 
-    def generate(self, heard: Heard, prompts: Sequence[Sequence[int]], searches: Sequence[Search]) -> list[Decoded]:
-        """Return every window's text. Prompts have one length, searches one kind and width; ``heard`` is used up."""
+    def generate(
+        self,
+        heard: Heard,
+        prompts: Sequence[Sequence[int]],
+        searches: Sequence[Search],
+        at_end: AtEnd | None = None,
+    ) -> list[Decoded]:
+        """Return every window's text. Prompts have one length, searches one kind and width; ``heard`` is used up.
+
+        ``at_end`` is called once for each window, when its search has ended and it can still be heard.
+        """
         told = len(prompts[0])
         rows = self._rows(heard, told)
         asked = [prompts[0].index(self._marks.start), told - 1]
@@ -108,18 +120,18 @@ class Int8Decoder:
         silent = np.exp(answers[:, 0, self._marks.no_speech]).tolist()
         moves = [search.start(answers[i, -1]) for i, search in enumerate(searches)]
         rows.spread(searches[0].width, told + max(search.cap for search in searches))
-        self._continue(rows, searches, moves)
+        self._continue(rows, searches, moves, at_end)
         return [search.result(chance) for search, chance in zip(searches, silent, strict=True)]
 
     def align(
-        self, encoded: Encoded, speech: int, lead: Sequence[int], tokens: Sequence[int]
+        self, heard: Heard, speech: int, lead: Sequence[int], tokens: Sequence[int]
     ) -> tuple[Alignment, list[float]]:
         """Return where ``tokens`` are spoken within the first ``speech`` positions, and their probabilities.
 
-        ``lead`` is the prompt up to the first of ``tokens``. The decoder hears the silence too, or it would find words
-        unlikely that it has just chosen; but they are looked for in the speech alone, since silence attracts the last.
+        ``heard`` is one window; ``lead`` is the prompt up to the first of ``tokens``. The decoder hears the silence
+        too, or it would find words unlikely that it has just chosen; but they are looked for in the speech alone, since
+        silence attracts the last.
         """
-        heard = self.listen([encoded])
         fed = [[*lead, *tokens, self._marks.end]]
         rows = self._rows(heard, len(fed[0]), watched=sorted({layer for layer, _ in self._marks.alignment_heads}))
         first = len(lead) - 1
@@ -129,15 +141,20 @@ class Int8Decoder:
         path = cheapest_path(-follow(shares(np.stack(heads)))[first:-1])
         return path, np.exp(answers[0, np.arange(len(tokens)), list(tokens)]).tolist()
 
-    def _continue(self, rows: Rows, searches: Sequence[Search], moves: Sequence[Move | None]) -> None:
+    def _continue(
+        self, rows: Rows, searches: Sequence[Search], moves: Sequence[Move | None], at_end: AtEnd | None
+    ) -> None:
         """Feed the searches until all have ended."""
         width, top = searches[0].width, searches[0].top
+        windows = list(range(len(searches)))
         while any(moves):
             alive = [i for i, move in enumerate(moves) if move is not None]
             if len(alive) <= len(moves) * (1.0 - _SPARE):
+                _take_leave(rows.heard, windows, moves, at_end)
                 kept = stay_or_fill(alive)
                 rows.keep(kept, width)
                 searches, moves = [searches[i] for i in kept], [moves[i] for i in kept]
+                windows = [windows[i] for i in kept]
             rows.past.reorder(_parents(moves, width))
             tokens = _tokens(moves, width, self._marks.end)
             best, ids = self._feed(rows, tokens, ([0], self._mask), top)
@@ -146,6 +163,7 @@ class Int8Decoder:
                 search.advance(best[group, 0], ids[group, 0]) if move is not None else None
                 for search, move, group in zip(searches, moves, groups, strict=True)
             ]
+        _take_leave(rows.heard, windows, moves, at_end)
 
     def _rows(self, heard: Heard, capacity: int, watched: Sequence[int] = ()) -> Rows:
         size = self._size
@@ -172,6 +190,13 @@ def _stored(cross: Session, encoded: Encoded) -> list[Stored]:
     """Return keys and values in turn, layer by layer."""
     arrays = cross.outputs(encoded=np.ascontiguousarray(encoded, np.float32))
     return [Stored(numbers, scales) for numbers, scales in zip(arrays[0::2], arrays[1::2], strict=True)]
+
+
+def _take_leave(heard: Heard, windows: Sequence[int], moves: Sequence[Move | None], at_end: AtEnd | None) -> None:
+    """Tell of the windows whose search has ended."""
+    for place, (window, move) in enumerate(zip(windows, moves, strict=True)):
+        if move is None and at_end:
+            at_end(window, heard, place)
 
 
 def _parents(moves: Sequence[Move | None], width: int) -> list[int]:

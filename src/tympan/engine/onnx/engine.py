@@ -13,7 +13,6 @@ from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
     REPORTED_LANGUAGES,
     Answer,
-    Decoded,
     given_languages,
     in_order,
     prompts_and_caps,
@@ -132,15 +131,16 @@ class OnnxEngine:
         languages = given_languages(self._vocabulary, tasks) or self._detect(heard)
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         searches = [self._search(task, cap) for task, cap in zip(tasks, caps, strict=True)]
-        decoded = self._decoder.generate(heard, prompts, searches)
-        return [
-            window_result(self._vocabulary, task, self._answer(one, task, names, text))
-            for one, task, names, text in zip(encoded, tasks, languages, decoded, strict=True)
-        ]
+        words: list[tuple[Word, ...]] = [()] * len(tasks)
 
-    def _answer(self, encoded: Encoded, task: WindowTask, languages: Ranking, decoded: Decoded) -> Answer:
-        words = self._words(encoded, task, languages[0][0], decoded.tokens)
-        return Answer(languages, decoded, len(encoded) >= MAX_POSITIONS, words)
+        def align(window: int, heard: Heard, place: int) -> None:
+            task, said = tasks[window], searches[window].result(0.0).tokens
+            words[window] = self._words(heard, place, task, (languages[window][0][0], said))
+
+        decoded = self._decoder.generate(heard, prompts, searches, align)
+        whole = [len(one) >= MAX_POSITIONS for one in encoded]
+        answers = map(Answer, languages, decoded, whole, words)
+        return [window_result(self._vocabulary, task, answer) for task, answer in zip(tasks, answers, strict=True)]
 
     def _detect(self, heard: Heard) -> list[Ranking]:
         names = {token: name for name, token in self._vocabulary.languages.items()}
@@ -152,14 +152,17 @@ class OnnxEngine:
         end = self._vocabulary.end
         return Sampling(width, cap, end, temperature) if temperature else BeamSearch(width, cap, end)
 
-    def _words(self, encoded: Encoded, task: WindowTask, language: str, said: Sequence[int]) -> tuple[Word, ...]:
-        """Return word times relative to the window; empty when not asked for or nothing was said."""
-        tokens = self._vocabulary.text_tokens(said)
+    def _words(self, heard: Heard, place: int, task: WindowTask, said: tuple[str, Sequence[int]]) -> tuple[Word, ...]:
+        """Return word times relative to the window; empty when not asked for or nothing was said.
+
+        ``said`` is the language and the tokens of the text; the window is heard at ``place``.
+        """
+        language, tokens = said[0], self._vocabulary.text_tokens(said[1])
         if not task.params.align or not tokens:
             return ()
         duration_s = task.window.duration_s
         lead = self._vocabulary.prompt(language, task.params.task, None, None)
-        path, chances = self._decoder.align(encoded, speech_positions(duration_s), lead, tokens)
+        path, chances = self._decoder.align(heard.alone(place), speech_positions(duration_s), lead, tokens)
         return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
 
 

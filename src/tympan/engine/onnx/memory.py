@@ -1,6 +1,7 @@
 """What a decoder's steps attend to: each window's encoded speech, and each row's own past. Arrays and their upkeep."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -85,12 +86,13 @@ class Heard:
     """Cross-attention keys, values and score biases of a group of windows: speech, tail, padding.
 
     ``numbers`` and ``scales`` hold keys and values in turn, layer by layer, as ``Stored`` does, with a first axis more.
+    ``positions`` says how many of them are speech, window by window.
     """
 
     def __init__(self, positions: Sequence[int], tail: Tail) -> None:
         """Make room for windows whose speech has ``positions`` encoder positions."""
         self._tail = tail
-        self._speech = list(positions)
+        self.positions = list(positions)
         ends = [count + tail.after(count) for count in positions]
         length = -(-max(ends) // _BLOCK) * _BLOCK
         windows = len(positions)
@@ -104,11 +106,11 @@ class Heard:
 
     def __len__(self) -> int:
         """Return how many windows there are."""
-        return len(self._speech)
+        return len(self.positions)
 
     def fill(self, window: int, stored: Sequence[Stored]) -> None:
         """Store the speech of one window; the tail follows it."""
-        speech = self._speech[window]
+        speech = self.positions[window]
         first = self._tail.first(speech)
         end = speech + self._tail.after(speech)
         for numbers, scales, own, tail in zip(self.numbers, self.scales, stored, self._tail.parts, strict=True):
@@ -121,9 +123,19 @@ class Heard:
         self.bias[window, ..., :speech] = 0.0
         self.bias[window, ..., speech:end] = self._tail.weights[first:]
 
+    def alone(self, window: int) -> "Heard":
+        """Return one window in the same memory."""
+        one = copy(self)
+        place = slice(window, window + 1)
+        one.positions = self.positions[place]
+        one.numbers = [array[place] for array in self.numbers]
+        one.scales = [array[place] for array in self.scales]
+        one.bias = self.bias[place]
+        return one
+
     def keep(self, windows: Sequence[int]) -> None:
         """Forget all windows but these, which take the first places in this order (one of ``stay_or_fill``)."""
-        self._speech = [self._speech[window] for window in windows]
+        self.positions = [self.positions[window] for window in windows]
         self.numbers = [_gathered(array, windows) for array in self.numbers]
         self.scales = [_gathered(array, windows) for array in self.scales]
         self.bias = _gathered(self.bias, windows)

@@ -118,7 +118,7 @@ class Rows:
         The attention of ``watched`` layers is kept; see ``attention``.
         """
         self._session = session
-        self._heard = heard
+        self.heard = heard
         self._vocabulary = vocabulary
         self._watched = tuple(watched)
         self._bound: _Bound | None = None
@@ -131,7 +131,7 @@ class Rows:
 
     def keep(self, windows: Sequence[int], width: int) -> None:
         """Drop all other windows and their ``width`` rows each."""
-        self._heard.keep(windows)
+        self.heard.keep(windows)
         self.past.keep([window * width + row for window in windows for row in range(width)])
         self._bound = None
 
@@ -165,23 +165,23 @@ class Rows:
 
     def _bind(self, kind: "_Kind", mask: Values) -> "_Bound":
         (rows, new, width), pick, top, _ = kind
-        windows, heads = len(self._heard), self.past.store.shape[2]
+        windows, heads = len(self.heard), self.past.store.shape[2]
         inputs: dict[str, NDArray[Any]] = {
             "x": np.empty((rows, new, width), np.float32),
-            "bias": self._heard.bias,
+            "bias": self.heard.bias,
             "mask": mask,
             "last": np.empty(rows, np.int32),
             "total": np.empty(1, np.int32),
             "split": np.array([windows, rows // windows * new, heads, width // heads]),
             "joined": np.array([rows, new, width]),
-            "scored": np.array([windows, heads, rows // windows * new, self._heard.bias.shape[-1]]),
+            "scored": np.array([windows, heads, rows // windows * new, self.heard.bias.shape[-1]]),
             "pick": np.array(pick),
             "top": np.array([max(1, top)]),
         }
         answers = self._answers((rows, len(pick)), top)
         for layer in self._watched:
             answers[f"attention{layer}"] = np.empty(inputs["scored"], np.float32)
-        for place, (numbers, scales) in enumerate(zip(self._heard.numbers, self._heard.scales, strict=True)):
+        for place, (numbers, scales) in enumerate(zip(self.heard.numbers, self.heard.scales, strict=True)):
             layer, name = place // 2, KINDS[place % 2]
             inputs |= {f"{name}{layer}": numbers, f"{name}_scale{layer}": scales}
             inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = self.past.layer(place)
