@@ -131,7 +131,8 @@ class Word:
 class WindowResult:
     """What an engine says about one window; word times are relative to the window's start.
 
-    ``language`` is empty where the model does not say; ``avg_logprob`` is 0 where it gives no probabilities.
+    ``language`` is empty where the model does not say. ``is_rated`` is whether it gives probabilities; where it does
+    not, ``avg_logprob`` is 0 and means nothing.
     """
 
     text: str
@@ -145,6 +146,7 @@ class WindowResult:
     full_context: bool
     hit_token_cap: bool = False
     words: tuple[Word, ...] = ()
+    is_rated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Segment:
     """What the reader sees: text with times in the source, words if asked for, and how far it can be trusted.
 
     ``confidence`` and ``hallucination_score`` are those of ``tympan.confidence``; ``None`` in what was stored before
-    there were any.
+    there were any, as is the confidence of a model that gives no probabilities.
     """
 
     id: int

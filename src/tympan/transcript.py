@@ -150,6 +150,6 @@ def _segment(
         avg_logprob=result.avg_logprob,
         compression_ratio=result.compression_ratio,
         no_speech_prob=result.no_speech_prob,
-        confidence=round(confidence(evidence), 4),
+        confidence=round(confidence(evidence), 4) if result.is_rated else None,
         hallucination_score=round(hallucination_score(evidence), 4),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import tokenizers
 
 from tests import tiny_exports
 from tests.tiny_exports import STEP_S, TIMED, WRITERS, in_order_of_tones, melody, start_s, text
@@ -84,6 +85,7 @@ def test_every_network_is_fed_and_read(load: Load, network: str, tones: tuple[in
     assert result.avg_logprob <= 0.0
     assert result.language == "en"
     assert not result.hit_token_cap
+    assert result.is_rated == (network != "whisper")
 
 
 @pytest.mark.parametrize("network", TIMED)
@@ -208,13 +210,26 @@ def test_a_text_without_end_is_cut_and_says_so(tmp_path: Path, monkeypatch: pyte
     assert (len(short.tokens), len(long.tokens)) == (6, 8)
 
 
-def test_the_vocabularies_of_moonshine() -> None:
+def test_the_vocabulary_of_moonshines_authors(tmp_path: Path) -> None:
     """Lengths of one and two bytes; special tokens are no text; bytes that are no characters are replaced."""
-    long = b"x" * 300
-    content = b"\x03<s>\x01<\x05\xe2\x96\x81hi\x01\xff" + bytes([300 % 128 + 128, 300 // 128]) + long
-    assert moonshine._pieces(content) == [b"", b"<", "\u2581hi".encode(), b"\xff", long]
+    content = b"\x03<s>\x01<\x05\xe2\x96\x81hi\x01\xff" + bytes([300 % 128 + 128, 300 // 128]) + b"x" * 300
+    (tmp_path / "tokenizer.bin").write_bytes(content)
+    assert moonshine.spelling(tmp_path / "tokenizer.bin")([0, 2, 1, 2, 3, 4]) == " hi< hi\ufffd" + "x" * 300
+    (tmp_path / "tokenizer.bin").write_bytes(content[:-1])
     with pytest.raises(ValueError, match="cut off"):
-        moonshine._pieces(content[:-1])
+        moonshine.spelling(tmp_path / "tokenizer.bin")
+
+
+def test_the_vocabulary_of_the_hubs_moonshine(tmp_path: Path) -> None:
+    """A ``tokenizer.json`` gives the same text as the same words in the other form."""
+    tiny_exports.moonshine(tmp_path)
+    (tmp_path / "tokenizer.bin").unlink()
+    pieces = ("<unk>", "<s>", "</s>", *tiny_exports.PIECES)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(dict(zip(pieces, range(9), strict=True)), "<unk>"))
+    tokenizer.decoder = tokenizers.decoders.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert read(engine(tmp_path), TUNES[1]).text == expected("moonshine", TUNES[1])
 
 
 def test_files_in_the_number_format_wanted_are_taken(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What models of other networks say, as words and results."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from tympan.domain import DecodeParams, Window, WindowTask
 from tympan.engine.onnx_asr.said import LAST_TOKEN_S, NOTHING, Said, window_result, words_of
 
 SAID = Said(
-    "Hello, wor ld.", (" Hel", "lo", " ,", " wor", " ld", "."), (4, 5, 6, 7, 8, 9), (0.1, 0.3, 0.5, 1.0, 1.2, 2.5)
+    "Hello, wor ld.",
+    (" Hel", "lo", " ,", " wor", " ld", "."),
+    (4, 5, 6, 7, 8, 9),
+    (0.1, 0.3, 0.5, 1.0, 1.2, 2.5),
+    (-0.1, -0.1, -0.2, 0.0, -0.3, -0.1),
 )
 
 
@@ -34,28 +39,31 @@ def test_a_word_lasts_a_while_after_its_last_token_but_not_into_the_next() -> No
 
 def test_a_late_token_stays_inside_the_window() -> None:
     """Networks round up: a begin after the end of the audio is its end."""
-    (word,) = words_of(Said("late", (" late",), (1,), (1.04,)), 1.0)
+    (word,) = words_of(Said("late", (" late",), (1,), (1.04,), (0.0,)), 1.0)
     assert (word.start_s, word.end_s) == (1.0, 1.0)
 
 
 def test_a_token_that_spells_two_words_times_both() -> None:
     """Each of them begins with it."""
-    assert [(w.text, w.start_s) for w in words_of(Said("a b", ("a b",), (1,), (0.2,)), 1.0)] == [
+    assert [(w.text, w.start_s) for w in words_of(Said("a b", ("a b",), (1,), (0.2,), (0.0,)), 1.0)] == [
         (" a", 0.2),
         (" b", 0.2),
     ]
 
 
 def test_the_chance_of_a_word_is_the_mean_of_its_tokens() -> None:
-    """In logarithms; without them there is none."""
+    """In logarithms."""
     said = Said("ab c", ("a", "b", " c"), (1, 2, 3), (0.0, 0.1, 0.2), (-0.2, -0.4, 0.0))
     assert [word.probability for word in words_of(said, 1.0)] == [pytest.approx(math.exp(-0.3)), 1.0]
-    assert [word.probability for word in words_of(SAID, 3.0)] == [0.0] * 3
 
 
-def test_no_token_times_mean_no_words() -> None:
-    """The text stands by itself."""
-    assert words_of(Said("some text", ("some", " text"), (1, 2)), 1.0) == ()
+def test_no_token_times_or_chances_mean_no_words() -> None:
+    """The text stands by itself, and without chances nothing says how sure it is."""
+    text = Said("some text", ("some", " text"), (1, 2))
+    assert words_of(replace(text, logprobs=(-0.1, -0.1)), 1.0) == ()
+    assert words_of(replace(text, starts_s=(0.1, 0.2)), 1.0) == ()
+    assert not window_result(task(), text, ()).is_rated
+    assert window_result(task(), replace(text, logprobs=(-0.1, -0.1)), ()).is_rated
 
 
 def test_a_result_says_what_is_known() -> None:

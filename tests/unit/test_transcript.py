@@ -259,3 +259,11 @@ def test_silence_under_the_text_counts_against_it() -> None:
     over = [join((place, result(text=" Yes."))).segments[0] for place in (spoken, quiet)]
     assert (over[0].hallucination_score or 1.0) < 0.1 < (over[1].hallucination_score or 0.0)
     assert (over[0].confidence or 0.0) > (over[1].confidence or 1.0)
+
+
+def test_text_that_the_model_does_not_rate_has_no_confidence() -> None:
+    """Nothing is known of how sure it was; what else speaks against the text still counts."""
+    unrated = replace(result(text=" Yes."), avg_logprob=0.0, is_rated=False)
+    (segment,) = join((window((0.0, 2.0)), unrated)).segments
+    assert segment.confidence is None
+    assert segment.hallucination_score is not None

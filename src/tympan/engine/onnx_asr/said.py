@@ -50,12 +50,16 @@ def window_result(task: WindowTask, said: Said, languages: Sequence[str]) -> Win
         full_context=True,
         hit_token_cap=said.hit_cap,
         words=words_of(said, task.window.duration_s) if params.align else (),
+        is_rated=bool(said.logprobs) or not said.text,
     )
 
 
 def words_of(said: Said, duration_s: float) -> tuple[Word, ...]:
-    """Return the words of the text with times in seconds, never beyond ``duration_s``; none without token times."""
-    if not said.starts_s:
+    """Return the words of the text with times in seconds, never beyond ``duration_s``.
+
+    None unless the tokens have times and chances.
+    """
+    if not said.starts_s or not said.logprobs:
         return ()
     found: list[Word] = []
     groups = _groups(said)
@@ -86,6 +90,4 @@ def _groups(said: Said) -> list[tuple[str, list[int]]]:
 
 
 def _chance(said: Said, group: Sequence[int]) -> float:
-    if not said.logprobs:
-        return 0.0
     return min(1.0, math.exp(sum(said.logprobs[i] for i in group) / len(group)))
