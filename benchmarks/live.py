@@ -112,7 +112,7 @@ def _summary(found: Sequence[Delays]) -> dict[str, Any]:
         "final_s": lambda one: one.final,
     }
     spreads = {name: _quantiles([value for one in found for value in pick(one)]) for name, pick in kinds.items()}
-    names = ("words", "never_shown", "stable_words", "stable_changed")
+    names = ("words", "only_final", "never_shown", "stable_words", "stable_changed")
     return {**spreads, **{name: sum(getattr(one, name) for one in found) for name in names}}
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from benchmarks.contenders import BenchmarkError
 from benchmarks.scoring import Clip
+from tympan.audio.vad import SpeechDetector
 from tympan.bench.scoring import units
 from tympan.bootstrap import running
 from tympan.bootstrap.pipeline import Services
 from tympan.config import load
-from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Timestamps, Word
+from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Span, Timestamps, VadOptions, Word
 from tympan.live import Ended, Event, Final, LiveOptions, LiveSession, Partial
 from tympan.pipeline import RequestContext
 
@@ -40,12 +41,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Seconds from the end of a word, or of an utterance's last word, until it was first read."""
+    """Seconds from the end of a word until it was ``shown`` and ``stable``, of an utterance until its ``final`` came.
+
+    ``only_final`` words were read in a final first, because partials misheard them or came too late.
+    """
 
     shown: list[float]
     stable: list[float]
     final: list[float]
     words: int
+    only_final: int
     never_shown: int
     stable_words: int
     stable_changed: int
@@ -71,9 +76,14 @@ class Studio:
         return self._services.transcriber.transcribe(clip.path, options, self._context("file")).text
 
     def file_words(self, path: Path, language: str) -> list[Word]:
-        """Return the words of a file with the times that the file pipeline gives them."""
+        """Return the words of a file with the times that the file pipeline gives them.
+
+        Alignment lets a word last until the next one begins; here it ends with its last sound.
+        """
         options = Options(language=language, timestamps=Timestamps.WORD)
-        return list(self._services.transcriber.transcribe(path, options, self._context("words")).words)
+        words = self._services.transcriber.transcribe(path, options, self._context("words")).words
+        spans = _speech(self.pcm(path))
+        return [replace(word, end_s=_spoken_until(word, spans)) for word in words]
 
     def live_text(self, clip: Clip) -> tuple[str, dict[str, int]]:
         """Return what a session makes of a clip that is fed as fast as it is heard, and its counts."""
@@ -135,8 +145,8 @@ def together(studio: Studio, tracks: Sequence[Samples], language: str) -> list[t
 
 def delays(seen: Sequence[Seen], words: Sequence[Word]) -> Delays:
     """Return how late ``words``, with the times at which they were said, were read in the events ``seen``."""
-    found = Delays([], [], [], 0, 0, 0, 0)
-    counts = {"words": 0, "never_shown": 0, "stable_words": 0, "stable_changed": 0}
+    found = Delays([], [], [], 0, 0, 0, 0, 0)
+    counts = {"words": 0, "only_final": 0, "never_shown": 0, "stable_words": 0, "stable_changed": 0}
     for final in (one for one in seen if isinstance(one.event, Final)):
         assert isinstance(final.event, Final)
         said = _said_in(words, final.event)
@@ -154,9 +164,11 @@ def _utterance(
     names = [_name(word.text) for word in said]
     counts["words"] += len(said)
     last = [(final.at_s, final.event.text.split())]
-    shown = _first_read(said, names, [(at_s, _names(p.words)) for at_s, p in partials] + last)
-    stable = _first_read(said, names, [(at_s, _names(p.words[: p.n_stable])) for at_s, p in partials] + last)
-    counts["never_shown"] += len(said) - len(shown)
+    shown = _first_read(said, names, [(at_s, _names(p.words)) for at_s, p in partials])
+    stable = _first_read(said, names, [(at_s, _names(p.words[: p.n_stable])) for at_s, p in partials])
+    read = len(_first_read(said, names, [(at_s, _names(p.words)) for at_s, p in partials] + last))
+    counts["only_final"] += read - len(shown)
+    counts["never_shown"] += len(said) - read
     found.shown.extend(shown)
     found.stable.extend(stable)
     found.final.append(final.at_s - said[-1].end_s)
@@ -164,6 +176,17 @@ def _utterance(
         kept = _names(partials[-1][1].words[: partials[-1][1].n_stable])
         counts["stable_words"] += len(kept)
         counts["stable_changed"] += len(kept) - _matches(kept, [_name(word) for word in final.event.text.split()])
+
+
+def _speech(samples: Samples) -> list[Span]:
+    """Return where there is sound of speech, by 32-ms frames."""
+    stream = SpeechDetector().stream(VadOptions(min_speech_ms=0, min_silence_ms=96, speech_pad_ms=0), 28.0)
+    return [*stream.push(samples), *stream.finish()]
+
+
+def _spoken_until(word: Word, spans: Sequence[Span]) -> float:
+    ends = [span.end_sample / SAMPLE_RATE_HZ for span in spans if span.start_sample < word.end_s * SAMPLE_RATE_HZ]
+    return min(word.end_s, ends[-1]) if ends and ends[-1] > word.start_s else word.end_s
 
 
 def _said_in(words: Sequence[Word], final: Final) -> list[Word]:

@@ -267,7 +267,7 @@ def _live_latency(result: Row) -> str:
     ]
     rows = [
         [row["streams"], cell(row["shown_s"]), cell(row["stable_s"]), cell(row["final_s"]), row["words"],
-         f"{100 * row['never_shown'] / row['words']:.1f} %",
+         f"{100 * row['only_final'] / row['words']:.1f} %", f"{100 * row['never_shown'] / row['words']:.1f} %",
          f"{100 * row['stable_changed'] / max(1, row['stable_words']):.1f} %",
          row["counts"]["partials"], row["counts"]["late_partials"]]
         for row in result["latency"]
@@ -275,7 +275,7 @@ def _live_latency(result: Row) -> str:
     intro = (
         f"Seconds (median / p95 / greatest) from the end of a word until it is first read, until it is stable, and "
         f"from the end of an utterance's last word until its final text. Every stream plays {result['track_s']:.0f} s "
-        f"of clips with {result['gap_s']} s of silence between them."
+        f"of clips with {result['gap_s']} s of silence between them. Words in no partial were misheard until the final."
     )
     return f"## Delays at the pace of speech\n\n{intro}\n\n{table(head, rows)}"
 
