@@ -13,7 +13,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -25,6 +25,9 @@ from tympan.errors import Overloaded
 
 BUCKET_S = 2.0
 """Windows whose lengths fall in the same bucket of this width waste little padding on one another."""
+
+LIVE_MEMORY_S = 3.0
+"""For so long after a live window the next one is expected: batches of other lanes stay short meanwhile."""
 
 _SCAN_WINDOWS = 64
 """How deep into one request's windows the search for a fitting one goes."""
@@ -112,8 +115,9 @@ class QueueLimits:
 class BatchLimits:
     """How large a batch may be.
 
-    Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait,
-    a request adds no second window, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
+    Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``, nor over ``max_ms``
+    in other lanes while somebody speaks live. While others wait, a request adds no second window, and no lower lane
+    adds any, once the batch is predicted to take ``max_ms``.
     ``max_windows`` is what a busy engine gains from; the ONNX Runtime engine bounds its memory itself.
     ``take_turns``: while several requests wait, a batch takes half of the windows present, since whoever is answered
     sends its next one only then. With everybody in one batch the engine would wait for all; so one half is decoded
@@ -197,6 +201,7 @@ class WindowQueue:
         self._flows: dict[_FlowKey, _Flow] = {}
         self._shares = FairShares()
         self._arrivals = 0
+        self._last_live_s = float("-inf")
         self._windows = dict.fromkeys(Lane, 0)
         self._audio_s = dict.fromkeys(Lane, 0.0)
 
@@ -226,6 +231,8 @@ class WindowQueue:
         if self._full(item):
             raise Overloaded("The queue is full.", remedy="Try again later, or with less audio at a time.")
         origin = item.origin
+        if origin.lane is Lane.LIVE:
+            self._last_live_s = item.enqueued_s
         key = (origin.lane, origin.tenant, origin.request_id)
         flow = self._flows.get(key)
         if flow is None:
@@ -244,6 +251,8 @@ class WindowQueue:
             return []
         _, flow = heap[0]
         level = flow.level
+        if level > Lane.LIVE and now_s - self._last_live_s < LIVE_MEMORY_S:
+            limits = replace(limits, idle_ms=min(limits.idle_ms, limits.max_ms))
         draft = _Draft(self._hand_over(flow, flow.items.popleft()), level, limits, cost)
         if any(other.level <= level for _, other in heap if other is not flow):
             draft.contend()
