@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--pairs", type=int, default=3, help="short, longform: timed turns of each contender")
     out.add_argument("--synthesised", type=int, default=504, help="nonspeech: sounds drawn")
     out.add_argument("--subset", type=int, default=112, help="nonspeech: how many of them the slower settings hear")
-    out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 12], help="live: streams at a time")
+    out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 6, 8], help="live: streams at a time")
     out.add_argument("--live-models", nargs="+", default=["tiny.en", "base"], help="live: whose text is compared")
     out.add_argument("--live-parts", nargs="+", default=["latency", "text", "memory"], help="live: what is measured")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
