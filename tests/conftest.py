@@ -60,6 +60,12 @@ def base(model_data_dir: Path) -> models.ResolvedModel:
 
 
 @pytest.fixture(scope="session")
+def moonshine_tiny(model_data_dir: Path) -> models.ResolvedModel:
+    """Return Moonshine tiny, the smallest real model that is no Whisper."""
+    return models.resolve("moonshine-tiny", model_data_dir)
+
+
+@pytest.fixture(scope="session")
 def spoken_clips() -> tuple[SpokenClip, ...]:
     """Return short synthetic voices in many languages with their texts; 16-kHz WAV files."""
     package = importlib.util.find_spec("pytest_audioeval")

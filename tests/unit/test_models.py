@@ -466,14 +466,15 @@ def test_listing_tells_the_status(small: Entry, tmp_path: Path, monkeypatch: pyt
     status = {line.entry.name: line.status for line in models.listing(tmp_path)}
     assert (status["base"], status["tiny.en"], status["small"]) == (Status.CACHED, Status.FETCHABLE, Status.UNPINNED)
     assert models.usable(tmp_path, OFFLINE) == {"base"}
-    assert models.usable(tmp_path) == {"base", "tiny.en"}
+    assert models.usable(tmp_path) == {"base", "tiny.en", "moonshine-tiny"}
     assert models.path_of("base", tmp_path) == tmp_path / "models" / "base"
     with pytest.raises(ModelUnavailable):
         models.path_of("tiny.en", tmp_path)
 
 
 @pytest.mark.model
-def test_the_real_packages_hold_the_real_model(model_data_dir: Path) -> None:
-    """The pinned wheels give tiny.en with the published digests."""
-    model = models.resolve("tiny.en", model_data_dir)
-    assert models.verify("tiny.en", model_data_dir).revision == model.revision
+@pytest.mark.parametrize("name", ["tiny.en", "moonshine-tiny"])
+def test_the_real_packages_hold_the_real_model(model_data_dir: Path, name: str) -> None:
+    """The pinned wheels give the model with the digests of the catalogue."""
+    model = models.resolve(name, model_data_dir)
+    assert models.verify(name, model_data_dir).revision == model.revision

