@@ -299,6 +299,21 @@ def _live_memory(result: Row) -> str:
     )
 
 
+def _ggml(result: Row) -> list[str]:
+    head = ["format", "MB", "beam", "VAD", "CTranslate2", "whisper.cpp", "sub / del / ins", "difference", "same texts"]
+    rows = [
+        [row["form"], row["size_mb"], row["beam"], "on" if row["vad"] else "off",
+         _counts(row["before"])[0], *_counts(row["after"]), _interval(row["difference"]),
+         f"{row['texts_equal']} of {row['after']['clips']}"]
+        for row in result["rows"]
+    ]  # fmt: skip
+    intro = (
+        "Word errors of one model's weights on CTranslate2 (int8) and, exported to ggml, on whisper.cpp; both through "
+        "a server with its defaults. Differences in points with the 95 % interval of a paired bootstrap over clips."
+    )
+    return [intro, table(head, rows)]
+
+
 _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "short": _short,
     "accuracy": _accuracy,
@@ -308,6 +323,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "memory": _memory,
     "ready": _ready,
     "live": _live,
+    "ggml": _ggml,
 }
 
 _TITLES = {
@@ -319,4 +335,5 @@ _TITLES = {
     "memory": "Memory",
     "ready": "Start",
     "live": "Live speech",
+    "ggml": "Word errors of ggml exports",
 }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, live, longform, memory, nonspeech, short
+from benchmarks import accuracy, ggml, live, longform, memory, nonspeech, short
 from benchmarks.contenders import REPOSITORY, BenchmarkError
 from benchmarks.render import render
 from benchmarks.scoring import SetError
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
     "live": lambda setup, a: live.run(setup, _live_plan(a)),
+    "ggml": lambda setup, a: ggml.run(setup, _ggml_plan(a)),
 }
 """Sub-benchmarks in the order ``all`` runs them."""
 
@@ -50,6 +51,14 @@ def _live_plan(arguments: argparse.Namespace) -> live.Plan:
     if arguments.quick:
         return live.Plan(streams=(1, 2), track_s=10.0, models=("tiny.en",), every=20, memory_min=2)
     return live.Plan(tuple(arguments.streams), models=tuple(arguments.live_models), parts=tuple(arguments.live_parts))
+
+
+def _ggml_plan(arguments: argparse.Namespace) -> ggml.Plan:
+    return (
+        ggml.Plan(("q8_0",))
+        if arguments.quick
+        else ggml.Plan(tuple(arguments.forms), vad=tuple(way == "on" for way in arguments.vad))
+    )
 
 
 def _nonspeech_plan(arguments: argparse.Namespace) -> nonspeech.Plan:
@@ -86,6 +95,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 6, 8], help="live: streams at a time")
     out.add_argument("--live-models", nargs="+", default=["tiny.en", "base"], help="live: whose text is compared")
     out.add_argument("--live-parts", nargs="+", default=["latency", "text", "memory"], help="live: what is measured")
+    out.add_argument("--forms", nargs="+", default=["f16", "q8_0", "q5_0", "q4_0"], help="ggml: number formats")
+    out.add_argument("--vad", nargs="+", default=["on", "off"], choices=["on", "off"], help="ggml: speech detection")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
     out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
     out.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "results")

@@ -34,8 +34,7 @@ def spec(kind: str, name: str = "base") -> EngineSpec:
     The environment variable ``TYMPAN_TEST_MODEL`` may name a model folder to take instead.
     """
     if kind == "whispercpp":
-        # The shortened context is what keeps the tests quick; the engine itself leaves it off.
-        return EngineSpec(kind, name, path=str(ggml(name)), threads=2, options=(("splice", "on"),))
+        return EngineSpec(kind, name, path=str(ggml(name)), threads=2)
     folder = os.environ.get("TYMPAN_TEST_MODEL")
     path = Path(folder) if folder else models.resolve(name, default_data_dir()).path
     return EngineSpec(kind, name, path=str(path), threads=2)

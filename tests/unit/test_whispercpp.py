@@ -129,9 +129,8 @@ def engine(tiny_en: ResolvedModel) -> Engine:
 
 
 def load(folder: Path, **options: str) -> Engine:
-    """Return an engine with short contexts, unless told otherwise."""
-    settings = {"splice": "on"} | options
-    return factory.create(EngineSpec("whispercpp", "t", path=str(folder), threads=2, options=tuple(settings.items())))
+    """Return an engine."""
+    return factory.create(EngineSpec("whispercpp", "t", path=str(folder), threads=2, options=tuple(options.items())))
 
 
 @pytest.fixture(scope="module")

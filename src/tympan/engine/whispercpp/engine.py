@@ -64,9 +64,8 @@ def create(spec: EngineSpec) -> "WhisperCppEngine":
 class WhisperCppEngine:
     """A Whisper model on whisper.cpp.
 
-    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``: whether the encoder sees short windows and
-    a margin only; ``words`` (``on``, ``off``): off takes the quicker attention, which gives no times of words;
-    ``turns`` (``on``, ``off``): models made for it write ``[SPEAKER_TURN]`` where the speaker changes.
+    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``: whether the encoder sees a short window and
+    so much silence only; ``words`` (``on``, ``off``): off takes the quicker attention, which gives no times of words.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -77,7 +76,7 @@ class WhisperCppEngine:
         path = _weights(Path(spec.path))
         header = checked(path)
         options = dict(spec.options)
-        self._splice = Splice.of({"splice": "off"} | options)
+        self._splice = Splice.of(options)
         self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
         device = _device(spec.device, library.gpu_devices())
         gpu = device != "cpu"
