@@ -94,7 +94,7 @@ class DecodeParams:
 
     ``language`` is ``None`` to detect it in the same pass. ``full_context`` asks for the plain 30-s encoder input.
     ``prefix`` is text before the window (prompt, hotwords). ``temperature`` 0 means beam search of ``beam_size``,
-    above it ``best_of`` samples are drawn.
+    above it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -106,6 +106,7 @@ class DecodeParams:
     temperature: float = 0.0
     full_context: bool = False
     align: bool = False
+    speaker_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

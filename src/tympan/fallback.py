@@ -52,6 +52,7 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
         best_of=options.best_of,
         temperature=options.temperature,
         align=options.timestamps != "none",
+        speaker_turns=options.speaker_turns,
     )
 
 

@@ -35,7 +35,7 @@ class Abilities:
     """What a model can be asked for; Whisper's are the defaults.
 
     ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``short_context`` reading a window without the
-    silence up to 30 s that a model may want.
+    silence up to 30 s that a model may want, ``speaker_turns`` writing down where the speaker changes.
     """
 
     language: LanguageUse = LanguageUse.DETECTS
@@ -44,6 +44,7 @@ class Abilities:
     temperatures: bool = True
     word_times: bool = True
     short_context: bool = True
+    speaker_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +74,4 @@ class Options:
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
+    speaker_turns: bool = False

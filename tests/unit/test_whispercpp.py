@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import SpokenClip
 from tests.real_model import GREEDY, ggml, pcm, plain, task
-from tympan.domain import DecodeParams
+from tympan.domain import DecodeParams, Options, WindowResult, Word
 from tympan.engine import factory
-from tympan.engine.base import Engine, EngineSpec
+from tympan.engine.base import Engine, EngineInfo, EngineSpec
 from tympan.engine.ggml.container import Sizes, read_header
 from tympan.engine.ggml.export import ABOUT
 from tympan.engine.models import ResolvedModel
@@ -24,7 +24,9 @@ from tympan.engine.whispercpp import engine as engine_module
 from tympan.engine.whispercpp.heads import alignment
 from tympan.engine.whispercpp.spelling import ByteSpelling
 from tympan.engine.whispercpp.structures import OWN_HEADS, FullParams, agree
+from tympan.engine.whispercpp.turns import marked, turns_after
 from tympan.errors import ConfigError, EngineError, ModelError, UnsupportedOption
+from tympan.pipeline.checks import check_options
 
 BASE = Sizes(51865, 1500, 512, 8, 6, 448, 512, 8, 6, 80)
 
@@ -94,6 +96,57 @@ def test_a_library_that_is_laid_out_otherwise_is_recognised() -> None:
     assert not agree(FullParams())
 
 
+# -------------------------------------------------------------------------------------------------------- speaker turns
+
+END, TURN = 100, 109
+LETTERS = {n: f" {chr(97 + n)}" for n in range(26)}
+
+
+def heard(*tokens: int, words: bool) -> WindowResult:
+    """Return a result that spells one letter a token, two tokens a word."""
+    text = "".join(LETTERS[token] for token in tokens)
+    pairs = [tokens[n : n + 2] for n in range(0, len(tokens), 2)] if words else []
+    spelled = tuple(Word("".join(LETTERS[n] for n in pair), 0.0, 1.0, 0.9, tuple(pair)) for pair in pairs)
+    return WindowResult(text, tokens, "en", (("en", 1.0),), -0.1, 0.0, 1.0, 0.0, full_context=True, words=spelled)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "turns"),
+    [((1, 2, END), ()), ((1, TURN, 2, END), (1,)), ((TURN, 1), (0,)), ((1, 2, TURN, TURN, END), (2,)), ((), ())],
+)
+def test_turns_are_counted_in_plain_tokens(tokens: tuple[int, ...], turns: tuple[int, ...]) -> None:
+    """Special tokens do not count; two marks at one place are one."""
+    assert turns_after(tokens, TURN, END) == turns
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_a_turn_is_a_mark_in_the_text_and_in_its_word(words: bool) -> None:  # noqa: FBT001 - a case
+    """The words joined stay the text; tokens and times do not change."""
+    plain_result = heard(0, 1, 2, 3, words=words)
+    found = marked(plain_result, (2,), lambda tokens: "".join(LETTERS[n] for n in tokens))
+    assert found.text == " a b [SPEAKER_TURN] c d"
+    assert found.tokens == plain_result.tokens
+    assert "".join(word.text for word in found.words) == (found.text if words else "")
+    assert [word.start_s for word in found.words] == [word.start_s for word in plain_result.words]
+    assert marked(plain_result, (), str) is plain_result
+
+
+def test_a_mark_inside_of_a_word_or_before_the_first_waits_for_its_end() -> None:
+    """Words are never torn apart."""
+    found = marked(heard(0, 1, 2, 3, words=True), (0, 3), str)
+    assert found.text == " a b [SPEAKER_TURN] c d [SPEAKER_TURN]"
+
+
+def test_speaker_turns_are_refused_by_name_where_the_model_has_none() -> None:
+    """A text without marks would look like one speaker."""
+    asked = Options(speaker_turns=True)
+    info = EngineInfo("whispercpp", "base", "", "cpu", "f16", 1, ("en",), multilingual=True)
+    with pytest.raises(UnsupportedOption, match="speaker changes") as caught:
+        check_options(asked, info)
+    assert caught.value.param == "tinydiarize"
+    check_options(asked, replace(info, can=replace(info.can, speaker_turns=True)))
+
+
 # ------------------------------------------------------------------------------------------------------------- devices
 
 
@@ -158,16 +211,10 @@ def test_a_temperature_does_not_make_a_text_look_surer(engine: Engine, fox: Spok
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(
-    ("name", "params"), [("beam_size", replace(GREEDY, beam_size=9)), ("best_of", replace(GREEDY, best_of=9))]
-)
-def test_more_texts_than_the_library_follows_are_refused(
-    engine: Engine, fox: SpokenClip, name: str, params: DecodeParams
-) -> None:
-    """By the parameter's name; eight are the most."""
-    with pytest.raises(UnsupportedOption, match=f"{name} cannot be 9") as caught:
-        engine.transcribe([task(pcm(fox.path), params)])
-    assert caught.value.param == name
+def test_more_beams_than_the_library_follows_count_as_eight(engine: Engine, fox: SpokenClip) -> None:
+    """How hard to search is never refused."""
+    wide, widest = (engine.transcribe([task(pcm(fox.path), replace(GREEDY, beam_size=n))])[0] for n in (8, 10))
+    assert widest == wide
 
 
 @pytest.mark.model
@@ -179,6 +226,20 @@ def test_without_times_of_words_the_text_is_the_same(engine: Engine, fox: Spoken
     assert plain(without.text) == plain(with_words.text) == plain(fox.text)
     assert with_words.words
     assert not without.words
+    assert engine.info.can.word_times
+    assert not other.info.can.word_times
+    other.close()
+
+
+@pytest.mark.model
+def test_a_model_named_after_tinydiarize_marks_turns(tmp_path: Path, fox: SpokenClip, tiny_en: ResolvedModel) -> None:
+    """Its name is all that tells; one voice gets the same text with the marks allowed."""
+    (weights,) = ggml("tiny.en").glob("*.bin")
+    (tmp_path / "ggml-tiny.en-tdrz.bin").symlink_to(weights)
+    other = load(tmp_path)
+    assert other.info.can.speaker_turns
+    (result,) = other.transcribe([task(pcm(fox.path), replace(GREEDY, speaker_turns=True))])
+    assert plain(result.text) == plain(fox.text)
     other.close()
 
 

@@ -85,6 +85,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         ours=True,
     ),
     Parameter(
+        "tinydiarize",
+        {"type": "boolean", "default": False},
+        "Write `[SPEAKER_TURN]` where the speaker changes; for models made for it.",
+        ours=True,
+    ),
+    Parameter(
         "preset",
         {"type": "string", "enum": tuple(PRESETS), "default": "accurate"},
         "`accurate`: beam search; `fast`: greedy.",
@@ -262,6 +268,7 @@ def _options(form: Form, task: Task, timestamps: Timestamps) -> Options:
         temperature_fallback=form.flag("temperature_fallback", default=True),
         timestamps=timestamps,
         vad=_vad(form.text("vad", max_chars=MAX_PROMPT_CHARS)),
+        speaker_turns=form.flag("tinydiarize", default=False),
     )
 
 

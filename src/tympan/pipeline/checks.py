@@ -47,6 +47,11 @@ _REFUSED: Final[tuple[tuple[str, _Lacks, str], ...]] = (
         lambda asked, info: asked.timestamps is Timestamps.WORD and not info.can.word_times,
         "does not tell when words are said",
     ),
+    (
+        "tinydiarize",
+        lambda asked, info: asked.speaker_turns and not info.can.speaker_turns,
+        "does not mark where the speaker changes",
+    ),
 )
 """Per option: its name, whether the model cannot honour it, and why."""
 

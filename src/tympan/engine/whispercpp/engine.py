@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.domain import DecodeParams, Ranking, Task, WindowResult, WindowTask, Word
+from tympan.domain import Abilities, Ranking, Task, WindowResult, WindowTask, Word
 from tympan.engine import layouts
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
@@ -31,10 +31,14 @@ from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, POSITIONS_P
 from tympan.engine.tokens import Vocabulary
 from tympan.engine.whispercpp.heads import alignment
 from tympan.engine.whispercpp.spelling import ByteSpelling
-from tympan.errors import ConfigError, ModelError, UnsupportedOption
+from tympan.engine.whispercpp.turns import marked, turns_after
+from tympan.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from tympan.engine.whispercpp.library import Ask, Said, Token
+
+_TURNS = "tdrz"
+"""In the names of models that tinydiarize made."""
 
 _DEVICES = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "vulkan": "vulkan"}
 """What the library calls its devices, without their numbers."""
@@ -102,6 +106,8 @@ class WhisperCppEngine:
             threads=self._threads,
             languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
             multilingual=multilingual,
+            # Models with speaker turns are built like any other: their name is all that tells.
+            can=Abilities(word_times=timed, speaker_turns=_TURNS in path.name.lower()),
         )
 
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
@@ -109,8 +115,6 @@ class WhisperCppEngine:
 
         Several windows are heard side by side on a thread each, a single one on all threads.
         """
-        for task in batch[:1]:
-            _check(task.params, self._library.MAX_DECODERS)
         hands = max(1, min(self._hands, len(batch)))
         threads = max(1, self._threads // hands)
         longest_first = sorted(range(len(batch)), key=lambda i: -len(batch[i].window.samples))
@@ -147,10 +151,11 @@ class WhisperCppEngine:
             language=language,
             translate=params.task is Task.TRANSLATE,
             prompt=tuple(prompt),
-            beam_size=params.beam_size,
-            best_of=params.best_of,
+            beam_size=min(params.beam_size, self._library.MAX_DECODERS),
+            best_of=min(params.best_of, self._library.MAX_DECODERS),
             temperature=params.temperature,
             positions=0 if positions >= MAX_POSITIONS else positions,
+            turns=params.speaker_turns,
         )
 
     def _ranking(self, said: "Said") -> Ranking:
@@ -172,7 +177,9 @@ class WhisperCppEngine:
         words = self._words(task, languages[0][0], text) if task.params.align else ()
         positions = self._splice.frames(task.window.samples, full_context=task.params.full_context)
         whole = positions >= MAX_POSITIONS * FRAMES_PER_POSITION
-        return window_result(self._vocabulary, task, Answer(languages, decoded, whole, words))
+        result = window_result(self._vocabulary, task, Answer(languages, decoded, whole, words))
+        turns = turns_after([token.id for token in said.tokens], self._model.turn, self._vocabulary.end)
+        return marked(result, turns, self._vocabulary.decode)
 
     def _words(self, task: WindowTask, language: str, text: Sequence["Token"]) -> tuple[Word, ...]:
         """Return times of words: a token's own time is when it ends, which is when the next one begins."""
@@ -197,16 +204,6 @@ def _weights(folder: Path) -> Path:
     if found.layout is not layouts.GGML or found.missing or found.weights is None:
         raise ModelError(f"The folder {folder} holds no ggml model.", remedy=layouts.GGML.remedy)
     return found.weights
-
-
-def _check(params: DecodeParams, most: int) -> None:
-    for name, number in (("beam_size", params.beam_size), ("best_of", params.best_of)):
-        if number > most:
-            raise UnsupportedOption(
-                f"whisper.cpp follows at most {most} texts at a time, so {name} cannot be {number}.",
-                param=name,
-                remedy=f"Ask for {most} or fewer.",
-            )
 
 
 def _device(asked: str, found: Sequence[str]) -> str:
