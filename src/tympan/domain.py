@@ -10,9 +10,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.options import Abilities, LanguageUse, Options, Task, Timestamps, VadOptions
+from tympan.options import Abilities, LanguageUse, Options, Shape, Task, Timestamps, VadOptions
 
-__all__ = ("Abilities", "LanguageUse", "Options", "Task", "Timestamps", "VadOptions")  # Beside what is defined here.
+__all__ = (
+    "Abilities",
+    "LanguageUse",
+    "Options",
+    "Shape",
+    "Task",
+    "Timestamps",
+    "VadOptions",
+)  # Beside what is defined here.
 
 SAMPLE_RATE_HZ = 16_000
 """Whisper's input rate; every sample position in the program counts at this rate."""
@@ -274,11 +282,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How the result is rendered when the reader does not say."""
+    """How the result is rendered when the reader does not say; without a ``shape`` a segment is a subtitle."""
 
     response_format: ResponseFormat = "json"
     words: bool = False
     segments: bool = True
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)

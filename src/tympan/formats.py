@@ -8,13 +8,14 @@ import html
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from tympan.domain import Output, ResponseFormat, Segment, Task, Transcript, Word
+from tympan.domain import Output, ResponseFormat, Segment, Shape, Task, Transcript, Word
 from tympan.languages import language_name
+from tympan.subtitles import shaped
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -56,12 +57,20 @@ def media_type(fmt: ResponseFormat) -> str:
     return MEDIA_TYPES[fmt]
 
 
-def render(transcript: Transcript, fmt: ResponseFormat, *, words: bool = False, segments: bool = True) -> str:
+def render(
+    transcript: Transcript,
+    fmt: ResponseFormat,
+    *,
+    words: bool = False,
+    segments: bool = True,
+    shape: Shape | None = None,
+) -> str:
     """Return the transcript in one format.
 
-    ``words`` and ``segments`` choose the lists that ``verbose_json`` carries; the other formats ignore them.
+    ``words`` and ``segments`` choose the lists that ``verbose_json`` carries, ``shape`` cuts ``srt`` and ``vtt``; the
+    other formats ignore them.
     """
-    return "".join(pieces(_Held(transcript), Output(fmt, words, segments)))
+    return "".join(pieces(_Held(transcript), Output(fmt, words, segments, shape)))
 
 
 def pieces(source: Readable, output: Output, *, timed: bool = False) -> Iterator[str]:
@@ -73,7 +82,7 @@ def pieces(source: Readable, output: Output, *, timed: bool = False) -> Iterator
         return _gathered(_verbose(source, output))
     if output.response_format == "json":
         return _gathered(_json(source, timed=timed))
-    return _gathered(_RENDERERS[output.response_format](source))
+    return _gathered(_RENDERERS[output.response_format](source, output.shape))
 
 
 def drop_in(source: Readable, *, words: bool) -> Iterator[str]:
@@ -180,29 +189,29 @@ def _timing(head: Transcript) -> JsonObject:
     }
 
 
-def _text(source: Readable) -> Iterator[str]:
+def _text(source: Readable, _shape: Shape | None) -> Iterator[str]:
     yield from source.texts()
     yield "\n"
 
 
-def _srt(source: Readable) -> Iterator[str]:
-    for number, (start, end, text) in enumerate(_cues(source), start=1):
+def _srt(source: Readable, shape: Shape | None) -> Iterator[str]:
+    for number, (start, end, text) in enumerate(_shaped_cues(source, shape), start=1):
         yield f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text.replace('-->', '->')}\n\n"
 
 
-def _vtt(source: Readable) -> Iterator[str]:
+def _vtt(source: Readable, shape: Shape | None) -> Iterator[str]:
     yield "WEBVTT\n\n"
-    for start, end, text in _cues(source):
+    for start, end, text in _shaped_cues(source, shape):
         yield f"{_clock(start, '.')} --> {_clock(end, '.')}\n{html.escape(text, quote=False)}\n\n"
 
 
-def _tsv(source: Readable) -> Iterator[str]:
+def _tsv(source: Readable, _shape: Shape | None) -> Iterator[str]:
     yield "start\tend\ttext\n"
     for start, end, text in _cues(source):
         yield f"{start}\t{end}\t{_cell(text)}\n"
 
 
-_RENDERERS = MappingProxyType[ResponseFormat, Callable[[Readable], Iterator[str]]](
+_RENDERERS = MappingProxyType[ResponseFormat, Callable[[Readable, Shape | None], Iterator[str]]](
     {"text": _text, "srt": _srt, "vtt": _vtt, "tsv": _tsv}
 )
 
@@ -214,6 +223,24 @@ def _cues(source: Readable) -> Iterator[tuple[int, int, str]]:
         if text:
             start_ms = max(0, round(_finite(segment.start_s) * 1000))
             yield start_ms, max(start_ms + _MIN_CUE_MS, round(_finite(segment.end_s) * 1000)), text
+
+
+def _shaped_cues(source: Readable, shape: Shape | None) -> Iterator[tuple[int, int, str]]:
+    """Yield as ``_cues`` does, but in several lines and cut as ``shape`` says, if there is one; no two overlap."""
+    if shape is None:
+        yield from _cues(source)
+        return
+    before_ms = 0
+    for cue in shaped(_sound(source), shape, _finite(source.head.duration_s)):
+        start_ms = max(before_ms, round(cue.start_s * 1000))
+        before_ms = max(start_ms + _MIN_CUE_MS, round(cue.end_s * 1000))
+        yield start_ms, before_ms, "\n".join(cue.lines)
+
+
+def _sound(source: Readable) -> Iterator[Segment]:
+    """Yield the segments with times that can be calculated with."""
+    for segment in chain.from_iterable(source.groups()):
+        yield replace(segment, start_s=max(0.0, _finite(segment.start_s)), end_s=_finite(segment.end_s))
 
 
 def _clock(time_ms: int, point: str) -> str:

@@ -75,3 +75,18 @@ class Options:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
     speaker_turns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How subtitles are cut: columns of a line, lines and seconds of a cue, and how fast one can read.
+
+    ``max_words_per_line`` limits lines by words as well.
+    """
+
+    max_line_width: int = 42
+    max_line_count: int = 2
+    max_words_per_line: int | None = None
+    min_cue_s: float = 1.0
+    max_cue_s: float = 7.0
+    max_chars_per_s: float = 20.0

@@ -16,7 +16,7 @@ from tests.api.support import Site, make_transcript, wait_for
 from tests.results import large, plant
 from tympan.api import job_results, streaming
 from tympan.api.job_results import Spool
-from tympan.domain import Options, Output, ResponseFormat, Segment, Timestamps, Transcript, Word
+from tympan.domain import Options, Output, ResponseFormat, Segment, Shape, Timestamps, Transcript, Word
 from tympan.errors import InsufficientStorage
 from tympan.formats import MEDIA_TYPES, pieces, render
 from tympan.jobs.service import StoredResult
@@ -220,3 +220,25 @@ def test_E1_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_results_are_read_by_get_alone(shop: Site) -> None:
     """Other methods are told so."""
     assert refusal(post(shop, "/v1/jobs/job_1/result"))[:2] == (405, "method_not_allowed")
+
+
+SPOKEN = " It was the best of times, it was the worst of times, it was the age of wisdom."
+
+
+def test_a_result_is_cut_as_the_reader_or_the_job_says(shop: Site) -> None:
+    """The query goes before the job's own fields, and without either a segment is a cue."""
+    made = replace(make_transcript(Options()), segments=(Segment(0, 0.0, 6.0, SPOKEN),))
+    plain, cut = finish(shop, made), finish(shop, made, response_format="srt", max_line_width="40")
+    shape = Shape(max_line_width=40)
+    assert get(shop, f"/v1/jobs/{plain}/result", params={"format": "srt"}).text == render(made, "srt")
+    assert get(shop, f"/v1/jobs/{cut}/result").text == render(made, "srt", shape=shape) != render(made, "srt")
+    asked = {"format": "vtt", "max_line_width": "20", "max_line_count": "1"}
+    narrow = get(shop, f"/v1/jobs/{cut}/result", params=asked).text
+    assert narrow == render(made, "vtt", shape=Shape(max_line_width=20, max_line_count=1))
+
+
+def test_a_shape_that_cannot_be_is_refused_in_a_query(shop: Site) -> None:
+    """With the name of the parameter."""
+    job_id = finish(shop, make_transcript(Options()))
+    answer = get(shop, f"/v1/jobs/{job_id}/result", params={"format": "srt", "max_line_width": "x"})
+    assert refusal(answer) == (400, "invalid_request", "max_line_width")

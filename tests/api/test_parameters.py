@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.api.support import CLIP, Site
 from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
-from tympan.domain import Task, Timestamps, VadOptions
+from tympan.domain import Shape, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest, TympanError, UnsupportedLanguage
 
 
@@ -186,3 +186,35 @@ def test_the_openapi_document_lists_every_field(server: Site) -> None:
     body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
     properties = body["content"]["multipart/form-data"]["schema"]["properties"]
     assert list(properties) == [parameter.name for parameter in PARAMETERS]
+
+
+# -------------------------------------------------------------------------------------------------------- subtitles
+
+
+def test_any_field_about_subtitles_turns_the_others_on() -> None:
+    """With their defaults, and with the times of words; a limit of words alone means one line."""
+    asked = parse_form({"response_format": ["srt"], "max_line_width": ["30"]}, Task.TRANSCRIBE)
+    assert (asked.shape, asked.options.timestamps, asked.words) == (Shape(max_line_width=30), Timestamps.WORD, False)
+    few = parse_form({"response_format": ["vtt"], "max_words_per_line": ["2"], "min_cue_s": ["0"]}, Task.TRANSCRIBE)
+    assert few.shape == Shape(max_words_per_line=2, max_line_count=1, min_cue_s=0.0)
+    assert parse_form({"response_format": ["srt"]}, Task.TRANSCRIBE).shape is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_line_width": "30"}, "max_line_width"),
+        ({"response_format": "verbose_json", "max_cue_s": "3"}, "max_cue_s"),
+        ({"response_format": "srt", "max_line_width": "3"}, "max_line_width"),
+        ({"response_format": "srt", "max_line_count": "0"}, "max_line_count"),
+        ({"response_format": "srt", "max_words_per_line": "1.5"}, "max_words_per_line"),
+        ({"response_format": "srt", "min_cue_s": "9"}, "min_cue_s"),
+        ({"response_format": "srt", "max_chars_per_s": "nan"}, "max_chars_per_s"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_by_name(fields: dict[str, str], param: str) -> None:
+    """Out of range, in contradiction, or for a format without cues."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_form({name: [value] for name, value in fields.items()}, Task.TRANSCRIBE)
+    assert caught.value.param == param
+    assert caught.value.remedy

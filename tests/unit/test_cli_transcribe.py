@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from tympan.cli import app, transcribe
 from tympan.cli.job import Job
 from tympan.cli.outputs import Format
-from tympan.domain import Options, Task, Timestamps
+from tympan.domain import Options, Shape, Task, Timestamps
+from tympan.errors import InvalidRequest
 
 
 @pytest.fixture
@@ -97,3 +98,30 @@ def test_version_is_one_word_and_a_number() -> None:
     outputs = {CliRunner().invoke(app, [word]).output for word in ("--version", "version")}
     assert len(outputs) == 1
     assert re.fullmatch(r"tympan \d+\.\d+\.\d+\n", outputs.pop())
+
+
+def test_any_flag_about_subtitles_cuts_them(jobs: list[Job]) -> None:
+    """The others take their defaults; the times of words are computed for it; a line of few words stands alone."""
+    assert _run(*["transcribe", "a", "-f", "srt", "--max-line-width", "30"]) == 0
+    assert _run(*["transcribe", "a", "-f", "vtt", "--max-words-per-line", "3", "--min-cue-s", "0.5"]) == 0
+    assert [job.shape for job in jobs] == [
+        Shape(max_line_width=30),
+        Shape(max_words_per_line=3, max_line_count=1, min_cue_s=0.5),
+    ]
+    assert {job.options.timestamps for job in jobs} == {Timestamps.WORD}
+
+
+def test_without_subtitles_or_flags_about_them_nothing_is_cut(jobs: list[Job]) -> None:
+    """Text is not aligned for a shape that it does not have."""
+    assert _run(*["transcribe", "a", "--max-line-width", "30"]) == 0
+    assert _run(*["transcribe", "a", "-f", "srt"]) == 0
+    assert [(job.shape, job.options.timestamps) for job in jobs] == [
+        (None, Timestamps.NONE),
+        (None, Timestamps.SEGMENT),
+    ]
+
+
+def test_a_shape_that_contradicts_itself_is_refused() -> None:
+    """The shortest cue cannot be longer than the longest."""
+    with pytest.raises(InvalidRequest, match="--min-cue-s"):
+        transcribe.SubtitleArgs(min_cue_s=5.0, max_cue_s=2.0).shape()

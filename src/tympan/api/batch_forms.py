@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tympan.api.forms import Form
 from tympan.api.job_forms import (
     JOB_FIELDS,
     MAX_ID_CHARS,
@@ -15,7 +16,7 @@ from tympan.api.job_forms import (
     parse_job,
     parse_metadata,
 )
-from tympan.api.schemas import Form
+from tympan.api.schemas import REPEATABLE
 from tympan.errors import InvalidRequest, TympanError
 from tympan.jobs.batches import MAX_ITEMS, refuse_items
 
@@ -54,7 +55,7 @@ def parse_manifest(document: Mapping[str, Any], check: Callable[[JobAsk], None])
 
 def parse_files(fields: Mapping[str, list[str]], n_files: int) -> BatchAsk:
     """Return what a form with ``n_files`` files asks for: its options go for each of them."""
-    form = Form(fields, JOB_FIELDS)
+    form = Form(fields, JOB_FIELDS, REPEATABLE)
     shared = {name: values for name, values in fields.items() if name not in (*WEBHOOKS, "metadata")}
     ask = parse_job(shared, has_file=True)
     return _with_webhook(form, [ask] * n_files)

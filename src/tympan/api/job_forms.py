@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tympan.api.schemas import KNOWN, Form, Parameter, TranscriptionRequest, parse_options
+from tympan.api.forms import Form, Parameter
+from tympan.api.schemas import KNOWN, REPEATABLE, TranscriptionRequest, parse_options
 from tympan.domain import Options, Output, Task, Timestamps
 from tympan.errors import InvalidRequest
 
@@ -118,11 +119,11 @@ def parse_job(raw: Mapping[str, list[str]], *, has_file: bool, known: frozenset[
 
     Raises ``InvalidRequest``, ``UnsupportedOption`` or ``UnsupportedLanguage``, naming the field and the remedy.
     """
-    form = Form(raw, known)
+    form = Form(raw, known, REPEATABLE)
     asked = parse_options(form, Task(form.choice("task", tuple(Task), "transcribe")))
     return JobAsk(
         options=_timed(asked),
-        output=Output(asked.response_format, asked.words, asked.segments),
+        output=Output(asked.response_format, asked.words, asked.segments, asked.shape),
         model=asked.model,
         source=_source(form, has_file=has_file),
         priority=form.integer("priority", -MAX_PRIORITY, MAX_PRIORITY) or 0,
@@ -134,7 +135,7 @@ def parse_job(raw: Mapping[str, list[str]], *, has_file: bool, known: frozenset[
 
 def _timed(asked: TranscriptionRequest) -> Options:
     """Return the options with the times that any format of the result may need."""
-    return replace(asked.options, timestamps=Timestamps.WORD if asked.words else Timestamps.SEGMENT)
+    return replace(asked.options, timestamps=Timestamps.WORD if asked.words or asked.shape else Timestamps.SEGMENT)
 
 
 def _source(form: Form, *, has_file: bool) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from tympan.api.deps import services_of
 from tympan.api.streaming import Departure, StreamResponse, streams_of
-from tympan.domain import Job, Output, ResponseFormat
+from tympan.domain import Job, Output, ResponseFormat, Shape
 from tympan.errors import InsufficientStorage
 from tympan.formats import media_type, pieces
 
@@ -21,9 +21,10 @@ IN_MEMORY_BYTES = 256 << 10
 """Results up to this size do not touch the disk."""
 
 
-def output_of(job: Job, fmt: ResponseFormat | None) -> Output:
-    """Return how a job's result is to be rendered when ``fmt`` is asked for, ``None`` for what the job asked for."""
-    return job.output if fmt is None else replace(job.output, response_format=fmt)
+def output_of(job: Job, fmt: ResponseFormat | None, shape: Shape | None = None) -> Output:
+    """Return how a job's result is to be rendered, in ``fmt`` and ``shape``; ``None`` is what the job asked for."""
+    output = job.output
+    return replace(output, response_format=fmt or output.response_format, shape=shape or output.shape)
 
 
 class Spool:
@@ -56,8 +57,10 @@ class Spool:
         self._file.close()
 
 
-async def result_answer(request: Request, tenant: str, job_id: str, fmt: ResponseFormat | None) -> Response:
-    """Return a finished job's result, in the format it was asked for unless ``fmt`` says another.
+async def result_answer(
+    request: Request, tenant: str, job_id: str, asked: tuple[ResponseFormat | None, Shape | None]
+) -> Response:
+    """Return a finished job's result, in the format and shape it was asked for unless ``asked`` says others.
 
     Raises ``NotFound``, ``JobNotFinished``, ``InsufficientStorage``, ``StorageUnavailable``, ``Overloaded``.
     """
@@ -65,7 +68,7 @@ async def result_answer(request: Request, tenant: str, job_id: str, fmt: Respons
 
     def found() -> tuple[Iterator[str], str]:
         job, result = jobs.result(tenant, job_id)
-        output = output_of(job, fmt)
+        output = output_of(job, *asked)
         return pieces(result, output, timed=True), media_type(output.response_format)
 
     return await spooled_answer(request, found)

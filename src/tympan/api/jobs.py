@@ -15,6 +15,7 @@ from tympan.api.job_results import result_answer
 from tympan.api.job_views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
 from tympan.api.queries import PAGE_PARAMETERS, asked_format, page_of, query_of
 from tympan.api.schemas import PARAMETERS
+from tympan.api.shapes import SHAPE_NAMES, SHAPE_PARAMETERS, shape_of
 from tympan.api.streaming import StreamResponse, streams_of
 from tympan.api.uploads import FileRules
 from tympan.domain import Job, JobState
@@ -49,7 +50,10 @@ _CREATE: dict[str, Any] = {
     },
 }
 _RESULT: dict[str, Any] = {
-    "parameters": [{"name": "format", "in": "query", "schema": {"type": "string", "enum": list(MEDIA_TYPES)}}],
+    "parameters": [
+        {"name": "format", "in": "query", "schema": {"type": "string", "enum": list(MEDIA_TYPES)}},
+        *({"name": p.name, "in": "query", "schema": p.schema, "description": p.description} for p in SHAPE_PARAMETERS),
+    ],
     "responses": {"200": {"description": "The transcript.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}},
 }
 _EVENTS: dict[str, Any] = {
@@ -100,7 +104,8 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/v1/jobs/{job_id}/result", openapi_extra=_RESULT, response_class=Response)
 async def get_result(request: Request, job_id: str) -> Response:
     """Return the transcript of a finished job, in the format it was asked for or in another."""
-    return await result_answer(request, TENANT, job_id, asked_format(query_of(request, "format"), "format"))
+    query = query_of(request, "format", *SHAPE_NAMES)
+    return await result_answer(request, TENANT, job_id, (asked_format(query, "format"), shape_of(query)))
 
 
 @router.get("/v1/jobs/{job_id}/events", openapi_extra=_EVENTS, response_class=Response)

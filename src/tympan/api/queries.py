@@ -5,7 +5,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tympan.api.schemas import ALL_FORMATS, Form, response_format
+from tympan.api.forms import Form
+from tympan.api.schemas import ALL_FORMATS, response_format
 from tympan.domain import ResponseFormat
 from tympan.errors import InvalidRequest, NotFound
 

@@ -1,14 +1,14 @@
 """The form fields of a transcription request, and what they mean: one table and pure functions."""
 
-import difflib
 import json
-import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, get_args
 
-from tympan.domain import Options, ResponseFormat, Task, Timestamps, VadOptions
+from tympan.api.forms import FALSE, TRUE, Form, Parameter, bad, number_in, one_of
+from tympan.api.shapes import SHAPE_PARAMETERS, SUBTITLES, refuse_shape, shape_of
+from tympan.domain import Options, ResponseFormat, Shape, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest, UnsupportedLanguage, UnsupportedOption
 from tympan.languages import language_code
 
@@ -20,16 +20,6 @@ FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
 GRANULARITIES = ("word", "segment")
 PRESETS = MappingProxyType({"accurate": Options().beam_size, "fast": 1})
 """Preset name to beam size; ``fast`` is greedy decoding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One form field: its JSON schema and its help; ``ours`` tells our extensions from OpenAI's fields."""
-
-    name: str
-    schema: Mapping[str, Any]
-    description: str
-    ours: bool = False
 
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -96,6 +86,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "`accurate`: beam search; `fast`: greedy.",
         ours=True,
     ),
+    *SHAPE_PARAMETERS,
 )
 """Every field the two transcription routes take."""
 
@@ -118,7 +109,6 @@ ALL_FORMATS = (*FORMATS, "diarized_json")
 """The formats that callers may name; the last one is understood and refused."""
 
 _FEW = 9
-_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +120,7 @@ class TranscriptionRequest:
     words: bool
     segments: bool
     model: str | None
+    shape: Shape | None = None
 
 
 def parse_form(raw: Mapping[str, list[str]], task: Task) -> TranscriptionRequest:
@@ -137,10 +128,12 @@ def parse_form(raw: Mapping[str, list[str]], task: Task) -> TranscriptionRequest
 
     Raises ``InvalidRequest``, ``UnsupportedOption`` or ``UnsupportedLanguage``, naming the field and the remedy.
     """
-    form = Form(raw)
+    form = Form(raw, KNOWN, REPEATABLE)
     asked = parse_options(form, task)
     if asked.response_format != "verbose_json":
         _refuse_granularities(form, asked.response_format)
+    if asked.response_format not in SUBTITLES:
+        refuse_shape(form, asked.response_format)
     return asked
 
 
@@ -148,13 +141,14 @@ def parse_options(form: "Form", task: Task) -> TranscriptionRequest:
     """Return the request that a form's fields describe, its other fields aside. Raises as ``parse_form``."""
     _refuse_unsupported(form)
     fmt = response_format("response_format", form.choice("response_format", ALL_FORMATS, "json"))
-    granularities = _granularities(form)
+    granularities, shape = _granularities(form), shape_of(form)
     return TranscriptionRequest(
-        options=_options(form, task, _timestamps(fmt, granularities)),
+        options=_options(form, task, _timestamps(fmt, granularities | ({"word"} if shape else set()))),
         response_format=fmt,
         words="word" in granularities,
         segments="segment" in granularities,
         model=form.text("model", max_chars=512),
+        shape=shape,
     )
 
 
@@ -167,91 +161,6 @@ def require_language(code: str | None, supported: Iterable[str]) -> None:
             param="language",
             remedy=f"It knows {', '.join(known)}." if len(known) < _FEW else "Serve a multilingual model.",
         )
-
-
-class Form:
-    """The fields of a form or a query by name, each checked as it is read. An empty field counts as left out."""
-
-    def __init__(
-        self, raw: Mapping[str, list[str]], known: frozenset[str] = KNOWN, repeatable: tuple[str, ...] = REPEATABLE
-    ) -> None:
-        """Take ``raw``. Raises ``InvalidRequest`` for a ``known`` field given twice, unless it is ``repeatable``."""
-        self.known = known
-        self._values: dict[str, list[str]] = {}
-        for name, values in raw.items():
-            self._values.setdefault(name.removesuffix("[]"), []).extend(value for value in values if value.strip())
-        for name, given in self._values.items():
-            if len(given) > 1 and name in known and name not in repeatable:
-                raise InvalidRequest(f"The field {name} is given twice.", param=name, remedy="Send it once.")
-
-    def names(self) -> Iterable[str]:
-        """Return the names that were given."""
-        return self._values
-
-    def all(self, name: str) -> list[str]:
-        """Return every value of one field."""
-        return self._values.get(name, [])
-
-    def refuse_unknown(self, besides: Container[str] = ()) -> None:
-        """Raise ``InvalidRequest`` for a name that is neither known nor in ``besides``, with the nearest that is."""
-        for name in self._values:
-            if name not in self.known and name not in besides:
-                near = difflib.get_close_matches(name[:64], self.known, n=1)
-                remedy = f"The nearest is {near[0]!r}." if near else "Leave it out, or look in /openapi.json."
-                raise InvalidRequest(f"There is no field {name[:64]!r}.", param=name[:64], remedy=remedy)
-
-    def text(self, name: str, *, max_chars: int) -> str | None:
-        """Return a field's text, ``None`` when left out. Raises ``InvalidRequest`` for a longer one, or a NUL in it."""
-        values = self.all(name)
-        if not values:
-            return None
-        if len(values[0]) > max_chars:
-            raise InvalidRequest(f"{name} is longer than {max_chars} characters.", param=name, remedy="Shorten it.")
-        if "\0" in values[0]:  # No text holds one, and PostgreSQL cannot store it.
-            raise InvalidRequest(f"{name} holds a NUL character.", param=name, remedy="Remove it.")
-        return values[0]
-
-    def choice(self, name: str, choices: Iterable[str], default: str) -> str:
-        """Return which of ``choices`` a field names. Raises ``InvalidRequest``."""
-        value = self.text(name, max_chars=MAX_PROMPT_CHARS)
-        return default if value is None else one_of(name, value, choices)
-
-    def each(self, name: str, choices: Iterable[str]) -> list[str]:
-        """Return which of ``choices`` a field names that may be given several times. Raises ``InvalidRequest``."""
-        return [one_of(name, value, choices) for value in self.all(name)]
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """Return a field that is on or off. Raises ``InvalidRequest``."""
-        return self.choice(name, (*_TRUE, *_FALSE), "true" if default else "false").lower() in _TRUE
-
-    def number(self, name: str, low: float, high: float) -> float | None:
-        """Return a number from ``low`` to ``high``. Raises ``InvalidRequest``."""
-        value = self.text(name, max_chars=MAX_PROMPT_CHARS)
-        return None if value is None else number_in(name, _to_float(value), low, high)
-
-    def integer(self, name: str, low: int, high: int) -> int | None:
-        """Return a whole number from ``low`` to ``high``. Raises ``InvalidRequest``."""
-        value = self.number(name, low, high)
-        if value is not None and value != int(value):
-            raise _bad(name, "a whole number", f"between {low} and {high}")
-        return None if value is None else int(value)
-
-
-def one_of(name: str, value: str, choices: Iterable[str]) -> str:
-    """Return ``value`` in lower case when it is one of ``choices``. Raises ``InvalidRequest``."""
-    known = tuple(choices)
-    word = value.strip().lower()
-    if word not in known:
-        raise _bad(name, "one of its values", ", ".join(known))
-    return word
-
-
-def number_in(name: str, value: object, low: float, high: float) -> float:
-    """Return ``value`` when it is a number from ``low`` to ``high``. Raises ``InvalidRequest``."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise _bad(name, "a number in its range", f"{low:g} to {high:g}")
-    return float(value)  # type: ignore[arg-type]
 
 
 def _options(form: Form, task: Task, timestamps: Timestamps) -> Options:
@@ -322,9 +231,9 @@ def _timestamps(fmt: ResponseFormat, granularities: frozenset[str]) -> Timestamp
 
 
 def _vad(value: str | None) -> VadOptions | None:
-    if value is None or value.strip().lower() in _TRUE:
+    if value is None or value.strip().lower() in TRUE:
         return VadOptions()
-    if value.strip().lower() in _FALSE:
+    if value.strip().lower() in FALSE:
         return None
     try:
         given = json.loads(value)
@@ -333,7 +242,7 @@ def _vad(value: str | None) -> VadOptions | None:
     if isinstance(given, bool):
         return VadOptions() if given else None
     if not isinstance(given, dict):
-        raise _bad("vad", "true, false or a JSON object", ", ".join(field.name for field in fields(VadOptions)))
+        raise bad("vad", "true, false or a JSON object", ", ".join(field.name for field in fields(VadOptions)))
     return replace(VadOptions(), **{name: _vad_field(name, number) for name, number in given.items()})
 
 
@@ -344,14 +253,3 @@ def _vad_field(name: str, value: object) -> Any:
     if name == "threshold":
         return number_in("vad", value, 0.0, 1.0)
     return int(number_in("vad", value, 0, MAX_VAD_MS))
-
-
-def _to_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _bad(name: str, kind: str, allowed: str) -> InvalidRequest:
-    return InvalidRequest(f"{name} is not {kind}.", param=name, remedy=f"Allowed: {allowed}.")

@@ -96,7 +96,7 @@ class _Visit:
         elapsed_s = time.monotonic() - self._started
         self._services.house.record_stay(elapsed_s)
         telemetry.record_success(transcript, elapsed_s)
-        text = render(transcript, asked.response_format, words=asked.words, segments=asked.segments)
+        text = render(transcript, asked.response_format, words=asked.words, segments=asked.segments, shape=asked.shape)
         return Response(text.encode("utf-8", "replace"), media_type=media_type(asked.response_format))
 
     async def _serve(self) -> tuple[TranscriptionRequest, Transcript]:

@@ -22,7 +22,7 @@ from tympan.cli.services import FileTranscriber
 from tympan.cli.sources import STDIN, Source, discover, spool_stdin, unreadable
 from tympan.cli.stopping import stopping_on_signals
 from tympan.cli.survey import surveying
-from tympan.domain import Options, Progress, Timestamps, Transcript
+from tympan.domain import Options, Progress, Shape, Timestamps, Transcript
 from tympan.errors import Cancelled, DecoderUnavailable, Overloaded, Unavailable
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Job:
     force: bool = False
     fail_fast: bool = False
     quiet: bool = False
+    shape: Shape | None = None
 
     @property
     def journal_path(self) -> Path | None:
@@ -101,7 +102,8 @@ def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcri
     settings = services.load_settings(job.overrides)
     if job.report and job.report != STDOUT:
         check_writable(Path(job.report))
-    wanted = fingerprint(job.options, {name: getattr(settings, name, None) for name in _FINGERPRINTED_SETTINGS})
+    known: dict[str, object] = {name: getattr(settings, name, None) for name in _FINGERPRINTED_SETTINGS}
+    wanted = fingerprint(job.options, known | ({"shape": job.shape} if job.shape else {}))
     with ExitStack() as stack:
         sources = _found(job, stack)
         journal = stack.enter_context(open_journal(job.journal_path)) if job.journal_path else None
@@ -242,7 +244,7 @@ def _write(source: Source, transcript: Transcript, desk: Desk) -> list[Path]:
         return []
     paths = output_paths(desk.job.output_dir, desk.names[source.key], desk.job.formats)
     for fmt, path in paths.items():
-        write_whole(path, _rendered(transcript, fmt, desk.job.options))
+        write_whole(path, _rendered(transcript, fmt, desk.job))
     return list(paths.values())
 
 
@@ -251,13 +253,14 @@ def _print(source: Source, transcript: Transcript, job: Job, *, has_headers: boo
         if has_headers or len(job.formats) > 1:
             kind = f" ({fmt.value})" if len(job.formats) > 1 else ""
             write_stdout(f"==> {source.label}{kind} <==")
-        write_stdout(_rendered(transcript, fmt, job.options))
+        write_stdout(_rendered(transcript, fmt, job))
 
 
-def _rendered(transcript: Transcript, fmt: Format, options: Options) -> str:
+def _rendered(transcript: Transcript, fmt: Format, job: Job) -> str:
     from tympan.formats import render  # noqa: PLC0415
 
-    return render(transcript, fmt.response_format, words=options.timestamps is Timestamps.WORD, segments=True)
+    words = job.options.timestamps is Timestamps.WORD
+    return render(transcript, fmt.response_format, words=words, segments=True, shape=job.shape)
 
 
 def _final(source: Source, records: dict[str, Record]) -> Record:

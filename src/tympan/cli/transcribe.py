@@ -1,6 +1,6 @@
 """``tympan transcribe`` and ``tympan batch``."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -11,10 +11,11 @@ from tympan.cli.console import printable, turn_debugging_on
 from tympan.cli.job import Job, execute
 from tympan.cli.options import DecodeArgs, EngineArgs, to_options, to_overrides
 from tympan.cli.outputs import Format
-from tympan.domain import Timestamps
+from tympan.domain import Shape, Timestamps
 from tympan.errors import InvalidRequest
 
 _FORMAT_HELP = f"{', '.join(Format)}; repeat it for several; txt unless given."
+_SHAPE = Shape()
 _REPORT_HELP = "Write a JSON array with one record per file; - for stdout."
 
 
@@ -53,6 +54,45 @@ class OutputArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleArgs:
+    """How subtitles are cut."""
+
+    PANEL: ClassVar[str] = "Subtitles (any of these turns the others on)"
+
+    max_line_width: Annotated[
+        int | None, typer.Option(min=4, max=1000, metavar="N", help=f"Columns of a line; {_SHAPE.max_line_width}.")
+    ] = None
+    max_line_count: Annotated[
+        int | None, typer.Option(min=1, max=10, metavar="N", help=f"Lines of a cue; {_SHAPE.max_line_count}.")
+    ] = None
+    max_words_per_line: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="N", help="Words of a line; cues of one line then.")
+    ] = None
+    min_cue_s: Annotated[
+        float | None,
+        typer.Option(min=0, max=60, metavar="S", help=f"Shortest cue, if there is room; {_SHAPE.min_cue_s}."),
+    ] = None
+    max_cue_s: Annotated[
+        float | None, typer.Option(min=0.5, max=60, metavar="S", help=f"Longest cue; {_SHAPE.max_cue_s}.")
+    ] = None
+    max_chars_per_s: Annotated[
+        float | None, typer.Option(min=1, max=1000, metavar="N", help=f"Reading speed; {_SHAPE.max_chars_per_s}.")
+    ] = None
+
+    def shape(self) -> Shape | None:
+        """Return what the flags ask for, ``None`` without any. Raises ``InvalidRequest`` when they contradict."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if not given:
+            return None
+        if self.max_words_per_line:
+            given.setdefault("max_line_count", 1)
+        shape = Shape(**given)
+        if shape.min_cue_s > shape.max_cue_s:
+            raise InvalidRequest("--min-cue-s is more than --max-cue-s.", remedy="Lower it.")
+        return shape
+
+
+@dataclass(frozen=True, slots=True)
 class RunArgs:
     """How the run goes."""
 
@@ -73,7 +113,9 @@ def register(app: typer.Typer) -> None:
     command(app, "batch")(batch)
 
 
-def transcribe(source: InputArgs, output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs) -> int:
+def transcribe(
+    source: InputArgs, output: OutputArgs, shape: SubtitleArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs
+) -> int:
     """Turn audio files into text.
 
     Transcripts go to stdout, or to files with --output-dir; all else goes to stderr.
@@ -83,11 +125,18 @@ def transcribe(source: InputArgs, output: OutputArgs, decode: DecodeArgs, engine
     Exit codes: 0 all done, 1 some files failed, 2 wrong usage,
     3 no usable model, engine or setting, 130 interrupted.
     """
-    job = _job(output, decode, engine, run)
+    job = _with_shape(_job(output, decode, engine, run), shape.shape())
     return execute(replace(job, paths=tuple(source.paths), recursive=source.recursive, report=source.report))
 
 
-def batch(source: BatchInputArgs, output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArgs) -> int:
+def batch(
+    source: BatchInputArgs,
+    output: OutputArgs,
+    shape: SubtitleArgs,
+    decode: DecodeArgs,
+    engine: EngineArgs,
+    run: RunArgs,
+) -> int:
     """Transcribe a folder into a report.
 
     The same as `transcribe --recursive DIR --report REPORT`, but the transcripts
@@ -96,7 +145,7 @@ def batch(source: BatchInputArgs, output: OutputArgs, decode: DecodeArgs, engine
     """
     if not source.folder.exists():
         raise InvalidRequest(f"There is no folder {printable(str(source.folder))}.")
-    job = _job(output, decode, engine, run)
+    job = _with_shape(_job(output, decode, engine, run), shape.shape())
     return execute(replace(job, paths=(str(source.folder),), recursive=True, report=source.report, prints=False))
 
 
@@ -120,3 +169,10 @@ def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArg
         fail_fast=run.fail_fast,
         quiet=run.quiet,
     )
+
+
+def _with_shape(job: Job, shape: Shape | None) -> Job:
+    """Return the job with its subtitles cut to ``shape``, for which the times of words are needed."""
+    if shape is None or not any(fmt in {Format.SRT, Format.VTT} for fmt in job.formats):
+        return job
+    return replace(job, shape=shape, options=replace(job.options, timestamps=Timestamps.WORD))
