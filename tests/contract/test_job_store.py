@@ -131,6 +131,31 @@ def test_G3_a_tenant_with_many_jobs_does_not_keep_another_waiting(shop: Shop) ->
     assert one.id in [_claim(shop).job.id for _ in range(2)]
 
 
+def test_a_worker_takes_what_it_has_the_model_for(shop: Shop) -> None:
+    """Jobs that name no model are for everybody, others wait for who serves theirs; nobody's turn is lost."""
+    for name in ("large", None, "base"):
+        _submit(shop, model=name)
+    claimed = [shop.work.claim("w1", LANES, (), ("base", "tiny")) for _ in range(3)]
+    assert [claim.job.model if claim else "nothing" for claim in claimed] == [None, "base", "nothing"]
+    other = shop.work.claim("w2", LANES, (), ("large",))
+    assert other is not None
+    assert other.job.model == "large"
+    _submit(shop, model="unknown")
+    assert shop.work.claim("w2", LANES, (), ()) is None
+    assert shop.work.claim("w3", LANES) is not None, "whoever says nothing takes all"
+
+
+def test_a_job_without_a_model_keeps_the_one_it_began_with(shop: Shop) -> None:
+    """Sections that run elsewhere or later are for the same one; what was asked for is never changed."""
+    job = _submit(shop)
+    claim = shop.work.claim("w1", LANES)
+    assert claim is not None
+    shop.work.settle(claim, (("en", 1.0),), "base")
+    assert shop.store.get(TENANT, job.id).model == "base"
+    shop.work.settle(claim, (("en", 1.0),), "tiny")
+    assert shop.store.get(TENANT, job.id).model == "base"
+
+
 def test_a_step_is_claimed_once_however_many_ask(shop: Shop) -> None:
     """Twenty steps, eight workers: twenty claims, none double."""
     for _ in range(20):

@@ -160,6 +160,18 @@ def test_a_missing_model_is_a_warning_and_nothing_is_started(
     assert "Start" not in found
 
 
+def test_further_models_are_looked_for(tmp_path: Path) -> None:
+    """Nothing is said of one model alone; of several, which are here, and what they may take together."""
+    assert probes.check_further_models(config.load({"data_dir": tmp_path})) == []
+    entries = ["nowhere", "small", {"name": "made-up", "engine": "fake", "pinned": True}]
+    settings = config.load({"data_dir": tmp_path, "models": entries, "model_memory_mb": 1500})
+    missing, absent, fake, memory = probes.check_further_models(settings)
+    assert (missing.name, missing.status) == ("Model nowhere", Status.FAIL)
+    assert (absent.status, "models pull small" in absent.remedy) == (Status.WARN, True)
+    assert (fake.status, fake.detail.endswith("pinned")) == (Status.WARN, True)
+    assert memory.detail.startswith("cpu 1.5 GB")
+
+
 def test_a_measure_that_is_not_in_force_is_a_warning(settings: Settings) -> None:
     """A hole in the sandbox is named with the reason."""
     patient = Patient(settings, measures=(Measure("file system", enforced=False, detail="no Landlock"),))

@@ -352,10 +352,12 @@ class Batcher:
 
     def _unavailable(self) -> Unavailable:
         if self._drain_until_s is not None:
-            return Unavailable("The server is shutting down.", retry_after_s=5.0)
+            return Unavailable("The engine is shutting down.", retry_after_s=5.0)
         if self._state is BatcherState.FAILED:
             reason = f" ({self._failure})" if self._failure is not None else ""
-            return Unavailable(f"The engine cannot run{reason}.", remedy="Restart the server.", retry_after_s=60.0)
+            return Unavailable(
+                f"The engine cannot run{reason}.", remedy="It is started anew after a while.", retry_after_s=60.0
+            )
         if self._state is BatcherState.DOWN:
             return Unavailable(f"The engine cannot be loaded at the moment ({self._failure}).", retry_after_s=10.0)
         return Unavailable("The engine is not loaded yet.", retry_after_s=5.0)

@@ -177,8 +177,9 @@ class Seat:
         if self._quarters.closing:
             raise Unavailable("The server is shutting down.", retry_after_s=5.0)
         if place.state is ModelState.FAILED and now_s < place.retry_at_s:
+            cause = place.failure.message if place.failure else ""
             raise _LoadFailed(
-                f"The model {self.name!r} cannot be loaded at the moment: {place.failure}",
+                f"The model {self.name!r} cannot be loaded at the moment: {cause.rstrip('.')}.",
                 remedy="Try again later, or use another model.",
                 retry_after_s=max(1.0, place.retry_at_s - now_s),
             )

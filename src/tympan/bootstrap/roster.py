@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +30,8 @@ ENGINE_START_S = 150.0
 _SHARE = 0.7
 _RUNTIME_BYTES = 300_000_000
 
+_LOG = telemetry.get_logger(__name__)
+
 Locate: TypeAlias = Callable[[Settings], EngineSpec]
 """Has the files of ``MODEL`` in place and returns what to run; it may take long."""
 
@@ -41,6 +43,11 @@ class Berth:
     entry: ModelEntry
     card: ModelCard
     settings: Settings
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether its text is made up."""
+        return self.settings.engine == "fake"
 
 
 def berths(settings: Settings) -> list[Berth]:
@@ -133,6 +140,7 @@ class Roster:
 
     def preload(self) -> None:
         """Begin to load the models that should be there before somebody asks; returns at once."""
+        _LOG.info("models", served=list(self._cards), loading=self._preloaded)
         for name in self._preloaded:
             self._fleet.seat(name).ask()
 
@@ -178,21 +186,24 @@ def make_fleet(settings: Settings, found: Sequence[Berth], batcher: BatcherOptio
 def _plan(berth: Berth, locate: Locate, *, is_default: bool) -> ModelPlan:
     entry, settings = berth.entry, berth.settings
 
+    def spec_for(asked: Settings) -> EngineSpec:
+        return _fake(berth.card.id, asked) if asked.engine == "fake" else locate(asked)
+
     def look() -> Found:
-        spec = _fake(berth) if settings.engine == "fake" else locate(settings)
+        spec = spec_for(settings)
         spare = None
         if spec.device == "cuda" and settings.gpu_fallback == "cpu":
-            spare = locate(settings.model_copy(update={"device": "cpu", "compute_type": "auto"}))
+            spare = spec_for(settings.model_copy(update={"device": "cpu", "compute_type": "auto"}))
         needed_bytes = entry.memory_mb * 1_000_000 if entry.memory_mb else _estimate_bytes(spec)
         return Found(spec, needed_bytes, spare)
 
     return ModelPlan(berth.card.id, look, pinned=entry.pinned, kept=is_default or entry.pinned)
 
 
-def _fake(berth: Berth) -> EngineSpec:
-    settings = berth.settings
+def _fake(name: str, settings: Settings) -> EngineSpec:
     options = tuple(sorted(settings.engine_options.items()))
-    return EngineSpec("fake", berth.card.id, threads=settings.threads or 1, options=options)
+    device = "cpu" if settings.device == "auto" else settings.device
+    return EngineSpec("fake", name, device=device, threads=settings.threads or 1, options=options)
 
 
 def _estimate_bytes(spec: EngineSpec) -> int:
@@ -208,17 +219,21 @@ def _estimate_bytes(spec: EngineSpec) -> int:
 
 
 def _rules(settings: Settings, n_models: int) -> dict[str, Rules]:
-    """Return how memory is shared on each device; a GPU that does not say what it has has no limit."""
+    """Return how memory is shared on each device."""
     if n_models == 1:
         return {}  # Nobody to share with, and looking at the machine takes time.
+    patience_s = max(settings.model_wait_s, settings.model_dwell_s)
+    dwell = Rules(None, settings.model_dwell_s, patience_s)
+    limited = {device: replace(dwell, budget_bytes=limit) for device, limit in budget_bytes(settings).items()}
+    return {"cpu": dwell, "cuda": dwell} | limited
+
+
+def budget_bytes(settings: Settings) -> dict[str, int]:
+    """Return what all models together may take by device; a GPU that does not say what it has has no limit."""
     said = settings.model_memory_mb
     machine = probe_machine()
     has = {"cpu": machine.memory_bytes, "cuda": machine.gpus[0].memory_bytes if machine.gpus else 0}
-    budgets = {device: said * 1_000_000 if said else int(_SHARE * n_bytes) for device, n_bytes in has.items()}
-    return {
-        device: Rules(budget or None, settings.model_dwell_s, max(settings.model_wait_s, settings.model_dwell_s))
-        for device, budget in budgets.items()
-    }
+    return {device: said * 1_000_000 if said else int(_SHARE * n_bytes) for device, n_bytes in has.items() if n_bytes}
 
 
 def _alone(settings: Settings, entry: ModelEntry, *, is_default: bool = False) -> Settings:

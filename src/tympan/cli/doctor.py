@@ -73,6 +73,7 @@ def examine(overrides: dict[str, object]) -> Iterator[Check]:
     yield from _asked("Hardware", lambda: probes.check_hardware(settings))
     model = list(_asked("Model", lambda: probes.check_model(settings)))
     yield from model
+    yield from _asked("Models", lambda: probes.check_further_models(settings))
     # A model that is not here would be fetched by a start, and that is not for the doctor to do.
     if settings.engine == "fake" or all(check.status is Status.OK for check in model):
         yield from _running(settings)

@@ -14,6 +14,7 @@ from tympan.cli.services import load_settings
 from tympan.errors import ModelUnavailable, TympanError
 
 if TYPE_CHECKING:
+    from tympan.config import Settings
     from tympan.engine.models import Listed, LocalModel
 
 
@@ -101,7 +102,17 @@ def list_models(args: ListArgs, place: PlaceArgs) -> int:
     say(f"here: in {settings.data_dir / 'models'}; own: there too, but unknown to the catalogue;")
     say("pull: fetched and checked on first use;")
     say("trust: no digest is published, so `tympan models pull NAME --trust-first-use` comes first.")
+    if settings.models or settings.models_cached:
+        say(f"A server here serves {', '.join(_served(settings))}.")
     return ExitCode.OK
+
+
+def _served(settings: "Settings") -> list[str]:
+    """Return the models that the settings name, the default first."""
+    from tympan.bootstrap.roster import berths  # noqa: PLC0415
+
+    first, *others = (berth.card.id for berth in berths(settings))
+    return [f"{first} (the default)", *others]
 
 
 def pull(name: NameArgs, args: PullArgs, place: PlaceArgs) -> int:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from tympan.cli.checks import Check, Status
 from tympan.domain import SAMPLE_RATE_HZ, Options, Timestamps
+from tympan.errors import ModelNotFound, ModelUnavailable
 
 if TYPE_CHECKING:
     from tympan.audio.sandbox import Measure
     from tympan.bootstrap import Services
+    from tympan.bootstrap.roster import Berth
     from tympan.config import Settings
 
 _CLIP_S = 1.0
@@ -58,6 +60,33 @@ def check_model(settings: "Settings") -> Check:
         return Check("Model", Status.WARN, f"{entry.name} is not here yet ({size})", remedy)
     model = models.verify(name, settings.data_dir) if entry else models.resolve(name, settings.data_dir)
     return Check("Model", Status.OK, f"{model.name} in {model.path}, revision {model.revision}, digests are right")
+
+
+def check_further_models(settings: "Settings") -> list[Check]:
+    """Tell which further models are here, and what all may take together; fetches nothing."""
+    from tympan.bootstrap.roster import berths, budget_bytes  # noqa: PLC0415
+
+    found = berths(settings)
+    if len(found) == 1:
+        return []
+    budgets = ", ".join(f"{device} {n_bytes / 1e9:.1f} GB" for device, n_bytes in budget_bytes(settings).items())
+    return [*(_further(berth) for berth in found[1:]), Check("Memory for models", Status.OK, budgets or "no limit")]
+
+
+def _further(berth: "Berth") -> Check:
+    from tympan.engine import models  # noqa: PLC0415
+
+    name = f"Model {berth.card.id}"
+    manner = ", ".join(word for word in ("pinned", "preload") if getattr(berth.entry, word)) or "loaded when asked for"
+    if berth.is_fake:
+        return Check(name, Status.WARN, f"the fake engine makes up its text; {manner}")
+    try:
+        path = models.path_of(berth.entry.name, berth.settings.data_dir)
+    except ModelUnavailable as error:
+        return Check(name, Status.WARN, error.message, error.remedy or "")
+    except ModelNotFound as error:
+        return Check(name, Status.FAIL, error.message, error.remedy or "")
+    return Check(name, Status.OK, f"in {path}; {manner}")
 
 
 def check_decoder(services: "Services") -> list[Check]:

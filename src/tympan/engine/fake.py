@@ -18,6 +18,7 @@ engines fail:
 ``leak_mb``            mebibytes every batch keeps
 ``load_delay_s``       seconds a load takes; ``load_error`` raises this text instead, ``load_exit`` ends the process
 ``stuck_close``        ``1``: closing never returns
+``gone``               a file; while it exists and the device is no CPU, batches and loads fail as without a GPU
 =====================  ==============================================================================================
 """
 
@@ -50,7 +51,7 @@ _WORDS_PER_S: Final = 2.5
 _QUIET_SAMPLE: Final = 8
 _KNOB_NAMES: Final = (
     "ms_per_batch ms_per_window ms_per_audio_s language never_ends fail_at fail_text hang_at abort_at exit_at poison "
-    "poison_does max_windows counter leak_mb load_delay_s load_error load_exit stuck_close"
+    "poison_does max_windows counter leak_mb load_delay_s load_error load_exit stuck_close gone"
 )
 _KNOBS: Final = frozenset(_KNOB_NAMES.split())
 
@@ -73,12 +74,13 @@ class FakeEngine:
             engine="fake",
             model=spec.model,
             revision=spec.revision or "fake",
-            device="cpu",
+            device=spec.device,
             compute_type="none",
             threads=1,
             languages=("en", "de", "es", "fr"),
             multilingual=True,
         )
+        self._device = spec.device
         self._batches = 0
         self._leaked: list[bytes] = []
         self._load()
@@ -106,6 +108,7 @@ class FakeEngine:
         time.sleep(float(self._knobs.get("load_delay_s", "0")))
         if "load_exit" in self._knobs:
             os._exit(int(self._knobs["load_exit"]))
+        self._look_for_device()
         if "load_error" in self._knobs:
             raise EngineError(self._knobs["load_error"])
 
@@ -118,7 +121,12 @@ class FakeEngine:
             return Path(path).stat().st_size
         return self._batches
 
+    def _look_for_device(self) -> None:
+        if (path := self._knobs.get("gone")) and self._device != "cpu" and Path(path).exists():
+            raise EngineError("CUDA failed with error no CUDA-capable device is detected")
+
     def _misbehave(self, number: int, batch: Sequence[WindowTask]) -> None:
+        self._look_for_device()
         if len(batch) > int(self._knobs.get("max_windows", "1000000")):
             raise EngineError("CUDA failed with error out of memory")
         for knob, fault in (("hang_at", "hang"), ("abort_at", "abort"), ("exit_at", "exit"), ("fail_at", "raise")):
