@@ -193,7 +193,7 @@ def _labels(shown: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
         while any(abs(py - b) < 13 and left < c + d and c < left + width for c, d, b in taken) and py > _TOP + 8:
             py -= 13
         taken.append((left, width, py))
-        parts.append(_text(left, py, point.label, size=11, colour=_MUTED))
+        parts.append(_text(left, py, point.label, size=11, colour=_MUTED, halo=True))
     return parts
 
 
@@ -220,10 +220,11 @@ def _line(begin: tuple[float, float], end: tuple[float, float], colour: str, wid
 
 def _text(x: float, y: float, text: str, **look: object) -> str:
     colour, anchor = look.get("colour", _INK), look.get("anchor", "start")
+    halo = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if look.get("halo") else ""
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if look.get("turn") else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{look.get("size", 12)}" '
-        f'font-weight="{look.get("weight", 400)}"{turn}>{escape(text)}</text>'
+        f'font-weight="{look.get("weight", 400)}"{halo}{turn}>{escape(text)}</text>'
     )
 
 

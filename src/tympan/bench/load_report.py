@@ -49,7 +49,8 @@ def figures(sent: Weighted, outcome: Outcome) -> dict[str, Any]:
     samples = outcome.samples
     good = [sample for sample in samples if sample.answer.error is None]
     audio_s = sum(sent.items[sample.item].duration_s for sample in good)
-    offered_s = sum(sent.items[sample.item].duration_s for sample in samples)
+    asked_s = sum(sent.items[sample.item].duration_s for sample in samples)
+    span_s = max((sample.due_s for sample in samples), default=0.0)
     late = [sample.start_s - sample.due_s for sample in samples if sample.start_s is not None]
     kinds = Counter(sample.answer.error for sample in samples if sample.answer.error is not None)
     return {
@@ -61,7 +62,7 @@ def figures(sent: Weighted, outcome: Outcome) -> dict[str, Any]:
         "wall_s": round(outcome.wall_s, 3),
         "throughput_audio_s_per_s": round(audio_s / outcome.wall_s, 3),
         "throughput_requests_per_s": round(len(good) / outcome.wall_s, 4),
-        "offered_audio_s_per_s": round(offered_s / outcome.wall_s, 3),
+        "offered_audio_s_per_s": round(asked_s / span_s, 3) if span_s else None,
         "latency_ms": _percentiles([sample.latency_s for sample in good if sample.latency_s is not None]),
         "latency_of_all_ms": _percentiles([_or_never(sample) for sample in samples]),
         "by_length": _by_length(sent, samples),
@@ -169,12 +170,13 @@ def _warnings(result: Row) -> list[str]:
 def _tables(result: Row) -> list[str]:
     numbers = result["figures"]
     wer = "-" if numbers["wer"] is None else f"{numbers['wer']:.2f} %"
+    offered = numbers["offered_audio_s_per_s"]
     summary = [
         ("requests", numbers["requests"]),
         ("answered", numbers["answered"]),
         ("errors", f"{numbers['requests'] - numbers['answered']} ({numbers['error_percent'] or 0:.2f} %)"),
         ("audio-seconds done a second", f"{numbers['throughput_audio_s_per_s']:.2f}"),
-        ("audio-seconds asked for a second", f"{numbers['offered_audio_s_per_s']:.2f}"),
+        ("audio-seconds asked for a second", "-" if offered is None else f"{offered:.2f}"),
         ("requests answered a second", f"{numbers['throughput_requests_per_s']:.3f}"),
         ("word errors", wer),
         ("from the first request to the last answer", f"{numbers['wall_s']:.1f} s"),
