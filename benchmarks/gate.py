@@ -28,7 +28,7 @@ from benchmarks.store import say
 from tympan.audio.decode import Decoder
 from tympan.bench import facts
 from tympan.bench.compare import MIN_PAIRS, Finding, Strictness, errors_finding, is_worse, page, speed_finding
-from tympan.bench.recordings import Decode, Recording, decoding, given, sentences
+from tympan.bench.recordings import Decode, Recording, given, sentences
 from tympan.bench.scoring import Pair, count
 from tympan.config import load
 from tympan.engine import models
@@ -119,7 +119,7 @@ def clips_for(model: str, work: Path) -> tuple[Recording, ...]:
         raise BenchmarkError("The samples are not installed. Run make test once, or install requirements/samples.txt.")
     folder = Path(package.submodule_search_locations[0]) / "samples" / "audio"
     with Decoder() as decoder:
-        decode = decoding(decoder.stream, _MAX_AUDIO_S)
+        decode = Decode(decoder.stream, _MAX_AUDIO_S)
         english = sentences(work / "sentences", decode)
         others = [_sample(path, decode) for path in sorted(folder.glob("*/*.wav"))]
     return (*english, *(clip for clip in others if clip.language == "en" or not model.endswith(".en")))

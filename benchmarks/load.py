@@ -1,43 +1,36 @@
-"""The HTTP client: posts encoded files as a user would, a fixed number at a time."""
+"""The HTTP client: posts encoded files as a user would, a fixed number at a time, through ``tympan.bench.client``."""
 
 import asyncio
 import time
 from pathlib import Path
 
-import httpx
-
 from benchmarks.contenders import JOB_TIMEOUT_S, BenchmarkError, Item, Job, Outcome
+from tympan.bench import client as http
 
 
-def form_of(item: Item, job: Job) -> dict[str, str]:
-    """Return the form fields of one request; VAD and language are left out when the server shall decide."""
-    form = {"model": "whisper-1", "response_format": "json", "beam_size": str(job.beam)}
-    if item.language is not None:
-        form["language"] = item.language
-    if job.vad is not None:
-        form["vad"] = "true" if job.vad else "false"
-    return form
+def target_of(base_url: str, job: Job) -> http.Target:
+    """Return what every request of ``job`` says; VAD is left out when the server shall decide."""
+    vad = () if job.vad is None else (("vad", "true" if job.vad else "false"),)
+    return http.Target(base_url, timeout_s=JOB_TIMEOUT_S, fields=(("beam_size", str(job.beam)), *vad))
 
 
-async def post(client: httpx.AsyncClient, item: Item, data: bytes, job: Job) -> str:
-    """Send one file's bytes and return its text; raises ``BenchmarkError`` with the server's words when it refuses."""
-    files = {"file": (Path(item.path).name, data)}
-    response = await client.post("/v1/audio/transcriptions", files=files, data=form_of(item, job))
-    if response.status_code != httpx.codes.OK:
-        raise BenchmarkError(f"{item.id}: HTTP {response.status_code} {response.text[:300]}")
-    return str(response.json()["text"]).strip()
+async def post(client: http.Client, item: Item) -> str:
+    """Send one file and return its text; raises ``BenchmarkError`` with the server's words when it refuses."""
+    data = Path(item.path).read_bytes()  # noqa: ASYNC240 - small, cached, and timed on both sides
+    answer = await client.send(http.Item(Path(item.path).name, data, 0.0, item.language))
+    if answer.text is None:
+        raise BenchmarkError(f"{item.id}: {answer.error} {answer.detail}")
+    return answer.text
 
 
 async def _run(base_url: str, job: Job) -> Outcome:
     waiting, texts, latency_s = iter(job.items), dict[str, str](), dict[str, float]()
-    limits = httpx.Limits(max_connections=job.concurrency, max_keepalive_connections=job.concurrency)
-    async with httpx.AsyncClient(base_url=base_url, timeout=JOB_TIMEOUT_S, limits=limits, trust_env=False) as client:
+    async with http.Client(target_of(base_url, job), job.concurrency) as client:
 
         async def user() -> None:
             for item in waiting:
                 start = time.perf_counter()
-                data = Path(item.path).read_bytes()  # noqa: ASYNC240 - small, cached, and timed on both sides
-                texts[item.id] = await post(client, item, data, job)
+                texts[item.id] = await post(client, item)
                 latency_s[item.id] = time.perf_counter() - start
 
         start = time.perf_counter()

@@ -83,8 +83,8 @@ class Server:
         """Send the job's items through HTTP."""
         try:
             return run_job(self.base_url, job)
-        except (BenchmarkError, httpx.HTTPError) as error:
-            raise BenchmarkError(f"{self.name}: {type(error).__name__}: {error}\n{self.log_tail()}") from error
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{self.name}: {error}\n{self.log_tail()}") from error
 
     def health(self) -> dict[str, Any]:
         """Return what the server says about itself."""

@@ -17,7 +17,7 @@ from tympan.bench.engines import Plan
 from tympan.bench.grid import Cell, Grid, Reading, cells, requests_at_once
 from tympan.bench.journal import open_journal
 from tympan.bench.measure import Bench, peak_rss_bytes
-from tympan.bench.recordings import AudioSet, decoding, made
+from tympan.bench.recordings import AudioSet, Decode, made
 from tympan.bench.specs import Home, spec_of
 from tympan.domain import Options, Timestamps
 from tympan.errors import ConfigError, EngineError, InvalidRequest, TympanError
@@ -58,7 +58,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Aud
     """Return a bench with a decoder, and five seconds of speech."""
     with Decoder() as decoder:
         folder = tmp_path_factory.mktemp("speech")
-        audio = made((5.0,), folder, decoding(decoder.stream, 100.0))[0]
+        audio = made((5.0,), folder, Decode(decoder.stream, 100.0))[0]
         yield Bench(decoder, Options(beam_size=1, timestamps=Timestamps.NONE)), audio
 
 

@@ -22,7 +22,7 @@ import pytest
 from benchmarks.accuracy import compare, texts_of
 from benchmarks.contenders import BenchmarkError, Item, Job, Outcome
 from benchmarks.facts import command_line
-from benchmarks.load import form_of, run_job
+from benchmarks.load import run_job, target_of
 from benchmarks.nonspeech import share_of
 from benchmarks.render import render
 from benchmarks.run import main
@@ -173,10 +173,9 @@ def test_a_job_survives_the_pipe() -> None:
 
 
 def test_the_form_leaves_out_what_the_server_shall_decide() -> None:
-    """No language and no VAD field unless the job sets them."""
-    form = form_of(Item("a", "a.wav"), Job(()))
-    assert form == {"model": "whisper-1", "response_format": "json", "beam_size": "1"}
-    assert form_of(Item("a", "a.wav", "de"), Job((), vad=False, beam=5))["vad"] == "false"
+    """No VAD field unless the job sets it."""
+    assert dict(target_of("http://h", Job(())).fields) == {"beam_size": "1"}
+    assert dict(target_of("http://h", Job((), vad=False, beam=5)).fields) == {"beam_size": "5", "vad": "false"}
 
 
 class Transcriptions(BaseHTTPRequestHandler):
@@ -246,7 +245,7 @@ def test_the_client_sends_the_bytes_and_keeps_to_its_number_of_users(tmp_path: P
 
 def test_a_refused_file_ends_the_benchmark(tmp_path: Path, address: str) -> None:
     """A figure with failed requests in it would be no figure; the error names the file and the status."""
-    with pytest.raises(BenchmarkError, match="bad: HTTP 503"):
+    with pytest.raises(BenchmarkError, match="bad: http_503"):
         run_job(address, Job(write_items(tmp_path, "good", "bad"), concurrency=2))
 
 

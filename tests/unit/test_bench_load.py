@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tympan.bench import load_report
 from tympan.bench.arrivals import End, drawn_items, poisson
 from tympan.bench.client import Item, Target
 from tympan.bench.interfaces import Api
-from tympan.bench.load import NOT_SENT, Load, Outcome, Sample, Weighted, run
+from tympan.bench.load import NOT_SENT, Load, Outcome, Sample, Weighted, check_size, run
 from tympan.errors import Cancelled, FetchFailed, InvalidRequest
 
 ITEM = Item("a.wav", b"RIFF" + bytes(2_000), 5.0, "en", "hello world")
@@ -64,6 +65,8 @@ def _server(script: Script) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        # A client that gives up leaves a broken pipe behind, which is not worth a word.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -227,6 +230,16 @@ def test_loads_that_cannot_be_meant_are_refused(load: Load) -> None:
     """No loop, two loops, no end, too many users."""
     with pytest.raises(InvalidRequest):
         load.check()
+
+
+def test_more_than_fits_in_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A sparse file of two gigabytes is refused by its size; a file that is gone by its absence."""
+    with (tmp_path / "huge.wav").open("wb") as file:
+        file.truncate(2 << 30)
+    with pytest.raises(InvalidRequest, match="bytes"):
+        check_size([tmp_path / "huge.wav"])
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        check_size([tmp_path / "gone.wav"])
 
 
 def test_arrivals_are_poissons_and_repeat() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tympan.audio.decode import Decoder
-from tympan.bench.recordings import Decode, decoding, given, made, resized, sentences, write_wav
+from tympan.bench.recordings import Decode, given, made, resized, sentences, write_wav
 from tympan.domain import SAMPLE_RATE_HZ
 from tympan.errors import InvalidRequest, MediaError
 
@@ -17,7 +17,7 @@ from tympan.errors import InvalidRequest, MediaError
 def decode() -> Iterator[Decode]:
     """Return what reads a whole file through the sandboxed decoder."""
     with Decoder() as decoder:
-        yield decoding(decoder.stream, 1_000.0)
+        yield Decode(decoder.stream, 1_000.0)
 
 
 def _noise(path: Path, seconds: float, seed: int = 1) -> Path:

@@ -13,7 +13,6 @@ from tympan.bench.recordings import AudioSet, hash_of
 from tympan.bench.scoring import Counts
 from tympan.bench.specs import Home, spec_of
 from tympan.bench.stats import Spread
-from tympan.engine.base import EngineSpec
 from tympan.errors import Cancelled, InvalidRequest, TympanError
 
 KIND = "tympan.bench.engine"
@@ -93,7 +92,7 @@ def _measured(plan: Plan, bench: Bench, home: Home, watcher: Watcher, desk: _Des
         if reading is None:
             watcher.begin(cell, number)
             try:
-                reading = measure(bench, cell, _spec(cell, home), _audio(plan, cell))
+                reading = measure(bench, cell, spec_of(cell, home), _audio(plan, cell))
             except Cancelled:
                 return readings, failures, True
             except TympanError as error:
@@ -106,10 +105,6 @@ def _measured(plan: Plan, bench: Bench, home: Home, watcher: Watcher, desk: _Des
         if bench.cancel.is_set():
             return readings, failures, True
     return readings, failures, False
-
-
-def _spec(cell: Cell, home: Home) -> EngineSpec:
-    return spec_of(cell, home)
 
 
 def _audio(plan: Plan, cell: Cell) -> AudioSet:

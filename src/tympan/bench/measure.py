@@ -209,7 +209,11 @@ def _texts(bench: Bench, transcriber: Transcriber, queue: Sequence[Recording], a
         return transcriber.transcribe(recording.path, options, context).text.strip()
 
     with ThreadPoolExecutor(min(at_once, len(queue))) as pool:
-        return list(pool.map(one, range(len(queue))))
+        try:
+            return list(pool.map(one, range(len(queue))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Else the rest would be done first.
+            raise
 
 
 def _errors(bench: Bench, audio: AudioSet, texts: Sequence[str]) -> tuple[tuple[int, int], ...] | None:

@@ -5,7 +5,6 @@ import json
 import wave
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,23 @@ class AudioSet:
         return str(hash_of(parts))
 
 
-Decode = Callable[[Path], Samples]
-"""Returns a file's samples, 16 kHz mono; raises ``MediaError`` and its kin."""
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Reads whole files through ``stream``, a decoder's; what it raises are ``MediaError`` and its kin."""
+
+    stream: Callable[..., Iterator[Samples]]
+    max_audio_s: float
+
+    def __call__(self, path: Path) -> Samples:
+        """Return a file's samples, 16 kHz mono."""
+        return np.concatenate([np.zeros(0, np.int16), *self._blocks(path)])
+
+    def seconds(self, path: Path) -> float:
+        """Return how long a file is, without keeping it in memory."""
+        return sum(len(block) for block in self._blocks(path)) / SAMPLE_RATE_HZ
+
+    def _blocks(self, path: Path) -> Iterator[Samples]:
+        return self.stream(path, max_audio_s=self.max_audio_s)
 
 
 def hash_of(value: object) -> str:
@@ -148,7 +162,7 @@ def _given(path: Path, decode: Decode) -> AudioSet:
 def _single(path: Path, decode: Decode) -> Recording:
     sidecar = path.with_suffix(".txt")
     reference = sidecar.read_text(encoding="utf-8").strip() if sidecar.is_file() else None
-    return Recording(path, len(decode(path)) / SAMPLE_RATE_HZ, None, reference)
+    return Recording(path, decode.seconds(path), None, reference)
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
@@ -237,17 +251,3 @@ def _wav(path: Path) -> wave.Wave_write:
     file.setsampwidth(2)
     file.setframerate(SAMPLE_RATE_HZ)
     return file
-
-
-def all_samples(blocks: Iterator[Samples]) -> Samples:
-    """Return the samples of all ``blocks`` in one array."""
-    return np.concatenate([np.zeros(0, np.int16), *blocks])
-
-
-def decoding(stream: Callable[..., Iterator[Samples]], max_audio_s: float) -> Decode:
-    """Return what decodes a whole file through ``stream``, a decoder's."""
-    return partial(_decoded, stream, max_audio_s)
-
-
-def _decoded(stream: Callable[..., Iterator[Samples]], max_audio_s: float, path: Path) -> Samples:
-    return all_samples(stream(path, max_audio_s=max_audio_s))

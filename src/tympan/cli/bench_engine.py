@@ -24,6 +24,7 @@ from tympan.cli.stopping import stopping_on_signals
 from tympan.domain import Options, Timestamps
 from tympan.engine import models
 from tympan.engine.environment import engine_environment
+from tympan.engine.hardware import choose_hardware, probe_machine
 from tympan.errors import TympanError
 from tympan.languages import language_code
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 NAME = "engine"
 _WARM_UP_S = 5.0
+_GPU_THREADS = (4,)
 _TABLE_WIDTH = 100
 
 
@@ -46,7 +48,7 @@ def execute(audio: AudioArgs, asked: GridArgs, how: MeasureArgs, out: OutputArgs
     with ExitStack() as stack:
         decoder = stack.enter_context(Decoder())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tympan-bench-")))
-        decode = recordings.decoding(decoder.stream, recordings.MAX_LENGTH_S)
+        decode = recordings.Decode(decoder.stream, recordings.MAX_LENGTH_S)
         sets = audio_sets(audio.paths, _lengths(audio), folder, decode)
         counts = not audio.no_wer and any(group.has_reference for group in sets)
         if counts:
@@ -84,14 +86,21 @@ def _lengths(audio: AudioArgs) -> tuple[float, ...]:
 
 
 def _grid(asked: GridArgs, settings: "Settings") -> Grid:
+    models_asked = asked.model or ("fake" if settings.engine == "fake" else settings.model)
     return Grid(
-        models=listed(asked.model or ("fake" if settings.engine == "fake" else settings.model), named, "--model"),
+        models=listed(models_asked, named, "--model"),
         engines=listed(asked.engine or settings.engine, named, "--engine"),
         compute_types=listed(asked.compute_type or settings.compute_type, named, "--compute-type"),
-        threads=listed(asked.threads, counting, "--threads"),
+        threads=listed(asked.threads, counting, "--threads") if asked.threads else _threads(settings),
         replicas=listed(asked.replicas, counting, "--replicas"),
         batches=listed(asked.batch, counting, "--batch"),
     )
+
+
+def _threads(settings: "Settings") -> tuple[int, ...]:
+    """Return the numbers of threads to try: on a GPU they hardly matter, so there is one."""
+    choice = choose_hardware(settings.model, settings.device, settings.compute_type, 0, probe_machine())
+    return _GPU_THREADS if choice.device == "cuda" else grid.THREADS
 
 
 def _options(audio: AudioArgs, how: MeasureArgs) -> Options:

@@ -14,7 +14,7 @@ from tympan.bench import load_report, recordings, scoring
 from tympan.bench.arrivals import MAX_REQUESTS, End
 from tympan.bench.client import Item, Target
 from tympan.bench.facts import command_line
-from tympan.bench.load import Load, Sample, Weighted, run
+from tympan.bench.load import Load, Sample, Weighted, check_size, run
 from tympan.bench.pages import write_all
 from tympan.bench.recordings import Recording
 from tympan.cli.bench_engine import audio_sets
@@ -91,10 +91,11 @@ def _items(sent: SentArgs) -> Weighted:
     """Return what requests send, read into memory."""
     lengths = _lengths(sent)
     with tempfile.TemporaryDirectory(prefix="tympan-bench-") as folder, Decoder() as decoder:
-        decode = recordings.decoding(decoder.stream, recordings.MAX_LENGTH_S)
+        decode = recordings.Decode(decoder.stream, recordings.MAX_LENGTH_S)
         sets = audio_sets(sent.audio, [seconds for seconds, _ in lengths], Path(folder), decode)
         if not sent.no_wer and any(group.has_reference for group in sets):
             scoring.check_available()
+        check_size(recording.path for group in sets for recording in group.recordings)
         found = [_item(recording, sent) for group in sets for recording in group.recordings]
     weights = tuple(weight for _, weight in lengths) or (1.0,) * len(found)
     items = Weighted(tuple(found), weights)

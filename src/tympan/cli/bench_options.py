@@ -50,7 +50,10 @@ class GridArgs:
     compute_type: Annotated[
         str | None, typer.Option(metavar="TYPES", help=f"Number formats: auto, int8, float32... {_LIST}")
     ] = None
-    threads: Annotated[str, typer.Option(metavar="N", help=f"Threads of an engine. {_LIST}")] = "1,2,4,8"
+    threads: Annotated[
+        str | None,
+        typer.Option(metavar="N", help=f"Threads of an engine; 1,2,4,8 on a CPU and 4 on a GPU unless given. {_LIST}"),
+    ] = None
     replicas: Annotated[str, typer.Option(metavar="N", help=f"Engines at work at the same time. {_LIST}")] = "1"
     batch: Annotated[str, typer.Option(metavar="N", help=f"Windows in a batch, at most. {_LIST}")] = "16"
 
