@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import bench, doctor, migrate, models, serve, tenants, transcribe
+from tympan.cli import bench, doctor, live, migrate, models, serve, tenants, transcribe
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -25,6 +25,7 @@ serve.register(app)
 migrate.register(app)
 tenants.register(app)
 transcribe.register(app)
+live.register(app)
 models.register(app)
 doctor.register(app)
 bench.register(app)

@@ -79,7 +79,14 @@ def load_settings(overrides: Mapping[str, object]) -> "Settings":
 
 @contextmanager
 def open_transcriber(settings: "Settings", *, quiet: bool = False) -> Iterator[FileTranscriber]:
-    """Yield a transcriber that is ready for work; unless ``quiet``, say what takes time and what was chosen.
+    """Yield a transcriber that is ready for work; see ``open_services``."""
+    with open_services(settings, quiet=quiet) as services:
+        yield PipelineTranscriber(services)
+
+
+@contextmanager
+def open_services(settings: "Settings", *, quiet: bool = False) -> Iterator["Services"]:
+    """Yield services that are ready for work; unless ``quiet``, say what takes time and what was chosen.
 
     Raises ``TympanError`` when model or engine cannot be used.
     """
@@ -90,7 +97,7 @@ def open_transcriber(settings: "Settings", *, quiet: bool = False) -> Iterator[F
     with ExitStack() as stack:
         with waiting("Loading the model...", quiet=quiet):
             services = stack.enter_context(running(settings))
-        yield PipelineTranscriber(services)
+        yield services
 
 
 def fetch_model(settings: "Settings", *, quiet: bool) -> None:
