@@ -153,4 +153,5 @@ def _show(events: Iterable["Event"]) -> int:
 def _text(partial: "Partial") -> "Text":
     from rich.text import Text  # noqa: PLC0415
 
-    return Text.assemble(partial.stable, " ", (partial.tail, "dim"))
+    between = " " if partial.stable and partial.tail else ""
+    return Text.assemble(partial.stable, between, (partial.tail, "dim"))
