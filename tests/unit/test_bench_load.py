@@ -33,7 +33,7 @@ class Script:
     delay_s: float = 0.0
     status: int = 200
     body: bytes = b'{"text": " Hello world. "}'
-    stalls: Callable[[int], float] | None = None
+    stalls: Callable[[], object] | None = None
     seen: list[tuple[str, Message, bytes]] = field(default_factory=list)
     under_way: int = 0
     most: int = 0
@@ -48,11 +48,12 @@ def _server(script: Script) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with script.lock:
-                number = len(script.seen)
                 script.seen.append((self.path, self.headers, body))
                 script.under_way += 1
                 script.most = max(script.most, script.under_way)
-            time.sleep(script.stalls(number) if script.stalls else script.delay_s)
+            time.sleep(script.delay_s)
+            if script.stalls is not None:
+                script.stalls()
             with script.lock:
                 script.under_way -= 1
             self.send_response(script.status)
@@ -144,30 +145,45 @@ def test_users_wait_for_their_answers() -> None:
 def test_a_stall_counts_for_all_who_should_have_come_in_the_meantime() -> None:
     """No coordinated omission: while the server stalls, requests go on starting, and each tells how long it waited.
 
-    The server answers nothing before 0.5 s have passed. A client that waits would see one slow request; here most
-    requests due in that time are slow, by as much as is left of it.
+    The server answers nothing before ten requests have come. A client that waits for answers would never send the
+    second; here each of the ten waits at least until the tenth is due.
     """
-    began = time.monotonic()
-    script = Script(stalls=lambda _number: max(0.0, 0.5 - (time.monotonic() - began)))
+    script, tenth = Script(), threading.Event()
+
+    def stall() -> None:
+        if len(script.seen) >= 10:
+            tenth.set()
+        assert tenth.wait(30)
+
+    script.stalls = stall
     with _server(script) as url:
-        began = time.monotonic()
-        outcome = _run(url, Load(End(duration_s=0.8), rate_per_s=60.0, warm_up=0))
-    early = [sample for sample in outcome.samples if sample.due_s < 0.25]
-    assert len(early) > 5
-    assert all(sample.latency_s is not None and sample.latency_s > 0.2 for sample in early)
+        outcome = _run(url, Load(End(requests=12), rate_per_s=60.0, warm_up=0))
+    in_order = sorted(outcome.samples, key=lambda sample: sample.number)
+    assert [sample.answer.error for sample in in_order] == [None] * 12
+    for sample in in_order[:10]:
+        assert sample.latency_s is not None
+        assert sample.latency_s >= in_order[9].due_s - sample.due_s
 
 
 def test_what_the_client_cannot_have_under_way_is_an_error_and_not_a_delay() -> None:
     """At the bound a request is not sent, counts as failed, and the next ones keep their time."""
-    with _server(Script(delay_s=0.4)) as url:
-        outcome = _run(url, Load(End(requests=30), rate_per_s=200.0, max_in_flight=3, warm_up=0))
-    refused = [sample for sample in outcome.samples if sample.answer.error == NOT_SENT]
-    assert len(refused) >= 20
+    over, refused = threading.Event(), list[Sample]()
+
+    def seen(sample: Sample) -> None:
+        if sample.answer.error == NOT_SENT:
+            refused.append(sample)
+        if len(refused) == 27:
+            over.set()
+
+    with _server(Script(stalls=lambda: over.wait(30))) as url:
+        load = Load(End(requests=30), rate_per_s=200.0, max_in_flight=3, warm_up=0)
+        outcome = run(Target(url), load, ONE, lambda: False, seen)
+    assert len(refused) == 27
     assert all(sample.start_s is None for sample in refused)
     assert len(outcome.samples) == 30
     numbers = load_report.figures(ONE, outcome)
-    assert numbers["errors"] == {NOT_SENT: len(refused)}
-    assert numbers["latency_of_all_ms"]["p99"] is None
+    assert numbers["errors"] == {NOT_SENT: 27}
+    assert numbers["latency_of_all_ms"]["p50"] is None
     assert numbers["latency_ms"]["p99"] is not None
 
 
@@ -178,13 +194,13 @@ def test_what_the_client_cannot_have_under_way_is_an_error_and_not_a_delay() -> 
         (Script(body=b"<html>"), "no_text"),
         (Script(body=b'{"error": "failed to read audio"}'), "no_text"),
         (Script(body=b'{"text": 7}'), "no_text"),
-        (Script(delay_s=0.5), "timeout"),
+        (Script(delay_s=1.0), "timeout"),
     ],
 )
 def test_every_failure_has_a_kind_and_its_words(script: Script, kind: str) -> None:
     """Statuses, answers without a text and silence are told apart, with an example of what was said."""
     with _server(script) as url:
-        outcome = _run(url, Load(End(requests=2), users=2, warm_up=0), timeout_s=0.2)
+        outcome = _run(url, Load(End(requests=2), users=2, warm_up=0), timeout_s=0.2 if script.delay_s else 60.0)
     assert _kinds(outcome) == {kind}
     assert outcome.samples[0].answer.detail
 
