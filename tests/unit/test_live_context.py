@@ -6,11 +6,21 @@ from dataclasses import replace
 import pytest
 
 from tests.live_support import OPTIONS, desk, finals, heard, joined, opened, quiet, read, spoken, text_of, whole
-from tests.pipeline_support import WindowDesk
+from tests.pipeline_support import INFO, WindowDesk
 from tympan.audio.windows import SampleBuffer
-from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Options, Samples, Span, Timestamps, WindowResult, WindowTask
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    Abilities,
+    DecodeParams,
+    Options,
+    Samples,
+    Span,
+    Timestamps,
+    WindowResult,
+    WindowTask,
+)
 from tympan.errors import EngineError
-from tympan.live import Ended, LiveOptions, Lost
+from tympan.live import Ended, LiveOptions, Lost, Partial
 from tympan.live.context import Past, packed, placed, without_context
 
 TALK = joined(spoken(1, 2, 3), quiet(1.0), spoken(4, 5), quiet(1.0), spoken(6, 7), quiet(1.0))
@@ -125,8 +135,25 @@ def test_words_that_sound_otherwise_the_second_time_are_not_said_again() -> None
     assert whole(events) == text_of(range(1, 8))
 
 
-def test_an_engine_without_word_times_gets_no_context() -> None:
-    """What cannot be told apart is decoded alone, so that nothing is said twice."""
+def test_a_model_without_word_times_gets_no_context() -> None:
+    """Its utterances are decoded alone, and its partials agree by their words all the same."""
+
+    def timeless(task: WindowTask) -> WindowResult:
+        assert task.params.beam_size > 1 or not task.params.align
+        return replace(read(task), words=())
+
+    info = replace(INFO, can=Abilities(word_times=False))
+    service = desk(reply=timeless, info=info)
+    events = heard(opened(service, options=Options(language="en")), TALK)
+    assert [final.text for final in finals(events)] == ["w1 w2 w3", "w4 w5", "w6 w7"]
+    assert max(len(task.window.pieces) for task in service.tasks) == 1
+    partials = [event for event in events if isinstance(event, Partial)]
+    assert any(event.stable for event in partials)
+    assert all(text_of([1, 2, 3]).startswith(event.stable) for event in partials if event.utterance == 0)
+
+
+def test_words_that_got_no_times_are_decoded_alone() -> None:
+    """What cannot be told apart is not said twice."""
 
     def timeless(task: WindowTask) -> WindowResult:
         return replace(read(task), words=())

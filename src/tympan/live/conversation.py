@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.queue import Origin
-from tympan.domain import SAMPLE_RATE_HZ, Lane, Options, Samples, Span
+from tympan.domain import SAMPLE_RATE_HZ, Abilities, Lane, Options, Samples, Span, Timestamps
 from tympan.live.context import placed
 from tympan.live.draft import Draft
 from tympan.live.ear import Ear, Utterance
@@ -60,17 +60,20 @@ class Conversation:
     def __init__(self, desk: Desk, wishes: Wishes, context: RequestContext, emit: Callable[[Event], None]) -> None:
         """Start with nothing heard; ``emit`` takes the events."""
         self._service = desk.service
+        info = desk.service.info
+        self._can = info.can if info else Abilities()
         self._options = wishes.options
-        self._live = wishes.live
+        # Without the times of words, what was said before cannot be told from what is said now.
+        self._live = wishes.live if self._can.word_times else replace(wishes.live, context_s=0.0)
         self._emit = emit
-        self._ear = Ear(desk.detector, wishes.live)
+        self._ear = Ear(desk.detector, self._live)
         self._pace = Pace(wishes.live.partial_every_s)
         # Finals and partials are two requests to the queue: who has had less goes first, and that is the finals.
         self._glance = Origin(f"{context.request_id}/partial", context.tenant, Lane.LIVE)
         listening = replace(context, lane=Lane.LIVE)
         make = lambda options: Decoding(desk.service, options, listening)  # noqa: E731 - a name would say no more
-        self._finals = Finals(make, wishes.options, wishes.limits.engine_s)
-        info = desk.service.info
+        timed = replace(wishes.options, timestamps=Timestamps.WORD) if self._live.context_s else wishes.options
+        self._finals = Finals(make, timed, wishes.limits.engine_s)
         self._record = Record(wishes.options, info.model if info else "")
         self._draft: Draft | None = None
         self._seed: Draft | None = None
@@ -138,7 +141,7 @@ class Conversation:
 
     def _start(self, number: int, span: Span) -> Draft:
         known = self._seed.cut_off(span.start_sample) if self._seed is not None else None
-        self._draft, self._seed = Draft(number, self._options, known), None
+        self._draft, self._seed = Draft(number, self._options, self._can, known), None
         self.stats = replace(self.stats, utterances=self.stats.utterances + 1)
         self._emit(SpeechStarted(number, span.start_sample / SAMPLE_RATE_HZ))
         return self._draft

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tympan import fallback
 from tympan.batching.queue import Origin
-from tympan.domain import SAMPLE_RATE_HZ, Options, Span, Window, WindowResult, WindowTask, Word
+from tympan.domain import SAMPLE_RATE_HZ, Abilities, Options, Span, Window, WindowResult, WindowTask, Word
 from tympan.errors import Overloaded, TympanError, Unavailable
 from tympan.live.agreement import Agreement
 from tympan.live.events import Partial
@@ -35,10 +35,11 @@ class _Look:
 class Draft:
     """One utterance, from its first sound to its end."""
 
-    def __init__(self, number: int, options: Options, known: Agreement | None = None) -> None:
-        """Start with what is ``known`` from the utterance that this one was cut off from."""
+    def __init__(self, number: int, options: Options, can: Abilities, known: Agreement | None = None) -> None:
+        """Start with what is ``known`` from the utterance that this one was cut off from; the model ``can`` so much."""
         self.number = number
-        self._options = options
+        self._options = fallback.within(replace(options, beam_size=1, temperature_fallback=False), can)
+        self._timed = can.word_times
         self._agreement = known or Agreement()
         self._look: _Look | None = None
         self._from: int | None = None
@@ -63,7 +64,7 @@ class Draft:
     def reach(self, span: Span, heard: int) -> Span:
         """Return the part of the utterance that the next look takes."""
         start = max(span.start_sample, self._from or 0)
-        if heard - start > LONGEST_LOOK_S * SAMPLE_RATE_HZ:
+        if self._timed and heard - start > LONGEST_LOOK_S * SAMPLE_RATE_HZ:
             anchor_s = self._agreement.anchor_s(OVERLAP_S)
             if anchor_s is not None:
                 start = max(start, round((anchor_s - _LEAD_S) * SAMPLE_RATE_HZ))
@@ -72,8 +73,7 @@ class Draft:
 
     def ask(self, service: WindowService, origin: Origin, window: Window, language: str | None, now_s: float) -> bool:
         """Have ``window`` decoded quickly; return false when the engine has no room for it."""
-        greedy = replace(self._options, beam_size=1, temperature_fallback=False)
-        params = replace(fallback.first_attempt(greedy, language), align=True)
+        params = replace(fallback.first_attempt(self._options, language), align=self._timed)
         self.skip(window.end_sample)
         try:
             reply = service.submit(WindowTask(window, params), origin)
@@ -99,11 +99,11 @@ class Draft:
 
     def hear(self, window: Window, result: WindowResult) -> bool:
         """Take note of what the engine made of a window of this utterance; return false when it is no use."""
-        looped = fallback.is_loop(result, self._options)
-        if looped or (result.text.strip() and not result.words) or fallback.is_silence(window, result, self._options):
+        if fallback.is_loop(result, self._options) or fallback.is_silence(window, result, self._options):
             return False
         from_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
-        self._agreement.hear([_later(word, from_s) for word in result.words], from_s)
+        words = result.words if self._timed else spread(result.text, window.duration_s)
+        self._agreement.hear([_later(word, from_s) for word in words], from_s)
         return True
 
     def settle(self, words: Sequence[Word]) -> bool:
@@ -120,6 +120,13 @@ class Draft:
         if self._look is not None:
             self._look.reply.cancel()
             self._look = None
+
+
+def spread(text: str, duration_s: float) -> tuple[Word, ...]:
+    """Return the words of a text whose times nobody knows, as if they had been said evenly."""
+    names = text.split()
+    step_s = duration_s / max(1, len(names))
+    return tuple(Word(f" {name}", at * step_s, (at + 1) * step_s, 0.0) for at, name in enumerate(names))
 
 
 def _later(word: Word, by_s: float) -> Word:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tympan.domain import DecodeStats, Options, Ranking, Timestamps, Window, WindowResult, Word
+from tympan.domain import DecodeStats, Options, Ranking, Window, WindowResult, Word
 from tympan.errors import Cancelled, InvalidRequest, Overloaded, RequestTimeout, TympanError, Unavailable
 from tympan.live.context import placed, without_context
 from tympan.live.ear import Utterance
@@ -146,9 +146,7 @@ class Finals:
             return
         try:
             if work.decoding is None:
-                work.decoding = self._make(
-                    replace(self._options, language=self._ballot.language, timestamps=Timestamps.WORD)
-                )
+                work.decoding = self._make(replace(self._options, language=self._ballot.language))
                 work.decoding.take(work.window)
             if work.decoding.advance():
                 self._settle(work)
