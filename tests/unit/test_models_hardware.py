@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tympan.engine.hardware import MAX_THREADS, Choice, Gpu, Machine, choose_hardware
+from tympan.engine.hardware import MAX_THREADS, OF_THE_FILE, Choice, Gpu, Machine, choose_hardware
 from tympan.engine.machine import probe_machine
 from tympan.errors import ConfigError
 
@@ -107,6 +107,13 @@ def test_metal_is_for_macs_and_vulkan_for_everybody() -> None:
         choice = _choose(machine, "mine-ggml-q5_0", device)
         assert (choice.device, choice.compute_type) == (device, "auto")
         assert any("model's file" in reason for reason in choice.reasons)
+
+
+def test_a_file_may_decide_on_the_number_format() -> None:
+    """Nothing is said of a format that is not ours to choose, on any device."""
+    choice = _choose(LAPTOP, "mine-ggml-q5_0", compute_type=OF_THE_FILE)
+    assert (choice.device, choice.compute_type) == ("cpu", "auto")
+    assert not any("int8" in reason for reason in choice.reasons)
 
 
 def test_too_little_memory_is_warned_of() -> None:

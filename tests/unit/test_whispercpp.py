@@ -202,6 +202,21 @@ def test_K6_random_numbers_are_the_same_for_every_window(engine: Engine, fox: Sp
 
 
 @pytest.mark.model
+def test_K6_windows_of_other_languages_do_not_decide_on_a_windows_own(
+    base: ResolvedModel, spoken_clips: tuple[SpokenClip, ...]
+) -> None:
+    """The language found last is only where the next search begins, also for the window beside it."""
+    heard_by = load(ggml("base"))
+    wanted = {("en", "hello_world"), ("es", "conteo")}
+    clips = [clip for clip in spoken_clips if (clip.language, clip.path.stem) in wanted]
+    windows = [task(pcm(clip.path), replace(GREEDY, language=None)) for clip in clips]
+    alone = [heard_by.transcribe([window])[0] for window in windows]
+    assert [result.language for result in alone] == [clip.language for clip in clips] == ["en", "es"]
+    assert heard_by.transcribe(windows[::-1]) == alone[::-1]
+    heard_by.close()
+
+
+@pytest.mark.model
 def test_a_temperature_does_not_make_a_text_look_surer(engine: Engine, fox: SpokenClip) -> None:
     """Log-probabilities are those at temperature 1: near 0, the same text has the same as without."""
     (cold,) = engine.transcribe([task(pcm(fox.path))])

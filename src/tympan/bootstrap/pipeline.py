@@ -20,13 +20,13 @@ from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
 from tympan.bootstrap.roster import Roster, berths, make_fleet, names
 from tympan.config import Settings
-from tympan.engine import hardware, models
+from tympan.engine import hardware, layouts, models
 from tympan.engine.base import EngineSpec
 from tympan.engine.environment import engine_environment
 from tympan.engine.factory import kind_for
 from tympan.engine.machine import probe_machine
 from tympan.engine.store import PullProgress
-from tympan.errors import ConfigError, TympanError
+from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
 
@@ -148,10 +148,20 @@ def chosen_hardware(settings: Settings) -> hardware.Choice:
     usable = models.usable(settings.data_dir, _access(settings))
     machine = probe_machine()
     choice = hardware.choose_hardware(
-        settings.model, settings.device, settings.compute_type, settings.threads or 0, machine, usable
+        settings.model, settings.device, _number_format(settings), settings.threads or 0, machine, usable
     )
     _LOG.info("hardware", device=choice.device, compute_type=choice.compute_type, reasons=list(choice.reasons))
     return choice
+
+
+def _number_format(settings: Settings) -> str:
+    """Return the number format that is set, unless the model is one whose file decides."""
+    try:
+        found = layouts.look(models.path_of(settings.model, settings.data_dir))
+    except ModelError:
+        # It is not here yet; what is fetched never is in ggml.
+        return settings.compute_type
+    return hardware.OF_THE_FILE if found.layout is layouts.GGML else settings.compute_type
 
 
 def _access(settings: Settings) -> models.Access:

@@ -8,10 +8,13 @@ from tympan.engine.catalogue import DEFAULT_MODEL, Entry, find, memory_bytes
 from tympan.engine.machine import Gpu, Machine, probe_machine
 from tympan.errors import ConfigError
 
-__all__ = ["AUTO", "MAX_THREADS", "Choice", "Gpu", "Machine", "choose_hardware", "probe_machine"]
+__all__ = ["AUTO", "MAX_THREADS", "OF_THE_FILE", "Choice", "Gpu", "Machine", "choose_hardware", "probe_machine"]
 
 AUTO = "auto"
 """What a setting says that leaves the choice to us."""
+
+OF_THE_FILE = "file"
+"""What stands for the number format where the model's file decides on it."""
 
 MAX_THREADS = 16
 """Most threads one engine gets unless it is told otherwise; short windows have too little work for more."""
@@ -49,8 +52,9 @@ def choose_hardware(
 ) -> Choice:
     """Return what to run on ``machine``; ``auto`` (for ``threads``: 0) leaves a choice to us, anything else is kept.
 
-    ``usable`` are the catalogue names that an automatic choice may pick (all, when ``None``): models that would need
-    the user's trust first are left out of it. Raises ``ConfigError`` for a device or number format that cannot work.
+    ``OF_THE_FILE`` says that the model's file decides on the format. ``usable`` are the catalogue names that an
+    automatic choice may pick (all, when ``None``): models that would need the user's trust first are left out of it.
+    Raises ``ConfigError`` for a device or number format that cannot work.
     """
     reasons: list[str] = []
     if model == AUTO:
@@ -123,7 +127,7 @@ def _gpu_obstacle(entry: Entry | None, compute_type: str, machine: Machine) -> s
         return f"{entry.name} comes with int8 weights, which are for processors"
     if not machine.cuda_libraries:
         return f"{gpu.name} is there, but cuBLAS 12 is not (install the extra `cuda`)"
-    if compute_type != AUTO and compute_type not in _CUDA_TYPES:
+    if compute_type not in {AUTO, OF_THE_FILE, *_CUDA_TYPES}:
         return f"{compute_type} runs on CPUs only"
     if entry and not _fits_gpu(entry, compute_type, machine):
         return f"{gpu.name} has too little memory for {entry.name}"
@@ -146,7 +150,7 @@ def _gpu_formats(gpu: Gpu) -> tuple[str, ...]:
 
 def _choose_type(device: str, compute_type: str, entry: Entry | None, machine: Machine, reasons: list[str]) -> str:
     known = {"cpu": _CPU_TYPES, "cuda": _CUDA_TYPES}.get(device, ())
-    if device in _GGML_DEVICES and compute_type == AUTO:
+    if compute_type == OF_THE_FILE or (device in _GGML_DEVICES and compute_type == AUTO):
         reasons.append("Format: that of the model's file.")
         return AUTO
     if compute_type != AUTO:

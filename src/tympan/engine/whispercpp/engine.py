@@ -59,6 +59,8 @@ def create(spec: EngineSpec) -> "WhisperCppEngine":
     try:
         return WhisperCppEngine(spec)
     except ModuleNotFoundError as error:
+        if error.name != "_pywhispercpp":
+            raise
         raise ConfigError(
             "The engine whispercpp needs the package pywhispercpp.",
             remedy="Install Tympan with the extra: pip install 'tympan[whispercpp]'.",
@@ -129,14 +131,17 @@ class WhisperCppEngine:
 
     def _heard(self, task: WindowTask, threads: int) -> WindowResult:
         given = given_languages(self._vocabulary, [task])
-        languages = given[0] if given else ((self._likely, 1.0),)
-        said = self._model.hear(_audio(task), self._ask(task, languages[0][0], threads))
-        if given is None:
-            languages = self._ranking(said)
-            if languages[0][0] != self._likely:
-                # Whatever was heard before changes how long this takes, and never the text.
-                self._likely = languages[0][0]
-                said = self._model.hear(_audio(task), self._ask(task, self._likely, threads))
+        if given is not None:
+            return self._result(
+                task, given[0], self._model.hear(_audio(task), self._ask(task, given[0][0][0], threads))
+            )
+        # What was heard before is a good guess, which decides how long this takes and never on the text.
+        guess = self._likely
+        said = self._model.hear(_audio(task), self._ask(task, guess, threads))
+        languages = self._ranking(said)
+        self._likely = languages[0][0]
+        if languages[0][0] != guess:
+            said = self._model.hear(_audio(task), self._ask(task, languages[0][0], threads))
         return self._result(task, languages, said)
 
     def _ask(self, task: WindowTask, language: str, threads: int) -> "Ask":
