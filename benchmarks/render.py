@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import limits
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -314,6 +315,15 @@ def _ggml(result: Row) -> list[str]:
     return [intro, table(head, rows)]
 
 
+def _limits(result: Row) -> list[str]:
+    intro = (
+        "The share of the encoder is the least time its products could take, each at the peak of its own number format "
+        "measured here, over the time side by side; that of the decoder is the bytes that a step has to read over "
+        "time and bandwidth."
+    )
+    return [intro, *(f"## {title}\n\n{table(head, rows)}" for title, head, rows in limits.body(dict(result)))]
+
+
 _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "short": _short,
     "accuracy": _accuracy,
@@ -324,6 +334,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "ready": _ready,
     "live": _live,
     "ggml": _ggml,
+    "limits": _limits,
 }
 
 _TITLES = {
@@ -336,4 +347,5 @@ _TITLES = {
     "ready": "Start",
     "live": "Live speech",
     "ggml": "Word errors of ggml exports",
+    "limits": "The machine's limit",
 }

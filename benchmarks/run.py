@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, ggml, live, longform, memory, nonspeech, short
+from benchmarks import accuracy, ggml, limits, live, longform, memory, nonspeech, short
 from benchmarks.contenders import REPOSITORY, BenchmarkError
 from benchmarks.render import render
 from benchmarks.scoring import SetError
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "languages": lambda setup, a: accuracy.languages(setup, dict(a.full_context_env), _beams(a)),
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
+    "limits": lambda setup, _: limits.run(setup),
     "live": lambda setup, a: live.run(setup, _live_plan(a)),
     "ggml": lambda setup, a: ggml.run(setup, _ggml_plan(a)),
 }
