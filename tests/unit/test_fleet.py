@@ -430,6 +430,17 @@ def test_asking_for_a_model_loads_it_at_once_even_after_a_failure() -> None:
         assert fleet.seat("a").ask().loads == 1
 
 
+def test_the_files_are_looked_for_with_every_load() -> None:
+    """They may have been mended or replaced; what is loaded is what lies there."""
+    depot, revisions = Depot(), iter(["one", "two"])
+    found = ModelPlan("a", lambda: Found(EngineSpec("fake", "a", revision=next(revisions))))
+    with fleet_of(depot, found) as fleet:
+        for _ in range(2):
+            use(fleet, "a")
+            fleet.seat("a").unload()
+        assert [batcher._spec.revision for batcher in depot.batchers] == ["one", "two"]
+
+
 def test_R8_a_model_whose_device_is_gone_is_not_ready_and_comes_back_with_it() -> None:
     """Without a spare: windows are refused as unavailable, which keeps jobs; when the device is back, all is well."""
     depot = Depot()

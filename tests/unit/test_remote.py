@@ -44,6 +44,24 @@ def test_a_call_is_a_job_that_leaves_nothing(shop: Shop) -> None:
     assert list(shop.blobs.list("")) == []
 
 
+def test_a_call_for_a_model_is_a_job_for_that_model(shop: Shop) -> None:
+    """So that a worker which has it takes it; the default's jobs name none, and any worker may."""
+    remote = RemoteTranscriber(shop.service, "large", Lookout(lambda: True), LocalSignals(), job_model="large")
+    errors = list[type[TympanError]]()
+
+    def call() -> None:
+        try:
+            remote.transcribe(shop.pcm(3.0), Options(), _context(3.0))
+        except TympanError as error:
+            errors.append(type(error))
+
+    caller = in_thread(call)
+    wait_until(lambda: [job.model for job in shop.store.page(TENANT, JobFilter())] == ["large"], 5)
+    assert shop.work.claim("w", tuple(Lane), (), ("base",)) is None
+    caller.join(10)
+    assert errors == [RequestTimeout]
+
+
 def test_a_worker_that_tells_is_heard_before_the_next_look(shop: Shop) -> None:
     """A signal ends the wait between two looks."""
     signals = LocalSignals()

@@ -70,7 +70,7 @@ async def unload_model(request: Request, model_id: str) -> dict[str, Any]:
     query_of(request)
     services, lineup = services_of(request), _lineup(request)
     view = await services.runner.chore(lambda: lineup.unload(model_id), services.limits.request_timeout_s)
-    return {**_body(view, model_id), "deleted": True}
+    return {**_body(view, model_id), "deleted": view.state != "unloading"}
 
 
 def _lineup(request: Request) -> Lineup:

@@ -65,7 +65,8 @@ class Keeper:
     def _load(self) -> Batcher | None:
         """Start the process; return ``None`` when the wish has gone meanwhile. Raises why it cannot be."""
         place = self._place
-        place.found = place.found or place.plan.find()
+        if not place.on_spare:
+            place.found = place.plan.find()  # Each time, because its files may be others than before.
         if not self._quarters.take(place):
             self._empty()
             return None

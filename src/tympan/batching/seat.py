@@ -178,9 +178,10 @@ class Seat:
             raise Unavailable("The server is shutting down.", retry_after_s=5.0)
         if place.state is ModelState.FAILED and now_s < place.retry_at_s:
             cause = place.failure.message if place.failure else ""
+            remedy = place.failure.remedy if place.failure else None
             raise _LoadFailed(
                 f"The model {self.name!r} cannot be loaded at the moment: {cause.rstrip('.')}.",
-                remedy="Try again later, or use another model.",
+                remedy=remedy or "Try again later, or use another model.",
                 retry_after_s=max(1.0, place.retry_at_s - now_s),
             )
         if now_s >= until_s:

@@ -225,7 +225,9 @@ def _rules(settings: Settings, n_models: int) -> dict[str, Rules]:
     patience_s = max(settings.model_wait_s, settings.model_dwell_s)
     dwell = Rules(None, settings.model_dwell_s, patience_s)
     limited = {device: replace(dwell, budget_bytes=limit) for device, limit in budget_bytes(settings).items()}
-    return {"cpu": dwell, "cuda": dwell} | limited
+    # What Metal and Vulkan use is the machine's own memory, or cannot be told from outside.
+    shared = limited["cpu"]
+    return {"cuda": dwell, "metal": shared, "vulkan": shared} | limited
 
 
 def budget_bytes(settings: Settings) -> dict[str, int]:

@@ -26,7 +26,7 @@ class ModelEntry:
 
     name: str
     engine: str | None = None
-    device: Literal["auto", "cpu", "cuda", "metal"] | None = None
+    device: Literal["auto", "cpu", "cuda", "metal", "vulkan"] | None = None
     compute_type: str | None = None
     threads: int | None = None
     pinned: bool = False
