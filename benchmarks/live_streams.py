@@ -108,13 +108,14 @@ class Studio:
         with self._session("en", partials=True) as session:
             reader = threading.Thread(target=deque, args=(session.events(), 0), daemon=True)
             reader.start()
-            fed_s = 0.0
+            fed_s, next_s = 0.0, every_s
             while fed_s < length_s:
                 samples = next(audio)
-                before, fed_s = fed_s, fed_s + len(samples) / SAMPLE_RATE_HZ
                 _feed(session, samples)
-                if fed_s // every_s > before // every_s:
+                fed_s += len(samples) / SAMPLE_RATE_HZ
+                while next_s <= fed_s:
                     yield resident_mib()
+                    next_s += every_s
 
     def _session(self, language: str, *, partials: bool) -> LiveSession:
         options = Options(language=language, timestamps=Timestamps.WORD)

@@ -261,7 +261,8 @@ def _live_latency(result: Row) -> str:
         "stable",
         "final",
         "words",
-        "never shown",
+        "in no partial",
+        "nowhere",
         "stable, then changed",
         "partials",
         "left out",
@@ -295,7 +296,7 @@ def _live_memory(result: Row) -> str:
     memory = result["memory"]
     sizes = ", ".join(f"{size:.1f}" for size in memory["resident_mib"])
     return (
-        f"## Memory of one session\n\nResident MiB of the process that holds the session, after every five of "
+        f"## Memory of one session\n\nResident MiB of the process that holds the session, after each quarter of "
         f"{memory['minutes']} minutes of audio: {sizes}."
     )
 

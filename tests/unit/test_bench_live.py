@@ -99,4 +99,6 @@ def test_the_page_has_a_row_for_every_number_of_streams() -> None:
     text = page(document)
     assert "| 4 | 0.45 / 0.90 / 0.90 |" in text
     assert "12.5 %" in text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len({line.count("|") for line in lines if "0.45" in line or "streams" in line}) == 1
     assert "Final text" not in text
