@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.live_support import desk, opened, spoken
 from tests.real_model import clip
 from tympan.cli import app
 from tympan.cli import live as live_command
-from tympan.domain import Word
-from tympan.errors import EngineError
+from tympan.domain import Samples, Word
+from tympan.errors import EngineError, UnsupportedMedia
 from tympan.live import Event, Final, Lost, Partial, SpeechStarted
 
 ENVIRONMENT = {"TYMPAN_ENGINE": "fake", "PYTHONUNBUFFERED": "1"}
@@ -52,13 +54,19 @@ def test_a_file_is_played(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_what_is_no_audio_is_told(tmp_path: Path) -> None:
-    """The decoder's own error, not that the session was closed."""
-    path = tmp_path / "talk.wav"
-    path.write_bytes(b"no audio at all")
-    done = _tympan(str(path), folder=tmp_path)
-    assert done.returncode == 2
-    assert b"unsupported_media" in done.stderr
+def test_what_is_no_audio_is_told() -> None:
+    """The decoder's own error is kept, not that the session was closed."""
+
+    def broken() -> Iterator[Samples]:
+        yield spoken(1)
+        raise UnsupportedMedia
+
+    with opened(desk()) as session:
+        feeder = live_command._Feeder(session, broken(), at_pace=True)
+        feeder.start()
+        assert not [event for event in session.events() if isinstance(event, Final)]
+        feeder.join(5.0)
+    assert isinstance(feeder.failure, UnsupportedMedia)
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:

@@ -510,6 +510,16 @@ def test_F9_a_session_without_audio_ends() -> None:
             session.next_event(1.0)
 
 
+def test_F9_whoever_vanishes_in_a_pause_is_missed_too() -> None:
+    """What was decoded ahead of the pause's end is no reason to wait for ever."""
+    now_s = [0.0]
+    with opened(desk(), limits=LiveLimits(idle_s=60.0), clock=lambda: now_s[0]) as session:
+        feed(session, joined(spoken(1, 2, 3), quiet(0.5)))
+        eventually(lambda: session.stats.ahead == 1)
+        now_s[0] = 61.0
+        eventually(lambda: not session.alive)
+
+
 def test_a_session_that_waits_for_the_engine_is_not_idle() -> None:
     """However long the engine takes, who has sent audio and waits for room or text is still there."""
     now_s, service = [0.0], desk(hold=True)

@@ -90,9 +90,8 @@ class Conversation:
     @property
     def waits(self) -> bool:
         """Whether something is with the engine."""
-        return (
-            self._finals.pending > 0 or self._finals.ahead is not None or (self._draft is not None and self._draft.busy)
-        )
+        ahead = self._finals.ahead is not None and not self._finals.ahead.done
+        return ahead or self._finals.pending > 0 or (self._draft is not None and self._draft.busy)
 
     def hear(self, samples: Samples) -> None:
         """Take the next samples."""
