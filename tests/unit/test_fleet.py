@@ -209,6 +209,16 @@ def test_a_model_that_does_not_fit_beside_another_takes_its_place() -> None:
         assert ("a", "unloaded: room") in depot.outcomes
 
 
+def test_who_waits_for_room_in_vain_is_told_so() -> None:
+    """The model in its way is in use for longer than callers wait."""
+    depot = Depot()
+    with fleet_of(depot, plan("a"), plan("b"), setup=Setup(seats=SeatOptions(wait_s=0.3))) as fleet:
+        with fleet.seat("a").hold(), pytest.raises(Unavailable, match="waits for others to make room"):
+            use(fleet, "b")
+        assert depot.loads == ["a@cpu"]
+        assert use(fleet, "b")
+
+
 def test_the_one_used_longest_ago_makes_room() -> None:
     """Of three that fit, the fourth takes the place of the first."""
     depot = Depot()

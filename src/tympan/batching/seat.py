@@ -188,10 +188,13 @@ class Seat:
             raise self._unavailable()
 
     def _unavailable(self) -> Unavailable:
+        place = self._place
+        waits = place.state is ModelState.LOADING and place.found is not None and place.resident is None
+        why = "it waits for others to make room" if waits else f"it is {place.state.value}"
         return Unavailable(
-            f"The model {self.name!r} is not loaded: it is {self._place.state.value}.",
+            f"The model {self.name!r} is not loaded: {why}.",
             remedy="Try again after the time in Retry-After, or use another model.",
-            retry_after_s=max(5.0, self._quarters.rules(self._place.device).dwell_s / 2),
+            retry_after_s=max(5.0, self._quarters.rules(place.device).dwell_s / 2),
         )
 
     def _check_free(self) -> None:
