@@ -285,13 +285,16 @@ def test_R5_a_damaged_file_is_a_typed_error(tmp_path: Path, tiny_en: ResolvedMod
 
 
 @pytest.mark.model
-def test_R5_weights_that_are_noise_are_found_when_they_are_loaded(tmp_path: Path, tiny_en: ResolvedModel) -> None:
-    """Bytes of weights cannot be judged by their shape; that no numbers come out can."""
+@pytest.mark.parametrize("place", [400_000, 5_000_000, 20_000_000])
+def test_R5_weights_that_are_noise_are_found_when_they_are_loaded(
+    tmp_path: Path, tiny_en: ResolvedModel, place: int
+) -> None:
+    """Bytes of weights cannot be judged by their shape, but by what comes out; the library crashes over such a text."""
     (weights,) = ggml("tiny.en").glob("*.bin")
     data = bytearray(weights.read_bytes())
-    data[-400_000:-200_000] = np.random.default_rng(0).bytes(200_000)
+    data[-place : 200_000 - place] = np.random.default_rng(0).bytes(200_000)
     (tmp_path / weights.name).write_bytes(data)
-    with pytest.raises(EngineError, match="damaged"):
+    with pytest.raises((EngineError, ModelError), match=r"damaged|not a whole"):
         load(tmp_path)
 
 

@@ -46,7 +46,7 @@ _DEVICES = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "vulkan": "vulkan"
 _SHORTEST_SAMPLES = 8000
 """Half a second: the library answers less than a tenth with nothing at all."""
 
-_TRIAL_POSITIONS = 64
+_TRIAL_TOKENS, _TRIAL_POSITIONS = 3, 64
 _MAX_THREADS = 16
 _FULL_SCALE = np.float32(32768)
 
@@ -91,9 +91,8 @@ class WhisperCppEngine:
         preset, heads = alignment(path.parent, header.sizes) if timed else (0, ())
         self._model = library.CppModel(path, library.Setup(gpu, spec.device_index, preset, heads))
         # Damaged weights show now, before anybody waits for a text.
-        self._model.hear(
-            np.zeros(_SHORTEST_SAMPLES, np.float32), library.Ask(self._threads, 2, positions=_TRIAL_POSITIONS)
-        )
+        trial = library.Ask(self._threads, _TRIAL_TOKENS, positions=_TRIAL_POSITIONS)
+        self._model.try_out(np.zeros(_SHORTEST_SAMPLES, np.float32), trial)
         multilingual = is_multilingual(header.sizes)
         spelling = ByteSpelling(header.words, self._model.special_tokens())
         self._vocabulary = Vocabulary(spelling, multilingual=multilingual)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CFUNCTYPE, POINTER, c_char_p, c_float, c_int, c_void_p
+from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int, c_void_p
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,9 +36,14 @@ MAX_DECODERS: Final = 8
 _ERROR_LEVEL = 4
 _LINES = 4
 _NEVER = 1e9
+_ABORT = 6
+"""Place of the function that may end a computation among the callbacks."""
+
+_NO_NUMBERS = "whisper.cpp computed no numbers: the model's weights must be damaged."
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "alloc_buffer", "unable to allocate")
 
 _Log = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
+_Abort = CFUNCTYPE(c_bool, c_void_p)
 _Filter = CFUNCTYPE(None, c_void_p, c_void_p, POINTER(TokenData), c_int, POINTER(c_float), c_void_p)
 
 _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
@@ -198,6 +203,23 @@ class CppModel:
                 raise self._failure(f"The audio could not be transcribed ({code})")
             return Said(sums.at_one(tuple(self._tokens(state))), self._opening(state, ask.threads))
 
+    def try_out(self, samples: NDArray[np.float32], ask: Ask) -> None:
+        """Let the model begin a text, and raise ``EngineError`` when no numbers come out.
+
+        Its own search over what are no numbers ends the process, so it is stopped before.
+        """
+        guard = _Guard(self._library.whisper_n_vocab(self._context))
+        with self._state() as state:
+            params = _full_params(self._library, ask, None)
+            params.logits_filter = ctypes.cast(guard.filter, c_void_p)
+            params.callbacks[_ABORT] = ctypes.cast(guard.abort, c_void_p)
+            audio = samples.ctypes.data_as(c_void_p)
+            code = self._library.whisper_full_with_state(self._context, state, params, audio, len(samples))
+        if guard.failed:
+            raise EngineError(_NO_NUMBERS)
+        if code:
+            raise self._failure(f"The model could not be tried out ({code})")
+
     def _tokens(self, state: c_void_p) -> Iterator[Token]:
         for segment in range(self._library.whisper_full_n_segments_from_state(state)):
             for place in range(self._library.whisper_full_n_tokens_from_state(state, segment)):
@@ -215,7 +237,7 @@ class CppModel:
         count = self._library.whisper_n_vocab(self._context)
         logits = np.ctypeslib.as_array(self._library.whisper_get_logits_from_state(state), (count,))
         if not np.isfinite(logits[self.start]):
-            raise EngineError("whisper.cpp computed no numbers: the model's weights must be damaged.")
+            raise EngineError(_NO_NUMBERS)
         chances = np.exp(logits - logits.max())
         found: NDArray[np.float32] = chances / chances.sum()
         return found
@@ -243,6 +265,24 @@ class CppModel:
         self._errors.clear()
         scarce = any(mark in reasons.lower() for mark in _OUT_OF_MEMORY)
         return (EngineOutOfMemory if scarce else kind)(f"whisper.cpp failed: {what}. {reasons}".strip())
+
+
+class _Guard:
+    """Stops a computation whose logits are no numbers."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._n_vocab = n_vocab
+        self.failed = False
+        self.filter = _Filter(self._check)
+        self.abort = _Abort(lambda _: self.failed)
+
+    def _check(self, context: int, state: int, tokens: Any, n_tokens: int, logits: Any, data: int) -> None:
+        values = np.ctypeslib.as_array(logits, (self._n_vocab,))
+        # What is ruled out is minus infinity; at least one token never is.
+        if np.isnan(values).any() or values.max() in {np.inf, -np.inf}:
+            self.failed = True
+            # Any plain token will do: the next step, which asks whether to go on, must come.
+            values[1:], values[0] = -np.inf, 0.0
 
 
 class _Sums:
