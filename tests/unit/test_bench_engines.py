@@ -234,7 +234,7 @@ def _document() -> dict[str, Any]:
         rows.append(engines._row(cell, AudioSet("x", ()), [reading, reading], None))
     return {"rows": rows, "machine": {"cpu": "c", "cores": 2, "ram_gib": 1, "gpus": ["G"], "system": "L", "kernel": "k",
             "python": "3"}, "versions": {"numpy": "2", "jiwer": "not installed"}, "date": "2026-01-01T00:00:00",
-            "git_commit": None, "command": "tympan bench engine"}  # fmt: skip
+            "git_commit": None, "load_average": 7.5, "command": "tympan bench engine"}  # fmt: skip
 
 
 def test_all_three_charts_and_the_table_are_made() -> None:
@@ -247,6 +247,7 @@ def test_all_three_charts_and_the_table_are_made() -> None:
     assert page.count("| onnx |") == 0
     assert page.count("| a | fake | none |") == 4
     assert "on c, 2 cores, 1 GiB, G, L k" in page
+    assert "load average 7.5" in page
 
 
 def test_a_chart_needs_something_that_differs() -> None:

@@ -17,12 +17,14 @@ import pytest
 from tympan.bench import load_report
 from tympan.bench.arrivals import End, drawn_items, poisson
 from tympan.bench.client import Item, Target
+from tympan.bench.facts import provenance
 from tympan.bench.interfaces import Api
 from tympan.bench.load import NOT_SENT, Load, Outcome, Sample, Weighted, check_size, run
 from tympan.errors import Cancelled, FetchFailed, InvalidRequest
 
 ITEM = Item("a.wav", b"RIFF" + bytes(2_000), 5.0, "en", "hello world")
 ONE = Weighted((ITEM,), (1.0,))
+ORIGIN = {**provenance(), "command": "tympan bench load"}
 QUIET = Load(End(requests=4), users=2, warm_up=0)
 
 
@@ -293,7 +295,7 @@ def _document() -> dict[str, Any]:
                 (s, type(s.answer)(error="http_503", detail="busy")) for s in outcome.samples
             )
         )
-        return load_report.document(Target(url), load, items, Outcome(samples, outcome.wall_s, cut_short=False), "cmd")
+        return load_report.document(Target(url), load, items, Outcome(samples, outcome.wall_s, cut_short=False), ORIGIN)
 
 
 def test_the_report_counts_what_was_not_answered() -> None:
@@ -338,7 +340,7 @@ def test_without_an_answer_there_is_no_chart() -> None:
     """All failed: figures without percentiles of answers, a page, no picture."""
     load = Load(End(requests=3), users=1, warm_up=0)
     outcome = _run("http://127.0.0.1:9", load)
-    document = load_report.document(Target("http://127.0.0.1:9"), load, ONE, outcome, "cmd")
+    document = load_report.document(Target("http://127.0.0.1:9"), load, ONE, outcome, ORIGIN)
     assert load_report.charts(document) == {}
     assert document["figures"]["latency_ms"] is None
     assert "connect" in load_report.page(document, [])

@@ -85,7 +85,8 @@ def _by_batch(rows: Sequence[Row]) -> Chart | None:
     for row in sorted(rows, key=lambda row: float(row["realtime_factor"])):
         best[*_line_of(row), row["batch"]] = row
     axis = Axis("windows in a batch, at most", log=True, ticks=tuple(float(value) for value in batches))
-    series = _series([row for row in rows if row in best.values()], "batch", _speed)
+    lines = list(dict.fromkeys(_line_of(row) for row in rows))  # The colours of the other chart.
+    series = _series(sorted(best.values(), key=lambda row: lines.index(_line_of(row))), "batch", _speed)
     about = "with the threads and replicas that are fastest for each"
     return Chart("Throughput by batch", axis, Axis("seconds of audio per second"), series, about)
 

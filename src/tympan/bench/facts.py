@@ -47,12 +47,13 @@ def versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def provenance() -> dict[str, Any]:
-    """Return what is written beside every result: machine, versions, source and the time in UTC."""
+    """Return what is written beside every result: machine, other work on it, versions, source, the time in UTC."""
     return {
         "machine": machine(),
         "versions": versions(),
         "git_commit": git("rev-parse", "HEAD", folder=_SOURCE),
         "source_digest": source_digest(),
+        "load_average": round(os.getloadavg()[0], 2),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

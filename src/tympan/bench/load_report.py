@@ -8,7 +8,6 @@ from typing import Any
 from tympan.bench import scoring
 from tympan.bench.chart import Axis, Chart, Point, Series, steps_of, svg
 from tympan.bench.client import Target
-from tympan.bench.facts import provenance
 from tympan.bench.load import NOT_SENT, Load, Outcome, Sample, Weighted, facts
 from tympan.bench.pages import provenance_line, table
 from tympan.bench.stats import quantile
@@ -26,13 +25,12 @@ _CURVE_POINTS = 200
 Row = Mapping[str, Any]
 
 
-def document(target: Target, load: Load, sent: Weighted, outcome: Outcome, command: str) -> dict[str, Any]:
-    """Return the result as a JSON object, every request included."""
+def document(target: Target, load: Load, sent: Weighted, outcome: Outcome, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as a JSON object, every request included; ``origin`` says on what and by which command."""
     return {
         "kind": KIND,
         "version": VERSION,
-        **provenance(),
-        "command": command,
+        **origin,
         "asked": facts(target, load),
         "cut_short": outcome.cut_short,
         "items": [

@@ -24,10 +24,11 @@ def provenance_line(document: Mapping[str, Any]) -> str:
     machine, versions = document["machine"], document["versions"]
     gpus = f", {', '.join(machine['gpus'])}" if machine["gpus"] else ""
     commit = f", commit `{document['git_commit'][:12]}`" if document["git_commit"] else ""
+    busy = f"; load average {document['load_average']:g} at the beginning" if "load_average" in document else ""
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "not installed")
     return (
         f"Measured {document['date'][:10]} on {machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']} GiB"
-        f"{gpus}, {machine['system']} {machine['kernel']}, Python {machine['python']}; {packages}{commit}. "
+        f"{gpus}, {machine['system']} {machine['kernel']}, Python {machine['python']}{busy}; {packages}{commit}. "
         f"Absolute figures hold for this machine alone.\n\n```\n{document['command']}\n```"
     )
 

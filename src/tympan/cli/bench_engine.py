@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NAME = "engine"
 _WARM_UP_S = 5.0
 _GPU_THREADS = (4,)
-_TABLE_WIDTH = 100
+_TABLE_WIDTH, _FILE_WIDTH = 100, 140
 
 
 def execute(audio: AudioArgs, asked: GridArgs, how: MeasureArgs, out: OutputArgs) -> int:
@@ -219,4 +219,4 @@ def show_rows(document: dict[str, Any]) -> None:
     for row in rows:
         figures = ("-" if row[name] is None else format(row[name], how) for name, (_, how) in _FIGURES.items())
         table.add_row(*(str(row[name]) for name in differing), *figures)
-    stderr().print(table, width=max(stderr().width, _TABLE_WIDTH))
+    stderr().print(table, width=max(stderr().width, _TABLE_WIDTH if stderr().is_terminal else _FILE_WIDTH))

@@ -13,7 +13,7 @@ from tympan.audio.decode import Decoder
 from tympan.bench import load_report, recordings, scoring
 from tympan.bench.arrivals import MAX_REQUESTS, End
 from tympan.bench.client import Item, Target
-from tympan.bench.facts import command_line
+from tympan.bench.facts import command_line, provenance
 from tympan.bench.load import Load, Sample, Weighted, check_size, run
 from tympan.bench.pages import write_all
 from tympan.bench.recordings import Recording
@@ -38,11 +38,12 @@ def execute(server: ServerArgs, sent: SentArgs, asked: LoadArgs, out: OutputArgs
     signals: list[int] = []
     stop = Event()
     items = _items(sent)
+    origin = {**provenance(), "command": _command()}
     with ExitStack() as stack:
         seen = stack.enter_context(_watching(load, quiet=out.quiet))
         stack.enter_context(stopping_on_signals(stop, signals))
         outcome = run(target, load, items, stop.is_set, seen)
-    document = load_report.document(target, load, items, outcome, _command())
+    document = load_report.document(target, load, items, outcome, origin)
     charts = load_report.charts(document)
     page = load_report.page(document, [f"{NAME}-{name}.svg" for name in charts])
     written = write_all(out.output, NAME, document, charts, page)
