@@ -34,8 +34,8 @@ class LanguageUse(StrEnum):
 class Abilities:
     """What a model can be asked for; Whisper's are the defaults.
 
-    ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``short_context`` reading a window without the
-    silence up to 30 s that a model may want, ``speaker_turns`` writing down where the speaker changes.
+    ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``speaker_turns`` writing down where the
+    speaker changes.
     """
 
     language: LanguageUse = LanguageUse.DETECTS
@@ -43,7 +43,6 @@ class Abilities:
     prompts: bool = True
     temperatures: bool = True
     word_times: bool = True
-    short_context: bool = True
     speaker_turns: bool = False
 
 

@@ -8,9 +8,7 @@ from tests.api.job_support import job_site, n_jobs, pcm, post, refusal
 from tests.api.support import Facts, Site
 from tympan.domain import Abilities, LanguageUse
 
-CANNOT = Abilities(
-    LanguageUse.NEEDS, translation=False, prompts=False, temperatures=False, word_times=False, short_context=False
-)
+CANNOT = Abilities(LanguageUse.NEEDS, translation=False, prompts=False, temperatures=False, word_times=False)
 ASKS = {
     "language": {},
     "prompt": {"language": "de", "prompt": "Ada"},

@@ -10,9 +10,7 @@ from tympan.errors import InvalidRequest, UnsupportedLanguage, UnsupportedOption
 from tympan.pipeline.checks import check_detection, check_options, tells_language
 
 WHISPER = EngineInfo("onnx", "base", "1", "cpu", "int8", 2, ("de", "en"), multilingual=True)
-NOTHING = Abilities(
-    LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False, short_context=False
-)
+NOTHING = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False)
 PLAIN = replace(WHISPER, model="plain", can=NOTHING)
 ASKS = {
     "task": Options(task=Task.TRANSLATE),

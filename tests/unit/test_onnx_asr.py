@@ -177,7 +177,9 @@ def test_languages_come_from_the_setting_the_catalogue_the_vocabulary_or_the_fam
     assert load("moonshine").info.languages == ("en",)
     assert load("nemo_tdt", languages="").info.languages == ()
     assert load("nemo_tdt", languages="").info.multilingual
-    assert load("nemo_tdt", languages="fr, de").info.languages == ("de", "fr")
+    assert load("nemo_tdt", languages="fr, German").info.languages == ("de", "fr")
+    with pytest.raises(UnsupportedLanguage):
+        load("nemo_tdt", languages="Klingon")
     known = shutil.copytree(folders["nemo_tdt"], tmp_path / "parakeet-tdt-0.6b-v3")
     assert len(engine(known).info.languages) == 25
     stranger = shutil.copytree(folders["moonshine"], tmp_path / "canary-1b-v2")

@@ -18,6 +18,7 @@ from tympan.engine.onnx_asr.moonshine import Moonshine
 from tympan.engine.onnx_asr.said import NOTHING, Said, window_result
 from tympan.engine.onnx_asr.sessions import Place
 from tympan.errors import ConfigError, UnsupportedLanguage
+from tympan.languages import language_code
 
 QUIET_SAMPLE: Final = 8
 """A window whose samples all stay below this, 72 dB under full scale, holds no speech and is not asked about."""
@@ -133,7 +134,7 @@ def _batch(found: Found, device: str, asked: int) -> int:
 def _languages(asked: str, model: str, found: Found, network: Network) -> tuple[str, ...]:
     """Return the languages that a model knows: as set, as the catalogue says, by its vocabulary or its family."""
     if asked:
-        return tuple(sorted(code.strip() for code in asked.split(",")))
+        return tuple(sorted(language_code(code) for code in asked.split(",")))
     entry = find_entry(model)
     known = entry.languages if entry and entry.layout == found.layout.name else ()
     return known or network.languages or found.family.languages

@@ -11,15 +11,9 @@ from tympan.engine import layouts
 from tympan.engine.layouts import Layout
 from tympan.errors import ModelError
 
-_SPEECH_ONLY: Final = Abilities(
-    LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, short_context=False
-)
-_TEXT_ONLY: Final = Abilities(
-    LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False, short_context=False
-)
-_CANARY: Final = Abilities(
-    LanguageUse.NEEDS, translation=True, prompts=False, temperatures=False, word_times=False, short_context=False
-)
+_SPEECH_ONLY: Final = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False)
+_TEXT_ONLY: Final = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False)
+_CANARY: Final = Abilities(LanguageUse.NEEDS, translation=True, prompts=False, temperatures=False, word_times=False)
 
 
 @dataclass(frozen=True, slots=True)
