@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import SpokenClip
+from tests.conftest import REPOSITORY, SpokenClip
 from tympan.config import default_data_dir
 from tympan.domain import SAMPLE_RATE_HZ, DecodeParams, Samples, Window, WindowResult, WindowTask
 from tympan.engine import models
@@ -42,7 +42,7 @@ def spec(kind: str, name: str = "base") -> EngineSpec:
 
 def ggml(name: str, form: str = "q8_0") -> Path:
     """Return the folder of a ggml export, which is made once and kept."""
-    data_dir = default_data_dir()
+    data_dir = Path(os.environ.get("TEST_DATA_DIR") or REPOSITORY / ".cache" / "tympan")
     target = export.exported_name(name, form)
     try:
         return models.resolve(target, data_dir).path
