@@ -10,13 +10,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.options import Abilities, LanguageUse, Options, Shape, Task, Timestamps, VadOptions
+from tympan.options import Abilities, LanguageUse, Options, Shape, Suppression, Task, Timestamps, VadOptions
 
 __all__ = (
     "Abilities",
     "LanguageUse",
     "Options",
     "Shape",
+    "Suppression",
     "Task",
     "Timestamps",
     "VadOptions",
@@ -102,7 +103,8 @@ class DecodeParams:
 
     ``language`` is ``None`` to detect it in the same pass. ``full_context`` asks for the plain 30-s encoder input.
     ``prefix`` is text before the window (prompt, hotwords). ``temperature`` 0 means beam search of ``beam_size``,
-    above it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes.
+    above it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes. ``languages``
+    are those that may be detected; all without any.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -115,6 +117,8 @@ class DecodeParams:
     full_context: bool = False
     align: bool = False
     speaker_turns: bool = False
+    languages: tuple[str, ...] = ()
+    suppression: Suppression = field(default_factory=Suppression)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,6 +182,7 @@ class Segment:
     words: tuple[Word, ...] = ()
     confidence: float | None = None
     hallucination_score: float | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

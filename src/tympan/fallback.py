@@ -52,6 +52,8 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
         best_of=options.best_of,
         temperature=options.temperature,
         align=options.timestamps != "none",
+        languages=options.languages,
+        suppression=options.suppression,
         speaker_turns=options.speaker_turns,
     )
 

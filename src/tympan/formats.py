@@ -267,6 +267,7 @@ def _segment(segment: Segment) -> JsonObject:
         "no_speech_prob": _number(segment.no_speech_prob, 6),
         "confidence": segment.confidence,
         "hallucination_score": segment.hallucination_score,
+        **({"language": segment.language} if segment.language else {}),
     }
 
 

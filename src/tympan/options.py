@@ -35,7 +35,7 @@ class Abilities:
     """What a model can be asked for; Whisper's are the defaults.
 
     ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``speaker_turns`` writing down where the
-    speaker changes.
+    speaker changes, ``narrowing`` choosing among some languages only, ``suppression`` leaving out tokens.
     """
 
     language: LanguageUse = LanguageUse.DETECTS
@@ -44,6 +44,20 @@ class Abilities:
     temperatures: bool = True
     word_times: bool = True
     speaker_turns: bool = False
+    narrowing: bool = True
+    suppression: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Tokens that may not be written, beside those that the model's makers left out.
+
+    ``blank`` keeps the text from beginning with a space or nothing; ``numerals`` leaves out whatever holds a digit.
+    """
+
+    tokens: tuple[int, ...] = ()
+    blank: bool = True
+    numerals: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,10 @@ class VadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller asked for. Defaults are the product's defaults."""
+    """What the caller asked for. Defaults are the product's defaults.
+
+    ``languages`` are those that may be detected, all without any; with ``multilingual`` every window has its own.
+    """
 
     task: Task = Task.TRANSCRIBE
     language: str | None = None
@@ -74,6 +91,9 @@ class Options:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
     speaker_turns: bool = False
+    multilingual: bool = False
+    languages: tuple[str, ...] = ()
+    suppression: Suppression = field(default_factory=Suppression)
 
 
 @dataclass(frozen=True, slots=True)

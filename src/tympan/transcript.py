@@ -46,7 +46,8 @@ def assemble(
     """
     segments: list[Segment] = []
     for window, result in parts:
-        segments += _segments(window, result, keep_words=options.timestamps == "word")
+        found = _segments(window, result, keep_words=options.timestamps == "word")
+        segments += [replace(one, language=result.language) for one in found] if options.multilingual else found
     numbered = tuple(replace(segment, id=i) for i, segment in enumerate(segments))
     used = sum(piece.n_samples for window, _ in parts for piece in window.pieces)
     return Transcript(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.api.support import CLIP, Site
 from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
-from tympan.domain import Shape, Task, Timestamps, VadOptions
+from tympan.domain import Shape, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest, TympanError, UnsupportedLanguage
 
 
@@ -114,7 +114,6 @@ def test_word_timestamps_add_words_beside_the_segments() -> None:
         ("timestamp_granularities", "sentence"),
         ("chunking_strategy", '{"type": "server_vad"}'),
         ("keywords[]", "x"),
-        ("languages[]", "en"),
     ],
 )
 def test_a_bad_value_names_its_field_and_the_remedy(field: str, value: str) -> None:
@@ -217,4 +216,36 @@ def test_a_shape_that_cannot_be_is_refused_by_name(fields: dict[str, str], param
     with pytest.raises(InvalidRequest) as caught:
         parse_form({name: [value] for name, value in fields.items()}, Task.TRANSCRIBE)
     assert caught.value.param == param
+    assert caught.value.remedy
+
+
+# ------------------------------------------------------------------------------------------ languages and tokens
+
+
+def test_languages_and_tokens_are_lists_in_one_field_or_several() -> None:
+    """Commas and repetition both do; numbers are sorted, and -1 is the list that is left out anyway."""
+    fields = {"languages": ["en, German", "fr"], "suppress_tokens[]": ["30,13", "-1"], "multilingual": ["true"]}
+    options = parse_form(fields, Task.TRANSCRIBE).options
+    assert (options.languages, options.multilingual) == (("en", "de", "fr"), True)
+    assert options.suppression == Suppression(tokens=(13, 30))
+    off = parse_form({"suppress_blank": ["false"], "suppress_numerals": ["1"]}, Task.TRANSCRIBE).options
+    assert off.suppression == Suppression(blank=False, numerals=True)
+    assert parse_form({}, Task.TRANSCRIBE).options.suppression == Suppression()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("languages", "en,xx-unknown"),
+        ("languages", ",".join(["en"] * 101)),
+        ("suppress_tokens", "1,two"),
+        ("suppress_tokens", "1234567"),
+        ("suppress_tokens", ",".join(map(str, range(1001)))),
+        ("multilingual", "perhaps"),
+    ],
+)
+def test_bad_lists_are_refused_by_name(field: str, value: str) -> None:
+    """Unknown languages, words for numbers, and lists without end."""
+    with pytest.raises(TympanError) as caught:
+        parse_form({field: [value]}, Task.TRANSCRIBE)
     assert caught.value.remedy

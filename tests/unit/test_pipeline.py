@@ -30,6 +30,7 @@ from tympan.domain import (
     Piece,
     Progress,
     Samples,
+    Suppression,
     Task,
     Window,
     WindowResult,
@@ -517,3 +518,34 @@ def test_a_finished_window_keeps_its_place_but_not_its_audio() -> None:
     lean = window.without_samples()
     assert len(lean.samples) == 0
     assert (lean.index, lean.pieces) == (window.index, window.pieces)
+
+
+def test_with_many_languages_every_window_has_its_own() -> None:
+    """None waits for a vote, each is asked for its language, and segments tell which it was."""
+
+    def reply(task: WindowTask) -> WindowResult:
+        code = ("de", "en", "fr")[task.window.index % 3]
+        return replace(answer(task), language=code, language_probabilities=((code, 0.9),))
+
+    desk = WindowDesk(reply)
+    options = replace(DETECT, multilingual=True)
+    transcript = transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, options, ctx())
+    assert {task.params.language for task in desk.tasks} == {None}
+    assert [segment.language for segment in transcript.segments] == ["de", "en", "fr"] * 3
+    assert dict(transcript.languages) == pytest.approx({"de": 0.3, "en": 0.3, "fr": 0.3})
+
+
+def test_one_language_for_all_is_not_told_by_segments() -> None:
+    """The transcript says it once."""
+    transcript = transcriber(ArraySource(blocks(WHOLE)), WindowDesk()).transcribe(SOURCE, DETECT, ctx())
+    assert {segment.language for segment in transcript.segments} == {None}
+
+
+def test_languages_and_tokens_left_out_go_along_with_every_window() -> None:
+    """As they were asked for, also where a window is decoded again."""
+    unsure = WindowDesk(lambda task: replace(answer(task), avg_logprob=-2.0))
+    options = replace(DETECT, languages=("de", "en"), suppression=Suppression((7,), numerals=True))
+    transcriber(ArraySource(blocks(WHOLE)), unsure).transcribe(SOURCE, options, ctx())
+    assert len(unsure.tasks) > 3
+    assert {task.params.languages for task in unsure.tasks} == {("de", "en")}
+    assert {task.params.suppression for task in unsure.tasks} == {Suppression((7,), numerals=True)}

@@ -71,7 +71,7 @@ WEBHOOKS = ("webhook_url", "webhook_endpoint")
 JOB_FIELDS = KNOWN | {parameter.name for parameter in JOB_PARAMETERS}
 
 _OBJECTS = ("vad", "metadata")
-_LISTS = ("timestamp_granularities", "timestamp_granularities[]")
+_LISTS = ("timestamp_granularities", "timestamp_granularities[]", "languages", "suppress_tokens")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')

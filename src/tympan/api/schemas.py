@@ -1,6 +1,7 @@
 """The form fields of a transcription request, and what they mean: one table and pure functions."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
@@ -8,7 +9,7 @@ from typing import Any, get_args
 
 from tympan.api.forms import FALSE, TRUE, Form, Parameter, bad, number_in, one_of
 from tympan.api.shapes import SHAPE_PARAMETERS, SUBTITLES, refuse_shape, shape_of
-from tympan.domain import Options, ResponseFormat, Shape, Task, Timestamps, VadOptions
+from tympan.domain import Options, ResponseFormat, Shape, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest, UnsupportedLanguage, UnsupportedOption
 from tympan.languages import language_code
 
@@ -16,6 +17,8 @@ MAX_PROMPT_CHARS = 10_000
 MAX_HOTWORDS_CHARS = 2_000
 MAX_BEAMS = 10
 MAX_VAD_MS = 60_000
+MAX_LANGUAGES = 100
+MAX_SUPPRESSED = 1_000
 FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
 GRANULARITIES = ("word", "segment")
 PRESETS = MappingProxyType({"accurate": Options().beam_size, "fast": 1})
@@ -86,6 +89,21 @@ PARAMETERS: tuple[Parameter, ...] = (
         "`accurate`: beam search; `fast`: greedy.",
         ours=True,
     ),
+    Parameter(
+        "multilingual",
+        {"type": "boolean", "default": False},
+        "Detect the language of every window, of up to 28 s; segments tell theirs.",
+        ours=True,
+    ),
+    Parameter("languages", {"type": "string"}, "Languages to detect among, as `en,de`. Repeatable.", ours=True),
+    Parameter(
+        "suppress_tokens",
+        {"type": "string"},
+        "Numbers of tokens not to write, as `13,30`, beside the model's own list.",
+        ours=True,
+    ),
+    Parameter("suppress_blank", {"type": "boolean", "default": True}, "Do not begin with nothing.", ours=True),
+    Parameter("suppress_numerals", {"type": "boolean", "default": False}, "Write numbers in words.", ours=True),
     *SHAPE_PARAMETERS,
 )
 """Every field the two transcription routes take."""
@@ -96,7 +114,6 @@ UNSUPPORTED = MappingProxyType(
         "keywords": "Use hotwords.",
         "known_speaker_names": "Speakers are not told apart.",
         "known_speaker_references": "Speakers are not told apart.",
-        "languages": "Use language for one language, or leave it out to have it detected.",
     }
 )
 """OpenAI's fields that are refused by name, with the remedy."""
@@ -104,7 +121,7 @@ UNSUPPORTED = MappingProxyType(
 KNOWN = frozenset(parameter.name.removesuffix("[]") for parameter in PARAMETERS)
 """Names of the fields, without ``[]``."""
 
-REPEATABLE = ("timestamp_granularities",)
+REPEATABLE = ("timestamp_granularities", "languages", "suppress_tokens")
 ALL_FORMATS = (*FORMATS, "diarized_json")
 """The formats that callers may name; the last one is understood and refused."""
 
@@ -178,7 +195,31 @@ def _options(form: Form, task: Task, timestamps: Timestamps) -> Options:
         timestamps=timestamps,
         vad=_vad(form.text("vad", max_chars=MAX_PROMPT_CHARS)),
         speaker_turns=form.flag("tinydiarize", default=False),
+        **_words_and_languages(form),
     )
+
+
+def _words_and_languages(form: Form) -> dict[str, Any]:
+    """Return which languages may be heard and which tokens may not be written."""
+    named = [word for value in form.all("languages") for word in value.split(",") if word.strip()]
+    if len(named) > MAX_LANGUAGES:
+        raise bad("languages", "a short list", f"at most {MAX_LANGUAGES}")
+    numbers = [word for value in form.all("suppress_tokens") for word in value.split(",") if word.strip()]
+    if len(numbers) > MAX_SUPPRESSED:
+        raise bad("suppress_tokens", "a short list", f"at most {MAX_SUPPRESSED}")
+    if not all(re.fullmatch(r"-1|[0-9]{1,6}", word.strip(), re.ASCII) for word in numbers):
+        raise bad("suppress_tokens", "a list of token numbers", "numbers from 0, separated by commas")
+    return {
+        "multilingual": form.flag("multilingual", default=False),
+        "languages": tuple(dict.fromkeys(language_code(word) for word in named)),
+        "suppression": Suppression(
+            tokens=tuple(
+                sorted({int(word) for word in numbers} - {-1})
+            ),  # -1 is the model's own list, always left out.
+            blank=form.flag("suppress_blank", default=True),
+            numerals=form.flag("suppress_numerals", default=False),
+        ),
+    }
 
 
 def _refuse_unsupported(form: Form) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 from tympan.batching.cost import CostModel
 from tympan.batching.fairness import FairShares
-from tympan.domain import DecodeParams, Lane, Task, WindowResult, WindowTask
+from tympan.domain import DecodeParams, Lane, Suppression, Task, WindowResult, WindowTask
 from tympan.errors import Overloaded
 
 BUCKET_S = 2.0
@@ -57,6 +57,7 @@ class BatchKey(NamedTuple):
     temperature: float
     full_context: bool
     align: bool
+    suppression: Suppression
 
 
 def batch_key(params: DecodeParams) -> BatchKey:
@@ -74,6 +75,7 @@ def batch_key(params: DecodeParams) -> BatchKey:
         temperature=params.temperature,
         full_context=params.full_context,
         align=params.align,
+        suppression=params.suppression,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from tympan.domain import Options, Task, Timestamps, VadOptions
+from tympan.domain import Options, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest
 from tympan.languages import language_code
 
@@ -58,6 +58,16 @@ class DecodeArgs:
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Text that sets style and spelling, as if said just before.")
     ] = None
+    multilingual: Annotated[
+        bool, typer.Option("--multilingual", help="Detect the language anew every half minute or so.")
+    ] = False
+    languages: Annotated[
+        str | None, typer.Option(metavar="CODES", help="Languages to detect among, separated by commas.")
+    ] = None
+    suppress_tokens: Annotated[
+        str | None, typer.Option(metavar="NUMBERS", help="Tokens not to write, separated by commas.")
+    ] = None
+    suppress_numerals: Annotated[bool, typer.Option("--suppress-numerals", help="Write numbers in words.")] = False
     hotwords: Annotated[
         str | None, typer.Option(metavar="WORDS", help="Names and terms to expect, separated by commas.")
     ] = None
@@ -122,7 +132,17 @@ def to_options(args: DecodeArgs) -> Options:
         temperature_fallback=not args.no_fallback,
         timestamps=Timestamps.WORD if args.word_timestamps else Timestamps.SEGMENT,
         vad=_vad(args),
+        multilingual=args.multilingual,
+        languages=tuple(language_code(word) for word in (args.languages or "").split(",") if word.strip()),
+        suppression=Suppression(_numbers(args.suppress_tokens), numerals=args.suppress_numerals),
     )
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise InvalidRequest("--suppress-tokens is not a list of numbers.", remedy="Separate them by commas.")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def to_overrides(args: EngineArgs) -> dict[str, object]:

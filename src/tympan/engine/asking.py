@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tympan.domain import Ranking, WindowResult, WindowTask, Word
+from tympan.domain import Ranking, Suppression, WindowResult, WindowTask, Word
 from tympan.engine.tokens import Vocabulary
-from tympan.errors import UnsupportedLanguage
+from tympan.errors import UnsupportedLanguage, UnsupportedOption
 
 DECODER_POSITIONS = 448
 """Tokens that a Whisper decoder can see: prompt and text."""
@@ -53,6 +53,28 @@ def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list
         if language not in vocabulary.languages:
             raise UnsupportedLanguage(f"The model does not know the language {language!r}.", param="language")
     return [((language or "", 1.0),) for language in given]
+
+
+def narrowed(found: Ranking, allowed: Sequence[str]) -> Ranking:
+    """Return the likeliest of the languages detected, of those ``allowed`` if any are, as shares of these.
+
+    Raises ``UnsupportedLanguage`` when the model knows none of them.
+    """
+    kept = [(name, chance) for name, chance in found if not allowed or name in allowed]
+    if not kept:
+        raise UnsupportedLanguage(f"The model knows none of {', '.join(allowed)}.", param="languages")
+    total = sum(chance for _, chance in kept) if allowed else 1.0
+    return tuple((name, chance / total if total else 1.0 / len(kept)) for name, chance in kept[:REPORTED_LANGUAGES])
+
+
+def suppressed(vocabulary: Vocabulary, asked: Suppression) -> frozenset[int]:
+    """Return the tokens that a caller does not want. Raises ``UnsupportedOption`` for what is no token of text."""
+    odd = [token for token in asked.tokens if token >= vocabulary.end]
+    if odd:
+        raise UnsupportedOption(
+            f"{odd[0]} is no token of text.", param="suppress_tokens", remedy=f"Send numbers below {vocabulary.end}."
+        )
+    return frozenset(asked.tokens) | (vocabulary.numerals if asked.numerals else frozenset())
 
 
 def prompts_and_caps(

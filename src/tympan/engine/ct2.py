@@ -11,12 +11,13 @@ import numpy as np
 from tympan.domain import DecodeParams, Ranking, Samples, WindowResult, WindowTask, Word
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
-    REPORTED_LANGUAGES,
     Answer,
     Decoded,
     given_languages,
     in_order,
+    narrowed,
     prompts_and_caps,
+    suppressed,
     window_result,
 )
 from tympan.engine.base import EngineInfo, EngineSpec
@@ -96,7 +97,7 @@ class CTranslate2Engine:
     def _run(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
         encoded = np.stack([self._encode(task) for task in tasks])
         features = _storage(encoded)
-        languages = given_languages(self._vocabulary, tasks) or self._detect(features)
+        languages = given_languages(self._vocabulary, tasks) or self._detect(features, tasks)
         decoded = self._generate(features, tasks, languages)
         words = self._align(features, tasks, languages, decoded)
         return [
@@ -115,21 +116,26 @@ class CTranslate2Engine:
         encoded: Encoded = np.array(output)[0]
         return encoded
 
-    def _detect(self, features: ctranslate2.StorageView) -> list[Ranking]:
+    def _detect(self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask]) -> list[Ranking]:
         found = self._model.detect_language(features)
-        return [tuple((token.strip("<|>"), float(p)) for token, p in names[:REPORTED_LANGUAGES]) for names in found]
+        return [
+            narrowed(tuple((token.strip("<|>"), float(p)) for token, p in names), task.params.languages)
+            for names, task in zip(found, tasks, strict=True)
+        ]
 
     def _generate(
         self, features: ctranslate2.StorageView, tasks: Sequence[WindowTask], languages: Sequence[Ranking]
     ) -> list[Decoded]:
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
-        cap = max(caps)
+        cap, asked = max(caps), tasks[0].params.suppression
         outputs = self._model.generate(
             features,
             prompts,
             max_length=max(2 * cap, cap + len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
+            suppress_blank=asked.blank,
+            suppress_tokens=[-1, *sorted(suppressed(self._vocabulary, asked))],
             **_search(tasks[0].params, deterministic=self._deterministic),
         )
         return [_best(output, cap) for output, cap in zip(outputs, caps, strict=True)]

@@ -154,7 +154,8 @@ class FakeEngine:
         words = _words(task, endless=endless)
         # As in Whisper, each word carries the space before it, so that windows can be joined.
         text = "".join(f" {word}" for word in words)
-        language = task.params.language or self._knobs.get("language", "en")
+        hears, allowed = self._knobs.get("language", "en"), task.params.languages
+        language = task.params.language or (hears if not allowed or hears in allowed else allowed[0])
         detected = task.params.language is None
         return WindowResult(
             text=text,

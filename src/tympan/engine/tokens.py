@@ -3,6 +3,7 @@
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +117,12 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of plain text; special tokens written out in it stay plain text."""
         return self._tokenizer.encode(text.replace("<|", "< |"))
+
+    @cached_property
+    def numerals(self) -> frozenset[int]:
+        """The tokens of text in which a digit stands."""
+        digits = frozenset(string.digits)
+        return frozenset(token for token in range(self.end) if not digits.isdisjoint(self.decode([token])))
 
     def text_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Return ``tokens`` without special and timestamp tokens."""

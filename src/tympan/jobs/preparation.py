@@ -87,7 +87,9 @@ class Preparation:
         if given:
             self._languages = ((given, 1.0),)
         else:
-            self._languages = self._transcriber.rank_languages(read_section(section.path), context)
+            self._languages = self._transcriber.rank_languages(
+                read_section(section.path), context, claim.job.options.languages
+            )
         if self._languages:
             self._work.settle(claim, self._languages, self._model)
 

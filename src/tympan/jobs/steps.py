@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Options, Progress, StepKind, Transcript, Window
+from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Options, Progress, StepKind, Transcript, Window
 from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
@@ -108,7 +108,7 @@ class Steps:
 
         started = time.monotonic()
         prefix = section_prefix(claim.job.id, claim.index)
-        options = replace(claim.job.options, language=claim.job.options.language or claim.job.language)
+        options = replace(claim.job.options, language=_language(claim.job))
         model = self._pick(claim.job.model)
         with self._audio_of_section(f"{prefix}pcm", scratch) as path, model.held(context) as transcriber:
             decoded = transcriber.decode(read_section(path), options, context, tell)
@@ -182,3 +182,8 @@ def _info(transcriber: Transcriber) -> EngineInfo:
     if transcriber.info is None:
         raise Unavailable("The engine is not running.", retry_after_s=2.0)
     return transcriber.info
+
+
+def _language(job: Job) -> str | None:
+    """Return the language to decode in: as given, or as settled for all, unless every window has its own."""
+    return job.options.language or (None if job.options.multilingual else job.language)

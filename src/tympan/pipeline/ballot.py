@@ -18,7 +18,8 @@ class Ballot:
     def __init__(self, given: str | None, *, is_told: bool = True) -> None:
         """Start without votes; a language that the caller has ``given`` needs none.
 
-        Nor is there a vote where the model does not tell the language: ``is_told``.
+        Nor is anything decided by vote where the model does not tell the language, or where every window has its own:
+        ``is_told``.
         """
         self.language = given
         self._is_told = is_told
@@ -33,6 +34,9 @@ class Ballot:
     def add(self, probabilities: Sequence[tuple[str, float]]) -> None:
         """Count a window's vote, and close the ballot when it is sure or the last."""
         self._votes.append(dict(probabilities))
+        if self.is_settled:
+            self.ranking = self._means()
+            return
         best = max(self._votes[-1].values(), default=0.0)
         if best >= SURE_OF_LANGUAGE or len(self._votes) >= LANGUAGE_VOTES:
             self.close()
@@ -41,7 +45,10 @@ class Ballot:
         """Settle on the language with the best mean; without votes there is none."""
         if self.is_settled or not self._votes:
             return
+        self.ranking = self._means()
+        self.language = self.ranking[0][0]
+
+    def _means(self) -> Ranking:
         names = {name for vote in self._votes for name in vote}
         means = {name: sum(vote.get(name, 0.0) for vote in self._votes) / len(self._votes) for name in names}
-        self.ranking = tuple(sorted(means.items(), key=lambda pair: -pair[1])[:_REPORTED])
-        self.language = self.ranking[0][0]
+        return tuple(sorted(means.items(), key=lambda pair: -pair[1])[:_REPORTED])

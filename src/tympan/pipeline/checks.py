@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tympan.domain import Abilities, LanguageUse, Options, Task, Timestamps
+from tympan.domain import Abilities, LanguageUse, Options, Suppression, Task, Timestamps
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
 
 
@@ -48,6 +48,21 @@ _REFUSED: Final[tuple[tuple[str, _Lacks, str], ...]] = (
         "does not tell when words are said",
     ),
     (
+        "languages",
+        lambda asked, info: bool(asked.languages) and not info.can.narrowing,
+        "cannot choose among languages",
+    ),
+    (
+        "multilingual",
+        lambda asked, info: asked.multilingual and info.can.language is not LanguageUse.DETECTS,
+        "does not tell languages",
+    ),
+    (
+        "suppress_tokens",
+        lambda asked, info: asked.suppression != Suppression() and not info.can.suppression,
+        "cannot leave out tokens",
+    ),
+    (
         "tinydiarize",
         lambda asked, info: asked.speaker_turns and not info.can.speaker_turns,
         "does not mark where the speaker changes",
@@ -65,6 +80,12 @@ def check_options(options: Options, info: ModelFacts | None) -> None:
     if info is None:
         return
     _check_language(options.language, info)
+    if options.languages and info.languages and not set(options.languages) & set(info.languages):
+        raise UnsupportedLanguage(
+            f"The model {info.model!r} knows none of {', '.join(options.languages)}.",
+            param="languages",
+            remedy="Choose others, or a multilingual model.",
+        )
     for name, lacks, reason in _REFUSED:
         if lacks(options, info):
             raise UnsupportedOption(

@@ -207,9 +207,11 @@ class Decoding:
         self._done[window.index] = kept, replace(result, text="", tokens=(), words=()) if rejected else result
         self._done_samples = max(self._done_samples, window.end_sample)
         self._report(self._done_samples, None)
-        if not self.language_is_settled:
+        undecided = not self.language_is_settled
+        if undecided or self._options.multilingual:
             # What was decoded again had its language given: only the first attempt asked for it.
             self._ballot.add(attempt.results[0].language_probabilities)
+        if undecided:
             self._decode_outvoted()
 
     def _decode_outvoted(self) -> None:
@@ -242,6 +244,6 @@ class Decoding:
 def _ballot(options: Options, info: EngineInfo | None) -> Ballot:
     """Return how the language is found: given, the only one that the model knows, detected, or not at all."""
     if info is None or info.can.language is LanguageUse.DETECTS:
-        return Ballot(options.language)
+        return Ballot(options.language, is_told=not options.multilingual)
     only = info.languages[0] if len(info.languages) == 1 else None
     return Ballot(options.language or only, is_told=False)

@@ -61,7 +61,9 @@ class ModelTranscriber(Transcriber):
         with self.held(context) as transcriber:
             return transcriber.decode(windows, options, context, on_progress, speech)
 
-    def rank_languages(self, windows: Iterable[Window], context: RequestContext) -> Ranking:
+    def rank_languages(
+        self, windows: Iterable[Window], context: RequestContext, allowed: tuple[str, ...] = ()
+    ) -> Ranking:
         """Return language codes with probabilities, likeliest first."""
         with self.held(context) as transcriber:
-            return transcriber.rank_languages(windows, context)
+            return transcriber.rank_languages(windows, context, allowed)

@@ -122,14 +122,18 @@ class Transcriber:
             raise
         return Decoded(tuple(parts), decoding.languages, decoding.stats)
 
-    def rank_languages(self, windows: Iterable[Window], context: RequestContext) -> Ranking:
+    def rank_languages(
+        self, windows: Iterable[Window], context: RequestContext, allowed: tuple[str, ...] = ()
+    ) -> Ranking:
         """Return language codes with probabilities, likeliest first, from as many of ``windows`` as it takes.
+
+        Only languages that are ``allowed``, if there are any.
 
         Empty when there are none, or when the model does not tell languages.
         """
         if not tells_language(self._service.info):
             return ()
-        decoding = Decoding(self._service, _DETECTION, context, only_language=True)
+        decoding = Decoding(self._service, replace(_DETECTION, languages=allowed), context, only_language=True)
         try:
             for window in windows:
                 decoding.take(window)

@@ -51,6 +51,14 @@ class Marks:
     """(layer, head) pairs whose attention follows the speech."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """What is added to the logits of the first answers and of later ones: minus infinity for what may not come."""
+
+    first: Values
+    later: Values
+
+
 class Int8Decoder:
     """A decoder for windows whose encoding ends soon after their speech. ``generate`` calls must not overlap."""
 
@@ -65,9 +73,8 @@ class Int8Decoder:
         self._step = Session(step_graph(weights, signed=signed), threads)
         [tail] = self._cross.map(_stored, [silence])
         self._tail = Tail(tail, TAIL_POOL, TAIL_EXACT)
-        self._mask = self._forbid(marks.suppressed)[None]
         self._text_mask = self._forbid(range(marks.end, self._tokens))[None]
-        self._first_mask = np.stack([self._forbid(()), self._forbid(marks.suppressed | marks.suppressed_first)])
+        self._own_masks = self.masks((), blank=True)
 
     def close(self) -> None:
         """End the threads."""
@@ -78,6 +85,12 @@ class Int8Decoder:
         size = self._size
         heard = (positions + self._tail.after(positions)) * (size.width + size.heads * _FLOAT_BYTES)
         return 2 * size.layers * (heard + rows * tokens * size.width * _FLOAT_BYTES)
+
+    def masks(self, banned: Iterable[int], *, blank: bool) -> Masks:
+        """Return masks for the model's own choice and ``banned``; with ``blank`` no text begins with nothing."""
+        never = self._marks.suppressed | frozenset(banned)
+        first = never | self._marks.suppressed_first if blank else never
+        return Masks(np.stack([self._forbid(()), self._forbid(first)]), self._forbid(never)[None])
 
     def listen(self, encoded: Sequence[Encoded]) -> Heard:
         """Return windows, prepared to be decoded together."""
@@ -108,18 +121,22 @@ class Int8Decoder:
         prompts: Sequence[Sequence[int]],
         searches: Sequence[Search],
         at_end: AtEnd | None = None,
+        masks: Masks | None = None,
     ) -> list[Decoded]:
         """Return every window's text. Prompts have one length, searches one kind and width; ``heard`` is used up.
 
-        ``at_end`` is called once for each window, when its search has ended and it can still be heard.
+        ``at_end`` is called once for each window, when its search has ended and it can still be heard. ``masks`` says
+        what may not be written; without them it is the model's own choice.
         """
+        allowed = masks or self._own_masks
         told = len(prompts[0])
         rows = self._rows(heard, told)
         asked = [prompts[0].index(self._marks.start), told - 1]
-        answers, _ = self._feed(rows, prompts, (asked, self._first_mask), 0)
+        answers, _ = self._feed(rows, prompts, (asked, allowed.first), 0)
         silent = np.exp(answers[:, 0, self._marks.no_speech]).tolist()
         moves = [search.start(answers[i, -1]) for i, search in enumerate(searches)]
         rows.spread(searches[0].width, told + max(search.cap for search in searches))
+        rows.mask = allowed.later
         self._continue(rows, searches, moves, at_end)
         return [search.result(chance) for search, chance in zip(searches, silent, strict=True)]
 
@@ -157,7 +174,7 @@ class Int8Decoder:
                 windows = [windows[i] for i in kept]
             rows.past.reorder(_parents(moves, width))
             tokens = _tokens(moves, width, self._marks.end)
-            best, ids = self._feed(rows, tokens, ([0], self._mask), top)
+            best, ids = self._feed(rows, tokens, ([0], rows.mask), top)
             groups = [slice(i * width, (i + 1) * width) for i in range(len(moves))]
             moves = [
                 search.advance(best[group, 0], ids[group, 0]) if move is not None else None

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from tympan.domain import Ranking, Samples, WindowResult, WindowTask, Word
+from tympan.domain import Ranking, Samples, Suppression, WindowResult, WindowTask, Word
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
-    REPORTED_LANGUAGES,
     Answer,
     given_languages,
     in_order,
+    narrowed,
     prompts_and_caps,
+    suppressed,
     window_result,
 )
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
 from tympan.engine.machine import probe_machine
-from tympan.engine.onnx.decoder import Int8Decoder, Marks
+from tympan.engine.onnx.decoder import Int8Decoder, Marks, Masks
 from tympan.engine.onnx.decoder_graph import vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions, supported
 from tympan.engine.onnx.encoder_graph import encoder_graph, mel_bands
@@ -128,7 +129,7 @@ class OnnxEngine:
         # Groups come in order of length, longest first, which is what makes side by side end at about one time.
         encoded = self._encoder.map(self._encoded, [(task.window.samples, self._frames(task)) for task in tasks])
         heard = self._decoder.listen(encoded)
-        languages = given_languages(self._vocabulary, tasks) or self._detect(heard)
+        languages = given_languages(self._vocabulary, tasks) or self._detect(heard, tasks)
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         searches = [self._search(task, cap) for task, cap in zip(tasks, caps, strict=True)]
         words: list[tuple[Word, ...]] = [()] * len(tasks)
@@ -137,15 +138,24 @@ class OnnxEngine:
             task, said = tasks[window], searches[window].result(0.0).tokens
             words[window] = self._words(heard, place, task, (languages[window][0][0], said))
 
-        decoded = self._decoder.generate(heard, prompts, searches, align)
+        decoded = self._decoder.generate(heard, prompts, searches, align, self._masks(tasks[0].params.suppression))
         whole = [len(one) >= MAX_POSITIONS for one in encoded]
         answers = map(Answer, languages, decoded, whole, words)
         return [window_result(self._vocabulary, task, answer) for task, answer in zip(tasks, answers, strict=True)]
 
-    def _detect(self, heard: Heard) -> list[Ranking]:
+    def _detect(self, heard: Heard, tasks: Sequence[WindowTask]) -> list[Ranking]:
         names = {token: name for name, token in self._vocabulary.languages.items()}
         found = self._decoder.languages(heard)
-        return [tuple((names[token], chance) for token, chance in row[:REPORTED_LANGUAGES]) for row in found]
+        return [
+            narrowed(tuple((names[token], chance) for token, chance in row), task.params.languages)
+            for row, task in zip(found, tasks, strict=True)
+        ]
+
+    def _masks(self, asked: Suppression) -> Masks | None:
+        """Return what the tasks' caller does not want written, ``None`` for the model's own choice."""
+        if asked == Suppression():
+            return None
+        return self._decoder.masks(suppressed(self._vocabulary, asked), blank=asked.blank)
 
     def _search(self, task: WindowTask, cap: int) -> Search:
         width, temperature = _width(task), task.params.temperature

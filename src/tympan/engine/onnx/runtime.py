@@ -123,6 +123,8 @@ class Rows:
         self._watched = tuple(watched)
         self._bound: _Bound | None = None
         self.past = past
+        self.mask: Values = np.zeros((1, vocabulary), np.float32)
+        """What their owner adds to the logits of every step; kept here because it has to outlive the steps."""
 
     def spread(self, times: int, capacity: int) -> None:
         """Let every row become ``times`` rows with room for ``capacity`` tokens."""

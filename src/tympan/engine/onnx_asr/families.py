@@ -11,9 +11,32 @@ from tympan.engine import layouts
 from tympan.engine.layouts import Layout
 from tympan.errors import ModelError
 
-_SPEECH_ONLY: Final = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False)
-_TEXT_ONLY: Final = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False)
-_CANARY: Final = Abilities(LanguageUse.NEEDS, translation=True, prompts=False, temperatures=False, word_times=False)
+_SPEECH_ONLY: Final = Abilities(
+    LanguageUse.HEARS,
+    translation=False,
+    prompts=False,
+    temperatures=False,
+    narrowing=False,
+    suppression=False,
+)
+_TEXT_ONLY: Final = Abilities(
+    LanguageUse.HEARS,
+    translation=False,
+    prompts=False,
+    temperatures=False,
+    word_times=False,
+    narrowing=False,
+    suppression=False,
+)
+_CANARY: Final = Abilities(
+    LanguageUse.NEEDS,
+    translation=True,
+    prompts=False,
+    temperatures=False,
+    word_times=False,
+    narrowing=False,
+    suppression=False,
+)
 
 
 @dataclass(frozen=True, slots=True)

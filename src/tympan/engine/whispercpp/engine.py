@@ -108,7 +108,9 @@ class WhisperCppEngine:
             languages=tuple(sorted(self._vocabulary.languages)) or ("en",),
             multilingual=multilingual,
             # Models with speaker turns are built like any other: their name is all that tells.
-            can=Abilities(word_times=timed, speaker_turns=_TURNS in path.name.lower()),
+            can=Abilities(
+                word_times=timed, narrowing=False, suppression=False, speaker_turns=_TURNS in path.name.lower()
+            ),
         )
 
     def transcribe(self, batch: Sequence[WindowTask]) -> list[WindowResult]:
