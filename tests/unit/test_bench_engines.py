@@ -20,6 +20,8 @@ from tympan.bench.measure import Bench, peak_rss_bytes
 from tympan.bench.recordings import AudioSet, Decode, made
 from tympan.bench.specs import Home, spec_of
 from tympan.domain import Options, Timestamps
+from tympan.engine import layouts, models
+from tympan.engine.models import ResolvedModel
 from tympan.errors import ConfigError, EngineError, InvalidRequest, TympanError
 
 CELL = Cell("fake", "fake", "auto", 1, 1, 4, "speech-5s")
@@ -219,10 +221,20 @@ def test_the_peak_outlasts_what_was_given_back() -> None:
         peak_rss_bytes(2**22 + 5)
 
 
-def test_a_number_format_that_cannot_run_here_is_a_typed_error(tmp_path: Path) -> None:
+def test_a_number_format_that_cannot_run_here_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The words are those of the server's own settings."""
+    monkeypatch.setattr(models, "resolve", lambda *_words: ResolvedModel("mine", tmp_path, "r", "local"))
     with pytest.raises(ConfigError, match="does not run on cpu"):
         spec_of(replace(CELL, engine="auto", compute_type="float8"), Home(tmp_path, device="cpu"))
+
+
+def test_a_ggml_file_decides_its_number_format_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever format is asked for, and the device is left to the engine's own process."""
+    found = ResolvedModel("mine", tmp_path, "r", "local")
+    monkeypatch.setattr(models, "resolve", lambda *_words: found)
+    monkeypatch.setattr(layouts, "look", lambda _path: layouts.Finding(layouts.GGML, ()))
+    spec = spec_of(replace(CELL, model="mine", engine="auto", compute_type="int8"), Home(tmp_path))
+    assert (spec.kind, spec.compute_type, spec.device) == ("whispercpp", "auto", "auto")
 
 
 def _document() -> dict[str, Any]:

@@ -173,9 +173,10 @@ def test_english_models_hear_english_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_two_servers_of_one_tree_pass_and_a_slowed_one_fails() -> None:
     """From the command line to the verdict: the last commit against this tree, and against this tree slowed."""
-    words = ["--base", "HEAD", "--rounds", "5", "--limit-s", "1"]
+    words = ["--base", "HEAD", "--model", "tiny.en", "--rounds", "5", "--limit-s", "1"]
     for side in ("base", "candidate"):
         words += [f"--{side}-env", "TYMPAN_ENGINE=fake"]
     slow = '{"ms_per_window": "200"}'

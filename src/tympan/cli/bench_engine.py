@@ -16,6 +16,7 @@ from tympan.bench.measure import Bench
 from tympan.bench.pages import write_all
 from tympan.bench.recordings import AudioSet, Decode
 from tympan.bench.specs import Home
+from tympan.bootstrap import chosen_hardware
 from tympan.cli.bench_options import AudioArgs, GridArgs, MeasureArgs, OutputArgs, counting, listed, named
 from tympan.cli.console import ExitCode, say, show_error, stderr
 from tympan.cli.display import pull_bar
@@ -24,7 +25,7 @@ from tympan.cli.stopping import stopping_on_signals
 from tympan.domain import Options, Timestamps
 from tympan.engine import models
 from tympan.engine.environment import engine_environment
-from tympan.engine.hardware import choose_hardware, probe_machine
+from tympan.engine.hardware import AUTO, choose_hardware, probe_machine
 from tympan.errors import TympanError
 from tympan.languages import language_code
 
@@ -88,13 +89,20 @@ def _lengths(audio: AudioArgs) -> tuple[float, ...]:
 def _grid(asked: GridArgs, settings: "Settings") -> Grid:
     models_asked = asked.model or ("fake" if settings.engine == "fake" else settings.model)
     return Grid(
-        models=listed(models_asked, named, "--model"),
+        models=tuple(_model(name, settings) for name in listed(models_asked, named, "--model")),
         engines=listed(asked.engine or settings.engine, named, "--engine"),
         compute_types=listed(asked.compute_type or settings.compute_type, named, "--compute-type"),
         threads=listed(asked.threads, counting, "--threads") if asked.threads else _threads(settings),
         replicas=listed(asked.replicas, counting, "--replicas"),
         batches=listed(asked.batch, counting, "--batch"),
     )
+
+
+def _model(name: str, settings: "Settings") -> str:
+    """Return the model that ``auto`` stands for on this machine; any other name is kept."""
+    if name != AUTO:
+        return name
+    return chosen_hardware(settings.model_copy(update={"model": AUTO})).model
 
 
 def _threads(settings: "Settings") -> tuple[int, ...]:
