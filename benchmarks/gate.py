@@ -49,7 +49,7 @@ class Plan:
     spoken: tuple[Recording, ...] = ()
     rounds: int = 8
     visits: int = 2
-    limit_s: float = 220.0
+    limit_s: float = 195.0
     strictness: Strictness = field(default_factory=Strictness)
 
 
@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--base", help="commit to compare with (default: the last tag)")
     out.add_argument("--model", default="base")
     out.add_argument("--rounds", type=int, default=8)
-    out.add_argument("--limit-s", type=float, default=220.0, help="no new round after so many seconds (default: 220)")
+    out.add_argument("--limit-s", type=float, default=195.0, help="no new round after so many seconds (default: 195)")
     out.add_argument("--confidence", type=float, default=0.99)
     out.add_argument("--tolerance", type=float, default=0.02, help="loss of speed that is let pass (default: 0.02)")
     for side in ("base", "candidate"):
