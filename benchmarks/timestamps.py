@@ -8,12 +8,12 @@ and compares the first five minutes with the last.
 
 import argparse
 import json
+import math
 import subprocess
 import tempfile
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ HOUR_S, EDGE_S = 3600.0, 300.0
 SEED = 3
 _FRAME = 160
 _AUDIBLE_DB = -30.0
+_NEAR_S = 1.5
 _SENTENCES, _CLIPS = 24, 40
 
 
@@ -86,16 +87,19 @@ def joined(parts: Sequence[tuple[Samples, tuple[str, ...], float]]) -> Marked:
 
 
 def errors_of(marked: Marked, transcript: Transcript) -> list[tuple[float, float]]:
-    """Return true start and error, both in seconds, of every word with a known time that was heard as it was said."""
-    heard = [(unit, word.start_s) for word in transcript.words for unit in units(word.text, "en")]
-    said = [(unit, start_s) for word, start_s in marked.words for unit in units(word, "en")[:1]]
-    matcher = SequenceMatcher(None, [unit for unit, _ in said], [unit for unit, _ in heard], autojunk=False)
+    """Return true start and error, both in seconds, of every word with a known time that was heard near it.
+
+    The nearest word that is spelled the same counts, within 1.5 s: clips are repeated, so their order tells nothing.
+    """
+    places: dict[str, list[float]] = {}
+    for heard in transcript.words:
+        for unit in units(heard.text, "en")[:1]:
+            places.setdefault(unit, []).append(heard.start_s)
     found = []
-    for block in matcher.get_matching_blocks():
-        for n in range(block.size):
-            true_s, heard_s = said[block.a + n][1], heard[block.b + n][1]
-            if true_s is not None:
-                found.append((true_s, heard_s - true_s))
+    for word, true_s in ((word, start_s) for word, start_s in marked.words if start_s is not None):
+        for unit in units(word, "en")[:1]:
+            error_s = min((at_s - true_s for at_s in places.get(unit, [])), key=abs, default=math.inf)
+            found += [(true_s, error_s)] if abs(error_s) <= _NEAR_S else []
     return found
 
 
