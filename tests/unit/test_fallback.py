@@ -261,11 +261,13 @@ TWICE = replace(GOOD, tokens=(1, 2, 3, 4, 5, 6) * 2, avg_logprob=-0.05)
         ((1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 7), False),
         ((1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 7), False),
         ((7, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6), False),
-        ((1, 2, 3, 4, 5, 6) * 3, False),
+        ((1, 2, 3, 4, 5, 6) * 3, True),
+        ((1, 2, 3, 4, 5) * 3, False),
+        ((1, 2, 3, 4, 5, 6) * 2 + (1, 2, 3, 4, 5, 7), False),
         ((1, 2, 3, 4, 5, 6) * 4, True),
     ],
 )
-def test_a_text_is_said_twice_when_its_halves_are_equal(tokens: tuple[int, ...], expected: bool) -> None:  # noqa: FBT001
+def test_a_text_is_said_twice_when_its_halves_or_thirds_are_equal(tokens: tuple[int, ...], expected: bool) -> None:  # noqa: FBT001
     """The whole text, and at least six tokens of it: short exclamations are said twice by people."""
     assert is_said_twice(tokens) is expected
 

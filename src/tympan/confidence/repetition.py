@@ -9,9 +9,13 @@ _MIN_DOUBLED_TOKENS = 6
 
 
 def is_said_twice(tokens: Sequence[int]) -> bool:
-    """Tell whether the whole text is one phrase of at least six tokens, said twice."""
-    half, odd = divmod(len(tokens), 2)
-    return half >= _MIN_DOUBLED_TOKENS and not odd and tokens[:half] == tokens[half:]
+    """Tell whether the whole text is one phrase of at least six tokens, said twice, or three times."""
+    return any(_is_said(tokens, times) for times in (2, 3))
+
+
+def _is_said(tokens: Sequence[int], times: int) -> bool:
+    length, rest = divmod(len(tokens), times)
+    return length >= _MIN_DOUBLED_TOKENS and not rest and tokens[:-length] == tokens[length:]
 
 
 def repeats(tokens: Sequence[int]) -> bool:
