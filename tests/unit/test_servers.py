@@ -155,7 +155,8 @@ def _clock_s(postgres: Database) -> float:
 
 
 _RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Runs in the background inherit that it is ignored.
 from tests.servers.nginx import NginxServer
 from tests.servers.process import Keeper, wait_until
 from tests.servers.provision import find

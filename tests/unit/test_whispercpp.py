@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import SpokenClip
 from tests.real_model import GREEDY, ggml, pcm, plain, task
 from tympan.domain import DecodeParams, Options, WindowResult, Word
-from tympan.engine import factory
+from tympan.engine import factory, whispercpp
 from tympan.engine.base import Engine, EngineInfo, EngineSpec
 from tympan.engine.ggml.container import Sizes, read_header
 from tympan.engine.ggml.export import ABOUT
@@ -166,7 +166,9 @@ def test_a_device_that_the_library_was_built_for_is_taken(device: str, found: tu
 def test_without_its_package_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The extra is named."""
     monkeypatch.setitem(sys.modules, "_pywhispercpp", None)
+    # Some other test may have imported it; the package remembers that as well.
     monkeypatch.delitem(sys.modules, "tympan.engine.whispercpp.library", raising=False)
+    monkeypatch.delattr(whispercpp, "library", raising=False)
     with pytest.raises(ConfigError, match="pywhispercpp") as caught:
         factory.create(EngineSpec("whispercpp", "a", path=str(tmp_path)))
     assert "tympan[whispercpp]" in (caught.value.remedy or "")
