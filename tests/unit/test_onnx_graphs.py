@@ -176,6 +176,14 @@ def test_many_inputs_are_run_side_by_side_with_the_same_bits(weights: Weights) -
     crew.close()
 
 
+def test_large_inputs_are_run_one_after_the_other(weights: Weights) -> None:
+    """With all threads each, however many there are."""
+    crew = Crew(cross_graph(weights, signed=False), 2)
+    seen = crew.map(lambda session, window: (id(session), window), range(5), large=True)
+    assert seen == [(id(crew._together), window) for window in range(5)]
+    crew.close()
+
+
 def test_a_failure_side_by_side_is_raised(weights: Weights) -> None:
     """As one of the engine's own errors, and the crew goes on."""
     crew = Crew(cross_graph(weights, signed=False), 2)

@@ -25,6 +25,9 @@ TAIL_POOL = 10
 TAIL_EXACT = 100
 """Positions at its end that do not: 2 s."""
 
+LARGE_POSITIONS = 900
+"""Windows beyond these 18 s gain nothing from being encoded side by side (138 ms a window instead of 134 at 30 s)."""
+
 _FLOAT_BYTES = 4
 
 Alignment = list[tuple[int, int]]
@@ -99,7 +102,7 @@ class Int8Decoder:
         def fill(cross: Session, window: int) -> None:
             heard.fill(window, _stored(cross, encoded[window]))
 
-        self._cross.map(fill, range(len(encoded)))
+        self._cross.map(fill, range(len(encoded)), large=len(encoded[0]) > LARGE_POSITIONS)
         return heard
 
     def languages(self, heard: Heard) -> list[list[tuple[int, float]]]:

@@ -23,7 +23,7 @@ from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
 from tympan.engine.machine import probe_machine
-from tympan.engine.onnx.decoder import Int8Decoder, Marks, Masks
+from tympan.engine.onnx.decoder import LARGE_POSITIONS, Int8Decoder, Marks, Masks
 from tympan.engine.onnx.decoder_graph import vocabulary_size
 from tympan.engine.onnx.dimensions import Dimensions, supported
 from tympan.engine.onnx.encoder_graph import encoder_graph, mel_bands
@@ -127,7 +127,8 @@ class OnnxEngine:
 
     def _read(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
         # Groups come in order of length, longest first, which is what makes side by side end at about one time.
-        encoded = self._encoder.map(self._encoded, [(task.window.samples, self._frames(task)) for task in tasks])
+        given = [(task.window.samples, self._frames(task)) for task in tasks]
+        encoded = self._encoder.map(self._encoded, given, large=given[0][1] > LARGE_POSITIONS * FRAMES_PER_POSITION)
         heard = self._decoder.listen(encoded)
         languages = given_languages(self._vocabulary, tasks) or self._detect(heard, tasks)
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
