@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from tympan.domain import Abilities, Lane, Options, Progress, Transcript
+from tympan.domain import Lane, Options, Progress, Transcript
 from tympan.errors import Conflict, ModelNotFound
 from tympan.pipeline import RequestContext
+from tympan.pipeline.checks import ModelFacts
 from tympan.telemetry import QueueStats
 
 DEFAULT_MODEL_ALIAS = "whisper-1"
@@ -17,16 +18,12 @@ DEFAULT_MODEL_ALIAS = "whisper-1"
 _MOST_NAMED = 8
 
 
-class EngineFacts(Protocol):
-    """What an engine runs and on what."""
+class EngineFacts(ModelFacts, Protocol):
+    """What an engine runs and on what, and what its model can be asked for."""
 
     @property
     def engine(self) -> str:
         """Name of the runtime."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
 
     @property
     def device(self) -> str:
@@ -35,18 +32,6 @@ class EngineFacts(Protocol):
     @property
     def compute_type(self) -> str:
         """Number format of the weights."""
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the model knows."""
-
-    @property
-    def multilingual(self) -> bool:
-        """Whether that is more than one, or not known."""
-
-    @property
-    def can(self) -> Abilities:
-        """What the model can be asked for."""
 
 
 class Transcriber(Protocol):

@@ -1,6 +1,5 @@
 """Finished rounds on disk, one JSON line each, so that a broken-off benchmark goes on where it stopped."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tympan.bench.grid import Cell, Reading
-from tympan.errors import InvalidRequest
+from tympan.storage.line_file import hold_lines, write_error
 
 _VERSION = 1
 
@@ -27,14 +26,14 @@ class Journal:
         return self._found.get((cell, number))
 
     def add(self, cell: Cell, number: int, reading: Reading) -> None:
-        """Keep a round; returns once the line is on disk. Raises ``InvalidRequest`` when it cannot be written."""
+        """Keep a round; returns once the line is on disk. Raises as ``write_error``."""
         row = {"version": _VERSION, "scope": self._scope, "cell": asdict(cell), "round": number}
         try:
             self._file.write(json.dumps({**row, "reading": reading.as_dict()}) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise _unusable(Path(self._file.name), error) from error
+            raise write_error(Path(self._file.name), error) from error
         self._found[cell, number] = reading
 
 
@@ -42,26 +41,10 @@ class Journal:
 def open_journal(path: Path, scope: str, *, fresh: bool = False) -> Iterator[Journal]:
     """Yield the journal at ``path``, held for this process alone; ``fresh`` forgets what it says.
 
-    ``scope`` is a digest of everything that has to be equal for a figure to be used again. Raises ``InvalidRequest``
-    when another process holds the journal or it cannot be written.
+    ``scope`` is a digest of everything that has to be equal for a figure to be used again. Raises as
+    ``hold_lines``.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise _unusable(path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"Another benchmark is writing to {path.parent}."
-            raise InvalidRequest(message, remedy="Wait for it, or choose another --output.") from error
-        if fresh:
-            file.truncate(0)
-        file.seek(0)
-        text = file.read()
-        if text and not text.endswith("\n"):
-            file.write("\n")
+    with hold_lines(path, "benchmark", fresh=fresh) as (file, text):
         yield Journal(file, scope, _parsed(text, scope))
 
 
@@ -76,7 +59,3 @@ def _parsed(text: str, scope: str) -> dict[tuple[Cell, int], Reading]:
             # Cut short by a crash, or of another version: that round is simply measured again.
             continue
     return found
-
-
-def _unusable(path: Path, error: OSError) -> InvalidRequest:
-    return InvalidRequest(f"{path} cannot be written: {error.strerror}.", remedy="Choose another --output.")

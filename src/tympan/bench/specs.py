@@ -7,8 +7,8 @@ from pathlib import Path
 from tympan.bench.grid import Cell
 from tympan.engine import hardware, layouts, models
 from tympan.engine.base import EngineSpec
-from tympan.engine.factory import kind_for
 from tympan.engine.machine import probe_machine
+from tympan.engine.specs import spec_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,11 @@ def spec_of(cell: Cell, home: Home) -> EngineSpec:
 
     Raises ``ConfigError`` for what cannot run here, and ``ModelError`` for a model that cannot be had.
     """
-    options = tuple(sorted(home.options.items()))
     if cell.engine == "fake":
-        return EngineSpec("fake", cell.model, threads=cell.threads, options=options)
+        return EngineSpec("fake", cell.model, threads=cell.threads, options=tuple(sorted(home.options.items())))
     found = models.resolve(cell.model, home.data_dir, home.access)
     # A ggml file has its number format inside.
     is_ggml = layouts.look(found.path).layout is layouts.GGML
     compute_type = hardware.OF_THE_FILE if is_ggml else cell.compute_type
     choice = hardware.choose_hardware(cell.model, home.device, compute_type, cell.threads, probe_machine())
-    kind = kind_for(cell.engine, choice.device, choice.compute_type, found.path)
-    return EngineSpec(
-        kind=kind,
-        model=found.name,
-        revision=found.revision,
-        path=str(found.path),
-        # Only the engine's own process can ask whisper.cpp's library which devices it was built for.
-        device=home.device if kind == "whispercpp" else choice.device,
-        compute_type=choice.compute_type,
-        threads=choice.threads,
-        options=options,
-    )
+    return spec_for(found, choice, cell.engine, home.device, home.options)

@@ -23,8 +23,8 @@ from tympan.config import Settings
 from tympan.engine import hardware, layouts, models
 from tympan.engine.base import EngineSpec
 from tympan.engine.environment import engine_environment
-from tympan.engine.factory import kind_for
 from tympan.engine.machine import probe_machine
+from tympan.engine.specs import spec_for
 from tympan.engine.store import PullProgress
 from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.pipeline import Transcriber
@@ -129,18 +129,7 @@ def _locate(settings: Settings) -> EngineSpec:
     choice = chosen_hardware(settings)
     found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
-    kind = kind_for(settings.engine, choice.device, choice.compute_type, found.path)
-    return EngineSpec(
-        kind=kind,
-        model=found.name,
-        revision=found.revision,
-        path=str(found.path),
-        # Only the engine's own process can ask whisper.cpp's library which devices it was built for.
-        device=settings.device if kind == "whispercpp" else choice.device,
-        compute_type=choice.compute_type,
-        threads=choice.threads,
-        options=tuple(sorted(settings.engine_options.items())),
-    )
+    return spec_for(found, choice, settings.engine, settings.device, settings.engine_options)
 
 
 def chosen_hardware(settings: Settings) -> hardware.Choice:

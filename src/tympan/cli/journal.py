@@ -4,7 +4,6 @@ A file is up to date when its content, the options, the model and the wanted for
 its outputs still exist. A line that a crash cut short is ignored; that file is done again.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,11 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
-from tympan.cli.outputs import Format, output_paths, storage_error
+from tympan.cli.outputs import Format, output_paths
 from tympan.cli.report import Record, record_from_json
 from tympan.cli.sources import Source
 from tympan.domain import Options
-from tympan.errors import InvalidRequest
+from tympan.storage.line_file import hold_lines, write_error
 
 NAME = ".tympan-state.jsonl"
 """The journal's file name in an output folder."""
@@ -106,7 +105,7 @@ class Journal:
                 self._file.write(line + "\n")
                 self._file.flush()
             except OSError as error:
-                raise storage_error(Path(self._file.name), error) from error
+                raise write_error(Path(self._file.name), error) from error
             self._entries[entry.key] = entry
 
 
@@ -116,21 +115,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
 
     Raises ``InvalidRequest`` when another process holds it or it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise storage_error(path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"Another tympan is writing to {path.parent}."
-            raise InvalidRequest(message, remedy="Wait for it, or choose another place.") from error
-        file.seek(0)
-        text = file.read()
-        if text and not text.endswith("\n"):
-            file.write("\n")
+    with hold_lines(path, "tympan") as (file, text):
         yield Journal(file, _parse(text))
 
 

@@ -1,6 +1,5 @@
 """Where transcripts are written: names that never collide, files that are whole or absent."""
 
-import errno
 import os
 import tempfile
 from collections import Counter
@@ -11,7 +10,8 @@ from pathlib import Path, PurePath
 
 from tympan.cli.sources import Source
 from tympan.domain import ResponseFormat
-from tympan.errors import InsufficientStorage, InvalidRequest, TympanError
+from tympan.errors import InvalidRequest
+from tympan.storage.line_file import write_error
 
 
 class Format(StrEnum):
@@ -92,7 +92,7 @@ def write_whole(path: Path, text: str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise write_error(path, error) from error
 
 
 def check_writable(path: Path) -> None:
@@ -104,14 +104,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             return
     except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def storage_error(path: Path, error: OSError) -> TympanError:
-    """Return what a failed write to ``path`` means for the caller."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InsufficientStorage(f"The disk has no room for {path}.", remedy="Free some space and run this again.")
-    return InvalidRequest(f"{path} cannot be written: {error.strerror}.", remedy="Choose another place.")
+        raise write_error(path, error) from error
 
 
 def _stem(source: Source) -> str:

@@ -1,7 +1,7 @@
 """The families of networks that are served from ONNX files, and what each can be asked for: pure but for one look."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,24 +19,8 @@ _SPEECH_ONLY: Final = Abilities(
     narrowing=False,
     suppression=False,
 )
-_TEXT_ONLY: Final = Abilities(
-    LanguageUse.HEARS,
-    translation=False,
-    prompts=False,
-    temperatures=False,
-    word_times=False,
-    narrowing=False,
-    suppression=False,
-)
-_CANARY: Final = Abilities(
-    LanguageUse.NEEDS,
-    translation=True,
-    prompts=False,
-    temperatures=False,
-    word_times=False,
-    narrowing=False,
-    suppression=False,
-)
+_TEXT_ONLY: Final = replace(_SPEECH_ONLY, word_times=False)
+_CANARY: Final = replace(_TEXT_ONLY, language=LanguageUse.NEEDS, translation=True)
 
 
 @dataclass(frozen=True, slots=True)
