@@ -39,15 +39,14 @@ RUN groupadd --system --gid 10001 tympan \
     && useradd --system --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin tympan \
     && install -d -o 10001 -g 10001 -m 0750 /data
 # Only /data and /tmp are written to: run it with --read-only --tmpfs /tmp.
-# There are no API keys yet, and an address that others reach needs API_KEYS=open: whoever reaches the port may use the
-# server. Publish it on loopback (-p 127.0.0.1:8000:8000) or on a private network with nginx in front, as compose.yaml.
+# An address that others reach needs a key before the server starts: run `keys create` on the same /data first. With
+# -e TYMPAN_API_KEYS=open whoever reaches the port may use it: publish it on loopback then (-p 127.0.0.1:8000:8000).
 ENV PATH=/opt/tympan/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TYMPAN_DATA_DIR=/data \
     TYMPAN_HOST=0.0.0.0 \
     TYMPAN_PORT=8000 \
-    TYMPAN_API_KEYS=open \
     TYMPAN_LOG_FORMAT=json
 WORKDIR /data
 EXPOSE 8000

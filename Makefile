@@ -2,6 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
+AUDIT := .venv-audit
+CLIENTS_PYTHON ?= python3.12
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 CORPUS ?=
@@ -9,19 +12,22 @@ BASE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-long check bench bench-gate fmt docs lock clean
+.PHONY: help install serve test test-long test-clients check bench bench-gate fmt docs lock audit sbom clean
 
 help:
 	@echo "make install    create $(VENV) with tympan and what it needs"
 	@echo "make serve      install, fetch the default model, serve on http://127.0.0.1:8000"
 	@echo "make test       install what the tests need and run them"
-	@echo "make test-long  the tests that take minutes"
+	@echo "make test-long  the tests that take minutes, and the drawn ones with new examples"
+	@echo "make test-clients  programs of others against a real server; CLIENTS_PYTHON=python3.12 runs them"
 	@echo "make check      formatting, lint, types, architecture, docs, tests"
 	@echo "make fmt        format the code and mend what can be mended"
 	@echo "make bench      measure; CORPUS=<folder> names the recordings, ARGS=... goes through"
 	@echo "make bench-gate  fail if this tree is slower than BASE=<commit>, or makes more errors; under 4 minutes"
 	@echo "make docs       write the generated parts of the documentation"
 	@echo "make lock       write requirements/*.txt anew from pyproject.toml and requirements/*.in"
+	@echo "make audit      look the locked packages up among known vulnerabilities; needs the network"
+	@echo "make sbom       write build/sbom.json: what is installed, with hashes, as CycloneDX"
 
 # Stamps make a second call quick: nothing is installed again until a lock or the project file changes.
 $(VENV)/.installed: scripts/install.sh requirements/runtime.txt pyproject.toml
@@ -41,12 +47,21 @@ serve: $(VENV)/.installed
 	@exec $(BIN)/tympan serve $(ARGS)
 
 test: $(VENV)/.installed-dev $(VENV)/.servers
-	@echo "tympan: running the tests"
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@sh scripts/test.sh $(BIN)/python $(ARGS)
 
 test-long: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: running the long tests"
 	@$(BIN)/python -m pytest -m long $(ARGS)
+	@echo "tympan: the drawn tests, with new examples"
+	@DRAWN_TESTS=search $(BIN)/python -m pytest -m "hypothesis and not long"
+
+$(CLIENTS)/.installed: requirements/clients.txt $(VENV)/.installed-dev
+	@echo "tympan: installing the clients of others"
+	@$(BIN)/uv venv --quiet --clear --python $(CLIENTS_PYTHON) $(CLIENTS)
+	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes -r requirements/clients.txt && touch $@
+
+test-clients: $(CLIENTS)/.installed
+	@$(BIN)/python -m pytest -m long tests/clients $(ARGS)
 
 check: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: format";       $(BIN)/ruff format --check .
@@ -54,7 +69,7 @@ check: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: types";        $(BIN)/mypy
 	@echo "tympan: architecture"; $(BIN)/lint-imports
 	@echo "tympan: tests, with architecture and docs in step"
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@sh scripts/test.sh $(BIN)/python $(ARGS)
 
 fmt: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
@@ -70,16 +85,30 @@ bench-gate: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	@$(BIN)/python scripts/gen_docs.py
 	@$(BIN)/python scripts/gen_cli_docs.py
+	@$(BIN)/python scripts/gen_api_docs.py
 
 lock: $(VENV)/.installed-dev
 	@echo "tympan: writing requirements/*.txt"
 	@$(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
 	@$(LOCK) pyproject.toml --extra cluster --extra onnx-asr --extra whispercpp requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	@$(LOCK) --no-deps requirements/samples.in -o requirements/samples.txt
+	@$(LOCK) requirements/audit.in -o requirements/audit.txt
+	@$(subst 3.11,3.12,$(LOCK)) requirements/clients.in -o requirements/clients.txt
 	@for extra in bench cuda whispercpp onnx-asr cluster; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/runtime.txt -o requirements/$$extra.txt || exit 1; \
 	done
 
+$(AUDIT)/.installed: requirements/audit.txt $(VENV)/.installed-dev
+	@echo "tympan: installing the auditor"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(AUDIT)
+	@$(BIN)/uv pip install --quiet --python $(AUDIT)/bin/python --require-hashes -r requirements/audit.txt && touch $@
+
+audit: $(AUDIT)/.installed
+	@$(AUDIT)/bin/python scripts/audit.py runtime cluster onnx-asr whispercpp
+
+sbom: $(VENV)/.installed
+	@$(BIN)/python scripts/sbom.py $(ARGS)
+
 clean:
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) $(AUDIT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@echo "tympan: removed $(VENV) and caches; models and results are kept"

@@ -5,10 +5,12 @@ text, timestamp tokens, no VAD. Variants say how the processor cores are used:
 
 - ``2x1``: two threads, one worker (threads x workers, any numbers);
 - ``2x1-plain``: the same without timestamp tokens, which a default call has;
+- ``2x1-words``: what is returned is a list in JSON: words, each with start and end in seconds;
 - ``2x1-batched8``: ``BatchedInferencePipeline`` with ``batch_size=8``.
 """
 
 import io
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -21,7 +23,9 @@ from faster_whisper import BatchedInferencePipeline, WhisperModel
 from benchmarks.contenders import Item, Job
 from benchmarks.worker import Transcribe
 
-_VARIANT = re.compile(r"(?P<threads>\d+)x(?P<workers>\d+)(?:-(?:(?P<plain>plain)|batched(?P<batch>\d+)))?")
+_VARIANT = re.compile(
+    r"(?P<threads>\d+)x(?P<workers>\d+)(?:-(?:(?P<plain>plain)|(?P<words>words)|batched(?P<batch>\d+)))?"
+)
 
 
 class _Models:
@@ -49,7 +53,7 @@ def faster_whisper(model_dir: str) -> Iterator[Transcribe]:
     def transcribe(item: Item, job: Job) -> str:
         match = _VARIANT.fullmatch(job.variant)
         if match is None:
-            raise ValueError(f"{job.variant!r} is not a variant such as 2x1, 2x1-plain or 2x1-batched8.")
+            raise ValueError(f"{job.variant!r} is not a variant such as 2x1, 2x1-plain, 2x1-words or 2x1-batched8.")
         model: Any = models.get(int(match["threads"]), int(match["workers"]))
         options: dict[str, Any] = {"beam_size": job.beam, "language": item.language}
         if match["batch"]:
@@ -59,7 +63,11 @@ def faster_whisper(model_dir: str) -> Iterator[Transcribe]:
             options["without_timestamps"] = True
         if job.vad is not None:
             options["vad_filter"] = job.vad
+        if match["words"]:
+            options["word_timestamps"] = True
         segments, _ = model.transcribe(io.BytesIO(Path(item.path).read_bytes()), **options)
+        if match["words"]:
+            return json.dumps([(word.word, word.start, word.end) for segment in segments for word in segment.words])
         return "".join(segment.text for segment in segments).strip()
 
     yield transcribe

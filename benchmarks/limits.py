@@ -5,7 +5,7 @@ float32. The least time is that work at the peak of its own format, so the share
 of the decoder reads every weight once, and what each window's rows attend to; the share is of the bandwidth measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,15 @@ def _texts(one: dict[str, Any]) -> str:
     return f"{one['windows']} window{'s' if one['windows'] > 1 else ''} at beam {one['beam']}"
 
 
-def body(result: dict[str, Any]) -> Sequence[tuple[str, list[str], list[list[Any]]]]:
+INTRO = (
+    "The share of the encoder is the least time its products could take, each at the peak of its own number format "
+    "measured here, over the time side by side; that of the decoder is the bytes that a step has to read over time and "
+    "bandwidth."
+)
+"""What the page says before its tables."""
+
+
+def body(result: Mapping[str, Any]) -> Sequence[tuple[str, list[str], list[list[Any]]]]:
     """Return the page's tables: title, head, rows."""
     encoder = [
         [row["threads"], f"{one['seconds']:g}", one["gflop"], one["alone_ms"], one["side_by_side_ms"], one["gflops"],

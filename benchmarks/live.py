@@ -72,39 +72,46 @@ def latency_checks(rows: Sequence[dict[str, Any]]) -> list[Check]:
     name = f"live, {LATENCY_MODEL}, {one['streams']} stream"
     most, tried = max(held, default=0), ", ".join(str(row["streams"]) for row in rows)
     return [
-        Check(f"{name}: a word is shown", f"p95 <= {PARTIAL_GOAL_S:g} s", _spread(one["shown_s"]),
+        Check(f"{name}: a word is shown", f"p95 <= {PARTIAL_GOAL_S:g} s", spread_text(one["shown_s"]),
               one["shown_s"]["p95"] <= PARTIAL_GOAL_S),
-        Check(f"{name}: final text", f"p95 <= {FINAL_GOAL_S:g} s", _spread(one["final_s"]),
+        Check(f"{name}: final text", f"p95 <= {FINAL_GOAL_S:g} s", spread_text(one["final_s"]),
               one["final_s"]["p95"] <= FINAL_GOAL_S),
         Check(f"live, {LATENCY_MODEL}: streams within both", ">= 1", f"{most} (tried {tried})", most >= 1),
     ]  # fmt: skip
 
 
 def _keeps(row: dict[str, Any]) -> bool:
-    return bool(row["shown_s"]["p95"] <= PARTIAL_GOAL_S and row["final_s"]["p95"] <= FINAL_GOAL_S)
+    return within(row["shown_s"], PARTIAL_GOAL_S) and within(row["final_s"], FINAL_GOAL_S)
 
 
-def _spread(values: dict[str, float]) -> str:
-    return f"median {values['median']:.2f} s, p95 {values['p95']:.2f} s"
+def spread_text(values: dict[str, float]) -> str:
+    """Return the median and the 95th percentile in words."""
+    return f"median {values['median']:.2f} s, p95 {values['p95']:.2f} s" if values["n"] else "never"
+
+
+def within(values: dict[str, float], goal_s: float) -> bool:
+    """Return whether there was something, and 95 % of it in time."""
+    return values["n"] > 0 and values["p95"] <= goal_s
 
 
 def _latency(steps: Steps, clips: Sequence[Clip], streams: int, track_s: float) -> dict[str, Any]:
     row: dict[str, Any] = steps.value(f"{streams} streams", partial(_measure, clips, streams, track_s))
-    say(f"{streams} streams: shown {_spread(row['shown_s'])}; final {_spread(row['final_s'])}")
+    say(f"{streams} streams: shown {spread_text(row['shown_s'])}; final {spread_text(row['final_s'])}")
     return row
 
 
 def _measure(clips: Sequence[Clip], streams: int, track_s: float) -> dict[str, Any]:
     with studio(LATENCY_MODEL) as here, tempfile.TemporaryDirectory() as folder:
-        tracks = [_track(here, clips, n, track_s) for n in range(streams)]
-        words = [here.file_words(_written(Path(folder) / f"{n}.wav", track), "en") for n, track in enumerate(tracks)]
+        tracks = [track_of(here, clips, n, track_s) for n in range(streams)]
+        words = [here.file_words(written(Path(folder) / f"{n}.wav", track), "en") for n, track in enumerate(tracks)]
         played = together(here, tracks, "en")
     found = [delays(seen, said) for (seen, _), said in zip(played, words, strict=True)]
     counts = {name: sum(stats[name] for _, stats in played) for name in played[0][1]}
-    return {"streams": streams, **_summary(found), "counts": counts}
+    return {"streams": streams, **summary(found), "counts": counts}
 
 
-def _summary(found: Sequence[Delays]) -> dict[str, Any]:
+def summary(found: Sequence[Delays]) -> dict[str, Any]:
+    """Return the spread of each kind of delay, and the counts, over several streams."""
     kinds: dict[str, Callable[[Delays], list[float]]] = {
         "shown_s": lambda one: one.shown,
         "stable_s": lambda one: one.stable,
@@ -116,6 +123,8 @@ def _summary(found: Sequence[Delays]) -> dict[str, Any]:
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {"median": 0.0, "p95": 0.0, "max": 0.0, "n": 0}
     return {
         "median": round(statistics.median(values), 3),
         "p95": round(quantile(values, 0.95), 3),
@@ -124,7 +133,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _track(here: Studio, clips: Sequence[Clip], number: int, track_s: float) -> Samples:
+def track_of(here: Studio, clips: Sequence[Clip], number: int, track_s: float) -> Samples:
     """Return clips with silence between them, other ones for every stream, and a little silence at the end."""
     first = number * 11 % len(clips)
     gap = np.zeros(round(GAP_S * SAMPLE_RATE_HZ), dtype=np.int16)
@@ -136,7 +145,8 @@ def _track(here: Studio, clips: Sequence[Clip], number: int, track_s: float) -> 
     raise AssertionError("a cycle does not end")
 
 
-def _written(path: Path, samples: Samples) -> Path:
+def written(path: Path, samples: Samples) -> Path:
+    """Write ``samples`` as WAV and return ``path``."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

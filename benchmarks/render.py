@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import limits
+from benchmarks import limits, live_socket, overload, seams, timestamps, trust
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -316,13 +316,24 @@ def _ggml(result: Row) -> list[str]:
     return [intro, table(head, rows)]
 
 
-def _limits(result: Row) -> list[str]:
+def _seams(result: Row) -> list[str]:
     intro = (
-        "The share of the encoder is the least time its products could take, each at the peak of its own number format "
-        "measured here, over the time side by side; that of the decoder is the bytes that a step has to read over "
-        "time and bandwidth."
+        f"{result['audio_s']} s of audio. A *cut* lies inside speech, between windows that touch; *window* is a seam "
+        "with silence left out, *piece* one between two stretches of speech in one window. Near means within three "
+        "reference words of a seam of Tympan, on both sides of the comparison: faster-whisper's sequential decoding "
+        "has no such seams, so its errors there say how hard these words are."
     )
-    return [intro, *(f"## {title}\n\n{table(head, rows)}" for title, head, rows in limits.body(dict(result)))]
+    notes = [
+        f"Beam {row['beam']}: word errors {row['errors']['tympan']['rate_percent']:.2f} % against "
+        f"{row['errors']['sequential']['rate_percent']:.2f} %, difference in points with the 95 % interval of a paired "
+        f"bootstrap over files {_interval(row['difference'])}."
+        for row in result["rows"]
+    ]
+    return [intro, *notes, *_sections(seams.body(result))]
+
+
+def _sections(parts: Iterable[tuple[str, list[str], list[list[Any]]]]) -> list[str]:
+    return [f"## {title}\n\n{table(head, rows)}" for title, head, rows in parts]
 
 
 _BODIES: dict[str, Callable[[Row], list[str]]] = {
@@ -330,12 +341,17 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "accuracy": _accuracy,
     "languages": _languages,
     "longform": _longform,
+    "seams": _seams,
+    "timestamps": lambda result: [timestamps.INTRO, *_sections(timestamps.body(result))],
+    "trust": lambda result: [trust.INTRO, *_sections(trust.body(result))],
     "nonspeech": _nonspeech,
     "memory": _memory,
     "ready": _ready,
     "live": _live,
+    "live_socket": lambda result: [live_socket.INTRO, *_sections(live_socket.body(result))],
     "ggml": _ggml,
-    "limits": _limits,
+    "limits": lambda result: [limits.INTRO, *_sections(limits.body(result))],
+    "overload": lambda result: [overload.INTRO, *_sections(overload.body(result))],
 }
 
 _TITLES = {
@@ -343,10 +359,15 @@ _TITLES = {
     "accuracy": "Word errors, English",
     "languages": "Word errors, other languages",
     "longform": "Long files",
+    "seams": "Seams of long files",
+    "timestamps": "Times of words",
+    "trust": "Confidence and made-up text",
     "nonspeech": "Text where nobody speaks",
     "memory": "Memory",
     "ready": "Start",
     "live": "Live speech",
+    "live_socket": "Live speech over a WebSocket",
     "ggml": "Word errors of ggml exports",
     "limits": "The machine's limit",
+    "overload": "Overload",
 }

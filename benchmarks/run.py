@@ -9,7 +9,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, ggml, limits, live, longform, memory, nonspeech, short
+from benchmarks import (
+    accuracy,
+    ggml,
+    limits,
+    live,
+    live_socket,
+    longform,
+    memory,
+    nonspeech,
+    overload,
+    seams,
+    short,
+    timestamps,
+    trust,
+)
 from benchmarks.contenders import REPOSITORY, BenchmarkError
 from benchmarks.render import render
 from benchmarks.scoring import SetError
@@ -20,13 +34,18 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "ready": lambda setup, _: memory.ready(setup),
     "short": lambda setup, a: short.run(setup, _short_plan(a)),
     "longform": lambda setup, a: longform.run(setup, beams=_beams(a), pairs=_pairs(a)),
+    "seams": lambda setup, a: seams.run(setup, _beams(a)),
     "accuracy": lambda setup, a: accuracy.english(setup, _beams(a)),
     "languages": lambda setup, a: accuracy.languages(setup, dict(a.full_context_env), _beams(a)),
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
+    "timestamps": lambda setup, a: timestamps.run(setup, hour=a.hour),
+    "trust": lambda setup, _: trust.run(setup),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
     "limits": lambda setup, _: limits.run(setup),
     "live": lambda setup, a: live.run(setup, _live_plan(a)),
+    "live_socket": lambda setup, _: live_socket.run(setup),
     "ggml": lambda setup, a: ggml.run(setup, _ggml_plan(a)),
+    "overload": lambda setup, a: overload.run(setup, overload.QUICK if a.quick else overload.Plan()),
 }
 """Sub-benchmarks in the order ``all`` runs them."""
 
@@ -58,7 +77,7 @@ def _ggml_plan(arguments: argparse.Namespace) -> ggml.Plan:
     return (
         ggml.Plan(("q8_0",))
         if arguments.quick
-        else ggml.Plan(tuple(arguments.forms), vad=tuple(way == "on" for way in arguments.vad))
+        else ggml.Plan(tuple(arguments.forms), beams=_beams(arguments), vad=tuple(way == "on" for way in arguments.vad))
     )
 
 
@@ -98,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--live-parts", nargs="+", default=["latency", "text", "memory"], help="live: what is measured")
     out.add_argument("--forms", nargs="+", default=["f16", "q8_0", "q5_0", "q4_0"], help="ggml: number formats")
     out.add_argument("--vad", nargs="+", default=["on", "off"], choices=["on", "off"], help="ggml: speech detection")
+    out.add_argument("--hour", action="store_true", help="timestamps: also drift over an hour")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
     out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
     out.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "results")

@@ -51,9 +51,9 @@ class Setup:
         """Return faster-whisper in a process of its own, not started."""
         return Worker("faster-whisper", "--model-dir", str(self.model_dir))
 
-    def in_process(self) -> Worker:
-        """Return Tympan without HTTP in a process of its own, not started."""
-        return Worker("in-process", environment={"TYMPAN_LOG_LEVEL": "warning", **self.environment})
+    def in_process(self, kind: str = "in-process") -> Worker:
+        """Return Tympan without HTTP in a process of its own, not started, as ``benchmarks.inprocess`` has it."""
+        return Worker(kind, environment={"TYMPAN_LOG_LEVEL": "warning", **self.environment})
 
     def steps(self, name: str, scope: str = "") -> Steps:
         """Return the finished steps of sub-benchmark ``name``."""

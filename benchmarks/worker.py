@@ -36,9 +36,10 @@ def _contender(arguments: argparse.Namespace) -> AbstractContextManager[Transcri
         from benchmarks.baselines import faster_whisper  # noqa: PLC0415 - each child loads only its own runtime
 
         return faster_whisper(arguments.model_dir)
-    from benchmarks.inprocess import engine_loop  # noqa: PLC0415
+    from benchmarks import inprocess  # noqa: PLC0415
 
-    return engine_loop()
+    loops = {"pieces": inprocess.pieces, "words": inprocess.words}
+    return loops.get(arguments.kind, inprocess.engine_loop)()
 
 
 def _serve(transcribe: Transcribe, answers: TextIO) -> None:
@@ -57,7 +58,7 @@ def _serve(transcribe: Transcribe, answers: TextIO) -> None:
 def main() -> None:
     """Load the model that the arguments name, then answer jobs until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["faster-whisper", "in-process"])
+    parser.add_argument("kind", choices=["faster-whisper", "in-process", "pieces", "words"])
     parser.add_argument("--model-dir", default="")
     arguments = parser.parse_args()
     # Libraries print to standard output at times; only outcomes may go to the parent.

@@ -5,6 +5,7 @@ A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`
 """
 
 import re
+import runpy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from fastapi.routing import APIRoute
 from tympan import telemetry
 from tympan.api import errors as http
 from tympan.api.app import ROUTERS
-from tympan.api.schemas import PARAMETERS, UNSUPPORTED, Parameter
+from tympan.api.fields.forms import Parameter
+from tympan.api.fields.transcription import PARAMETERS
+from tympan.api.live.stream import OPTIONS
 from tympan.config import Settings
 from tympan.errors import TympanError
 from tympan.formats import MEDIA_TYPES
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
-PAGES = ("settings.md", "api.md", "errors.md", "metrics.md")
+PAGES = ("settings.md", "api.md", "live.md", "errors.md", "metrics.md", "logs.md")
 
 _PART = re.compile(r"<!-- generated: (?P<name>\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -83,8 +86,8 @@ def _values(parameter: Parameter) -> str:
     return values if default is None else f"{values}; default `{str(default).lower()}`"
 
 
-def _unsupported() -> str:
-    return _table(("field", "instead"), [(f"`{name}`", remedy) for name, remedy in UNSUPPORTED.items()])
+def _stream_options() -> str:
+    return _table(("option", "meaning, and default"), [(f"`{name}`", meaning) for name, meaning in OPTIONS.items()])
 
 
 def _formats() -> str:
@@ -93,7 +96,7 @@ def _formats() -> str:
 
 def _errors() -> str:
     # A kind that some module tells apart for itself shares the code of one in ``errors``, which comes last and stays.
-    kinds = sorted(_subclasses(TympanError), key=lambda kind: kind.__module__ == TympanError.__module__)
+    kinds = sorted(_subclasses(TympanError), key=lambda kind: kind.__module__.startswith("tympan.errors."))
     classes = {kind.code: kind for kind in kinds}
     rows = [
         (f"`{code}`", str(status), "yes" if classes[code].retryable else "", _first_line(classes[code].__doc__))
@@ -110,15 +113,24 @@ def _metrics() -> str:
     return _table(("metric", "kind", "labels", "meaning"), rows)
 
 
+def _log_events() -> str:
+    rows = [
+        (f"`{event.name}`", ", ".join(event.levels), ", ".join(f"`{name}`" for name in event.fields), event.meaning)
+        for event in runpy.run_path(str(Path(__file__).with_name("log_events.py")))["events"]()
+    ]
+    return _table(("event", "level", "fields", "meaning"), rows)
+
+
 _PARTS: Mapping[str, Callable[[], str]] = {
     "settings": _settings,
     "routes": _routes,
     "openai_fields": _fields(ours=False),
     "our_fields": _fields(ours=True),
-    "unsupported_fields": _unsupported,
+    "stream_options": _stream_options,
     "formats": _formats,
     "errors": _errors,
     "metrics": _metrics,
+    "log_events": _log_events,
 }
 
 

@@ -29,9 +29,9 @@ def make_task(index: int = 0, duration_s: float = 1.0, params: DecodeParams | No
     return WindowTask(Window(index, noise.astype(np.int16), ()), params or DecodeParams())
 
 
-def origin(request: str = "r", tenant: str = "t", lane: Lane = Lane.INTERACTIVE) -> Origin:
+def origin(request: str = "r", tenant: str = "t", lane: Lane = Lane.INTERACTIVE, weight: float = 1.0) -> Origin:
     """Return an origin with short defaults."""
-    return Origin(request, tenant, lane)
+    return Origin(request, tenant, lane, weight)
 
 
 def make_item(

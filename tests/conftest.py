@@ -16,8 +16,10 @@ pytest_plugins = ["tests.servers.fixtures"]
 REPOSITORY = Path(__file__).parents[1]
 
 # A busy machine is no mistake of the code: whoever means a time measures it.
-settings.register_profile("tympan", deadline=None)
-settings.load_profile("tympan")
+settings.register_profile("search", deadline=None)
+# The ordinary run draws the same examples every time: new ones are looked for by `make test-long`.
+settings.register_profile("tympan", deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("DRAWN_TESTS", "tympan"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,16 @@ class PcmFiles:
         for start in range(0, len(samples), 5 * SAMPLE_RATE_HZ):
             yield samples[start : start + 5 * SAMPLE_RATE_HZ]
 
+    def stream_stereo(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
+    ) -> Generator[Samples, None, None]:
+        """Yield the file's samples as the left channel, beside a right one that is louder from 10 s to 30 s."""
+        at = 0
+        for block in self.stream(path, max_audio_s=max_audio_s, cancelled=cancelled):
+            share = np.where((np.arange(at, at + len(block)) // (10 * SAMPLE_RATE_HZ)) % 3, 3, 0)
+            at += len(block)
+            yield np.column_stack([block, block * share]).astype(np.int16)
+
 
 @dataclass(slots=True)
 class Shop:

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from tests.pipeline_support import ArraySource, WindowDesk
 from tympan.audio.spans import FRAME_SAMPLES, SpanFinder
 from tympan.audio.vad import SpeechDetector, SpeechStream
-from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Timestamps, VadOptions, WindowResult, WindowTask, Word
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    Options,
+    Samples,
+    Timestamps,
+    TokenChance,
+    VadOptions,
+    WindowResult,
+    WindowTask,
+    Word,
+)
 from tympan.live import Ended, Event, Final, LiveLimits, LiveOptions, LiveSession
 from tympan.pipeline import RequestContext, Transcriber
 
@@ -52,7 +62,7 @@ def read(task: WindowTask) -> WindowResult:
         if end > begin and samples[begin] >= _LOUDEST:
             known = end - begin >= _HEARD_S * SAMPLE_RATE_HZ
             name = f"w{int(samples[begin]) - _LOUDEST}" if known else "hm"
-            words.append(Word(f" {name}", begin / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, 0.9))
+            words.append(Word(f" {name}", begin / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, 0.9, (len(words),)))
     text = "".join(word.text for word in words)
     return WindowResult(
         text=text,
@@ -65,6 +75,9 @@ def read(task: WindowTask) -> WindowResult:
         temperature=task.params.temperature,
         full_context=task.params.full_context,
         words=tuple(words) if task.params.align else (),
+        token_chances=tuple(TokenChance(tuple(word.text.encode()), -0.1) for word in words)
+        if task.params.token_chances
+        else (),
     )
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import structlog
 
-from tympan import telemetry
+from tympan import logs, telemetry
 
 
 @contextlib.contextmanager
 def captured_log() -> Iterator[io.StringIO]:
     """Give what is logged meanwhile, at every level, as JSON lines; logging is as before afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger(logs.OURS)
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     stream = io.StringIO()
     telemetry.configure_logging("debug", "json", stream)
     try:
@@ -22,4 +22,5 @@ def captured_log() -> Iterator[io.StringIO]:
     finally:
         structlog.reset_defaults()
         root.handlers[:] = handlers
-        root.setLevel(level)
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])

@@ -44,6 +44,12 @@ class ArraySource:
         finally:
             self.closed = True
 
+    def stream_stereo(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
+    ) -> Generator[Samples, None, None]:
+        """Yield the blocks, which have two channels."""
+        return self.stream(path, max_audio_s=max_audio_s, cancelled=cancelled)
+
 
 def blocks(seconds: float, block_s: float = 5.0, seed: int = 1) -> list[Samples]:
     """Return faint noise in blocks, in which every window is unlike the others."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -25,13 +25,19 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tympan.engine.roster import MAX_ENTRIES, ModelEntry, RosterFields, parse_entries
+from tympan.access.door_settings import DoorFields
+from tympan.access.limit_settings import LimitFields
+from tympan.api.doors.load_settings import LoadFields
+from tympan.api.live.settings import LiveFields
+from tympan.engine.model_settings import MAX_ENTRIES, ModelEntry, ModelFields, parse_entries
 from tympan.errors import ConfigError
 
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
 CONFIG_FILE_VARIABLE = "TYMPAN_CONFIG"
-_OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG", "TYMPAN_FAULT", "TYMPAN_BENCH_API_KEY"})
+_OTHER_VARIABLES = frozenset(
+    {CONFIG_FILE_VARIABLE, "TYMPAN_DEBUG", "TYMPAN_FAULT", "TYMPAN_API_KEY", "TYMPAN_BENCH_API_KEY"}
+)
 """Variables with our prefix that are no settings: the file's place, tracebacks, failures for tests, a client's key."""
 
 
@@ -43,7 +49,7 @@ def default_data_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
 
 
-class Settings(RosterFields, BaseSettings):
+class Settings(LiveFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
     """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -54,7 +60,7 @@ class Settings(RosterFields, BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to listen on. Any but a loopback address also needs `API_KEYS=open`.",
+        description="Address to listen on. Any but a loopback address also needs an API key, or `API_KEYS=open`.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
     reuse_port: bool = Field(
@@ -127,6 +133,9 @@ class Settings(RosterFields, BaseSettings):
         ge=1,
         le=10_000,
         description="Most transcription requests in the house, uploading, waiting or running; above it 503.",
+    )
+    max_connections: int = Field(
+        2_000, ge=16, le=100_000, description="Most open HTTP connections; above it idle ones end for new ones."
     )
     max_concurrent: int = Field(
         64, ge=1, le=1_000, description="Most requests decoded and transcribed at the same time; the others wait."
@@ -209,16 +218,9 @@ class Settings(RosterFields, BaseSettings):
     trust_first_use: bool = Field(
         False, description="Accept a model without a published digest and record what arrived."
     )
+    allow_old_ffmpeg: bool = Field(False, description="Start with a media library that has known faults.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
-    api_keys: Literal["required", "open"] = Field(
-        "required",
-        validate_default=True,
-        description=(
-            "`required` listens on loopback addresses only, as long as there are no keys to ask for. "
-            "`open` serves everybody who reaches the port, on any address."
-        ),
-    )
 
     @classmethod
     def settings_customise_sources(
@@ -258,17 +260,6 @@ class Settings(RosterFields, BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("api_keys")
-    @classmethod
-    def _closed_by_default(cls, value: str, info: ValidationInfo) -> str:
-        host = info.data.get("host", "127.0.0.1")
-        if value != "open" and not is_loopback(host):
-            raise ValueError(
-                f"HOST {host} can be reached by other machines and there are no API keys to ask for; "
-                "set HOST to 127.0.0.1, or API_KEYS to 'open' to serve everybody who can reach it"
-            )
-        return value
-
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
@@ -304,7 +295,7 @@ def notes(settings: Settings) -> list[str]:
         *_unknown("Environment variable", (n for n in variables if n.upper() not in _OTHER_VARIABLES), known),
         *_unknown(f"Setting in {_file_path() or CONFIG_FILE}:", _file_values(), known),
     ]
-    if not is_loopback(settings.host):
+    if settings.api_keys == "open" and not is_loopback(settings.host):
         found.append(f"OPEN TO EVERYBODY: whoever reaches {settings.host} may use this server, no key is asked for.")
     return found
 

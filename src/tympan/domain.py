@@ -34,6 +34,15 @@ MAX_WINDOW_SAMPLES = int(MAX_WINDOW_S * SAMPLE_RATE_HZ)
 Samples: TypeAlias = NDArray[np.int16]
 """Mono 16 kHz signed 16-bit PCM, shape ``[n_samples]``."""
 
+SPEAKER_TURN = " [SPEAKER_TURN]"
+"""Mark in a text where the speaker changes, as whisper.cpp's own programs spell it."""
+
+LEVEL_SAMPLES = 256
+"""Samples over which the loudness of channels is taken: 16 ms, which spans of speech are made of."""
+
+Levels: TypeAlias = NDArray[np.float16]
+"""Mean size of the samples of the left and the right channel, shape ``[n_steps, 2]``, a step being 16 ms."""
+
 Ranking: TypeAlias = tuple[tuple[str, float], ...]
 """Language codes with probabilities, likeliest first."""
 
@@ -68,13 +77,15 @@ class Piece:
 class Window:
     """What the engine gets: at most 30 s of one request's speech, in one or more pieces.
 
-    ``speech_peak`` is the highest VAD score in it: low only where VAD was off and nobody seems to speak.
+    ``speech_peak`` is the highest VAD score in it: low only where VAD was off and nobody seems to speak. ``levels``
+    are those of both channels, where speakers are to be told apart by them.
     """
 
     index: int
     samples: Samples
     pieces: tuple[Piece, ...]
     speech_peak: float = 1.0
+    levels: Levels | None = None
 
     @property
     def duration_s(self) -> float:
@@ -94,7 +105,7 @@ class Window:
 
     def without_samples(self) -> "Window":
         """Return the window with its place in the source, but no audio."""
-        return replace(self, samples=np.zeros(0, dtype=np.int16))
+        return replace(self, samples=np.zeros(0, dtype=np.int16), levels=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,8 @@ class DecodeParams:
     ``language`` is ``None`` to detect it in the same pass. ``full_context`` asks for the plain 30-s encoder input.
     ``prefix`` is text before the window (prompt, hotwords). ``temperature`` 0 means beam search of ``beam_size``,
     above it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes. ``languages``
-    are those that may be detected; all without any.
+    are those that may be detected; all without any. ``token_chances`` asks how likely each token is.
+    ``language_only`` wants the language and no text: one token is enough.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -119,6 +131,8 @@ class DecodeParams:
     speaker_turns: bool = False
     languages: tuple[str, ...] = ()
     suppression: Suppression = field(default_factory=Suppression)
+    token_chances: bool = False
+    language_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,11 +155,20 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token of a text: its bytes, and its log-probability after those before it. It may end inside a character."""
+
+    octets: tuple[int, ...]
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class WindowResult:
     """What an engine says about one window; word times are relative to the window's start.
 
     ``language`` is empty where the model does not say. ``is_rated`` is whether it gives probabilities; where it does
-    not, ``avg_logprob`` is 0 and means nothing.
+    not, ``avg_logprob`` is 0 and means nothing. ``speakers`` are filled in behind the engine where channels tell them:
+    one a word, or a single one for a text without words.
     """
 
     text: str
@@ -160,6 +183,8 @@ class WindowResult:
     hit_token_cap: bool = False
     words: tuple[Word, ...] = ()
     is_rated: bool = True
+    speakers: tuple[str | None, ...] = ()
+    token_chances: tuple[TokenChance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +192,8 @@ class Segment:
     """What the reader sees: text with times in the source, words if asked for, and how far it can be trusted.
 
     ``confidence`` and ``hallucination_score`` are those of ``tympan.confidence``; ``None`` in what was stored before
-    there were any, as is the confidence of a model that gives no probabilities.
+    there were any, as is the confidence of a model that gives no probabilities. ``speaker`` is ``None`` where speakers
+    are not told apart, or both channels are about as loud.
     """
 
     id: int
@@ -183,6 +209,8 @@ class Segment:
     confidence: float | None = None
     hallucination_score: float | None = None
     language: str | None = None
+    speaker: str | None = None
+    token_chances: tuple[TokenChance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +267,7 @@ class Progress:
     total_s: float | None
 
 
-ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv"]
+ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv", "diarized_json"]
 """Names of the output formats, as OpenAI spells them, and ``tsv``."""
 
 
@@ -287,12 +315,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How the result is rendered when the reader does not say; without a ``shape`` a segment is a subtitle."""
+    """How the result is rendered when the reader does not say; without a ``shape`` a segment is a subtitle.
+
+    ``speakers`` are names to write instead of ``A``, ``B`` and so on, in this order. ``token_chances`` adds those of
+    tokens to ``json``.
+    """
 
     response_format: ResponseFormat = "json"
     words: bool = False
     segments: bool = True
     shape: Shape | None = None
+    speakers: tuple[str, ...] = ()
+    token_chances: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +369,10 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is stored. Times are Unix seconds by the database's clock; ``metadata`` is the caller's JSON."""
+    """A job as it is stored. Times are Unix seconds by the database's clock; ``metadata`` is the caller's JSON.
+
+    ``weights`` is a digest of the model that its sections come from, ``restarts`` how often that has changed.
+    """
 
     id: str
     tenant: str
@@ -358,3 +395,5 @@ class Job:
     batch_id: str | None = None
     retry_of: str | None = None
     language: str | None = None
+    weights: str | None = None
+    restarts: int = 0

@@ -51,10 +51,11 @@ def first_attempt(options: Options, language: str | None) -> DecodeParams:
         beam_size=options.beam_size,
         best_of=options.best_of,
         temperature=options.temperature,
-        align=options.timestamps != "none",
+        align=options.timestamps != "none" or options.diarize,
         languages=options.languages,
         suppression=options.suppression,
         speaker_turns=options.speaker_turns,
+        token_chances=options.token_chances,
     )
 
 

@@ -27,6 +27,7 @@ POINTS = (
     "section.decoded",  # The text is known and stored nowhere.
     "section.commit",  # It is written, not committed.
     "section.committed",
+    "anew.commit",  # Sections of another model are dropped, not committed.
     "finish.assembled",  # The transcript is known and stored nowhere.
     "finish.commit",  # Transcript, state and event are written, not committed.
     "finish.committed",

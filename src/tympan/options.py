@@ -35,7 +35,8 @@ class Abilities:
     """What a model can be asked for; Whisper's are the defaults.
 
     ``prompts`` covers hot words too, ``temperatures`` sampling above 0, ``speaker_turns`` writing down where the
-    speaker changes, ``narrowing`` choosing among some languages only, ``suppression`` leaving out tokens.
+    speaker changes, ``narrowing`` choosing among some languages only, ``suppression`` leaving out tokens,
+    ``token_chances`` telling how likely each token is.
     """
 
     language: LanguageUse = LanguageUse.DETECTS
@@ -46,6 +47,7 @@ class Abilities:
     speaker_turns: bool = False
     narrowing: bool = True
     suppression: bool = True
+    token_chances: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,9 @@ class Options:
     """What the caller asked for. Defaults are the product's defaults.
 
     ``languages`` are those that may be detected, all without any; with ``multilingual`` every window has its own.
+    ``diarize`` tells two speakers apart who have a channel of a stereo recording each; ``speaker_turns`` asks a model
+    made for it to mark where the speaker changes. Audio before ``start_s`` is passed over, and what comes ``length_s``
+    later; times are still those of the whole. ``token_chances`` asks how likely each token is.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -91,9 +96,13 @@ class Options:
     logprob_threshold: float = -1.0
     no_speech_threshold: float = 0.6
     speaker_turns: bool = False
+    diarize: bool = False
     multilingual: bool = False
     languages: tuple[str, ...] = ()
     suppression: Suppression = field(default_factory=Suppression)
+    start_s: float = 0.0
+    length_s: float | None = None
+    token_chances: bool = False
 
 
 @dataclass(frozen=True, slots=True)

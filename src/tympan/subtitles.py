@@ -24,11 +24,12 @@ _PARTS = re.compile(r"\s*\S+")
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Lines of text with the seconds between which they are shown."""
+    """Lines of text with the seconds between which they are shown, and who speaks, if that is known."""
 
     start_s: float
     end_s: float
     lines: tuple[str, ...]
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def _cues(segment: Segment, shape: Shape) -> Iterator[Cue]:
     while units:
         count = _fitting(units, shape)
         lines = _balanced([unit.text for unit in units[:count]], shape)
-        yield Cue(max(0.0, units[0].start_s), max(units[0].start_s + MIN_CUE_S, units[count - 1].end_s), tuple(lines))
+        start_s, end_s = units[0].start_s, units[count - 1].end_s
+        yield Cue(max(0.0, start_s), max(start_s + MIN_CUE_S, end_s), tuple(lines), segment.speaker)
         units = units[count:]
 
 

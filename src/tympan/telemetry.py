@@ -1,18 +1,13 @@
-"""What operators see: every metric, declared once; the log format; the request id that ties log lines together.
+"""What operators see: every metric, declared once; the log is in ``logs``, and its names are here too.
 
 Labels come from small known sets (the loaded model, Whisper's languages, our error codes and routes), so the number of
 series is bounded however many clients, files and paths there are. No log line carries text, prompts or file names.
 """
 
-import logging
-import sys
-import traceback
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TextIO, TypeAlias
+from typing import Protocol
 
-import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -25,12 +20,12 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from structlog.types import EventDict, Processor
 
 from tympan.domain import Lane, Transcript
 from tympan.languages import LANGUAGES
+from tympan.logs import LogFormat, about, configure_logging, crash_report, get_logger, log_crashes, request_id
 
-LogFormat: TypeAlias = Literal["json", "console"]
+__all__ = ["LogFormat", "about", "configure_logging", "crash_report", "get_logger", "log_crashes", "request_id"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
@@ -80,6 +75,18 @@ SPEECH = Counter("tympan_speech_seconds", "Seconds that were taken for speech.",
 IN_PROGRESS = Gauge(
     "tympan_requests_in_progress", "Transcription requests admitted and not answered.", registry=REGISTRY
 )
+REFUSALS = Counter(
+    "tympan_refusals",
+    "Requests refused for want of capacity: places, deadline, or what was shed (short, long, live, job).",
+    ["reason"],
+    registry=REGISTRY,
+)
+REATTACHED = Counter(
+    "tympan_reattached_requests", "Requests that took up the work that their first try had begun.", registry=REGISTRY
+)
+PREDICTED_WAIT = Gauge(
+    "tympan_predicted_wait_seconds", "Time until the requests let in are done, about.", registry=REGISTRY
+)
 BATCH_WINDOWS = Histogram(
     "tympan_batch_windows", "Windows in one pass of the engine.", buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY
 )
@@ -106,6 +113,14 @@ MODEL_UNLOADS = Counter(
     ["model", "reason"],
     registry=REGISTRY,
 )
+LIVE_SESSIONS = Gauge("tympan_live_sessions", "Live sessions that go on.", registry=REGISTRY)
+LIVE_AUDIO = Counter("tympan_live_audio_seconds", "Seconds of audio that live sessions took.", registry=REGISTRY)
+LIVE_DROPPED = Counter(
+    "tympan_live_partials_dropped", "Partials that a newer one replaced before they were read.", registry=REGISTRY
+)
+LIVE_ENDS = Counter(
+    "tympan_live_ends", "Live sessions that have ended, by WebSocket close code.", ["code"], registry=REGISTRY
+)
 JOBS = Gauge("tympan_jobs", "Jobs by state.", ["state"], registry=REGISTRY)
 JOB_BACKLOG = Gauge("tympan_job_backlog_seconds", "Seconds of audio of jobs that wait, about.", registry=REGISTRY)
 STEP_SECONDS = Histogram(
@@ -115,6 +130,16 @@ STEP_FAILURES = Counter(
     "tympan_step_failures", "Steps of jobs that ended with an error, by code.", ["code"], registry=REGISTRY
 )
 LEASES_EXPIRED = Counter("tympan_leases_expired", "Steps taken from workers that fell silent.", registry=REGISTRY)
+LIMITS_SHARED = Gauge(
+    "tympan_limits_shared", "1 while limits are kept in Redis; 0 while it is away or there is none.", registry=REGISTRY
+)
+LIMITS_REFUSED = Counter(
+    "tympan_limits_refused", "Requests over a limit of their tenant, by limit.", ["limit"], registry=REGISTRY
+)
+USAGE_LOST = Counter(
+    "tympan_usage_lost", "Requests whose usage could not be counted, for want of memory.", registry=REGISTRY
+)
+USAGE_UNSAVED = Gauge("tympan_usage_unsaved", "Counts of usage that are not in the database yet.", registry=REGISTRY)
 WEBHOOK_DELIVERIES = Counter(
     "tympan_webhook_deliveries", "Attempts to deliver an event, by outcome.", ["outcome"], registry=REGISTRY
 )
@@ -122,6 +147,20 @@ BELLS_WAITING = Gauge("tympan_outbox_waiting", "Doorbells written and not yet pu
 BROKER_BLOCKED = Gauge("tympan_broker_blocked", "1 while the broker takes no doorbells.", registry=REGISTRY)
 READY = Gauge("tympan_ready", "1 while the server takes transcription requests.", registry=REGISTRY)
 UPLOADED = Counter("tympan_uploaded_bytes", "Bytes of request bodies received.", registry=REGISTRY)
+CONNECTIONS = Gauge("tympan_connections", "Open HTTP connections, idle ones included.", registry=REGISTRY)
+CONNECTIONS_ENDED = Counter(
+    "tympan_connections_ended",
+    "HTTP connections that were ended because of the other end: silent, slow (head), large (head), malformed, unread "
+    "(answer), leftover (body), crowded (idle, for others), full (no room).",
+    ["reason"],
+    registry=REGISTRY,
+)
+LOOP_LAG = Histogram(
+    "tympan_loop_lag_seconds",
+    "How much later than asked for the event loop turns, looked at ten times a second.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    registry=REGISTRY,
+)
 HTTP_RESPONSES = Counter(
     "tympan_http_responses", "HTTP answers by route pattern and status.", ["route", "status"], registry=REGISTRY
 )
@@ -133,9 +172,6 @@ METRICS: tuple[Counter | Gauge | Histogram, ...] = tuple(
     metric for metric in list(globals().values()) if isinstance(metric, Counter | Gauge | Histogram)
 )
 """Every metric of ours, in the order of this file."""
-
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that the current task or thread works for; empty outside requests."""
 
 _averages: dict[str, float] = {}
 
@@ -150,6 +186,10 @@ class QueueStats(Protocol):
     @property
     def queued_audio_s(self) -> Mapping[Lane, float]:
         """Seconds of waiting audio by lane."""
+
+    @property
+    def compute_s_per_audio_s(self) -> float:
+        """Recent seconds of the engine's work per second of audio; 0 where that is not known."""
 
 
 class Batch(Protocol):
@@ -251,90 +291,6 @@ def record_model(model: str, memory_bytes: int | None, *, is_loaded: bool) -> No
 def metrics_text() -> bytes:
     """Return all metrics in the text format that Prometheus scrapes."""
     return generate_latest(REGISTRY)
-
-
-def configure_logging(level: str, fmt: LogFormat, stream: TextIO | None = None) -> None:
-    """Send every log line, those of libraries included, to ``stream`` (standard error) in one format."""
-    shared = _processors()
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _one_line, renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-
-
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return a logger whose lines carry the current request id."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
-    return logger
-
-
-def crash_report(error: BaseException) -> dict[str, object]:
-    """Return what may be logged of an unexpected error: its type and where it arose.
-
-    The message stays out, because it can quote what a user said or sent.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "error_type": type(error).__name__,
-        "errno": getattr(error, "errno", None),
-        "where": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
-    }
-
-
-def _processors() -> list[Processor]:
-    return [
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
-        _hide_exception_text,
-    ]
-
-
-def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    if current := request_id.get():
-        event.setdefault("request_id", current)
-    return event
-
-
-def _hide_exception_text(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Reduce an attached exception to a crash report, ours and the libraries' alike."""
-    info = event.pop("exc_info", None)
-    error = sys.exc_info()[1] if info is True else info[1] if isinstance(info, tuple) else info
-    if isinstance(error, BaseException):
-        event.update(crash_report(error))
-    return event
-
-
-def _one_line(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters, so that nobody can forge a log line or recolour a terminal."""
-    return {key: _escape(value) if isinstance(value, str) else value for key, value in event.items()}
-
-
-def _escape(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def _language(code: str | None) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from tympan.confidence import Evidence, confidence, hallucination_score
 from tympan.domain import (
     SAMPLE_RATE_HZ,
+    SPEAKER_TURN,
     Accounting,
     DecodeStats,
     Options,
@@ -46,9 +48,8 @@ def assemble(
     """
     segments: list[Segment] = []
     for window, result in parts:
-        found = _segments(window, result, keep_words=options.timestamps == "word")
-        segments += [replace(one, language=result.language) for one in found] if options.multilingual else found
-    numbered = tuple(replace(segment, id=i) for i, segment in enumerate(segments))
+        segments += segments_of(window, result, options, len(segments))
+    numbered = tuple(segments)
     used = sum(piece.n_samples for window, _ in parts for piece in window.pieces)
     return Transcript(
         text="".join(segment.text for segment in numbered).strip(),
@@ -66,6 +67,13 @@ def assemble(
         model=totals.model,
         stats=totals.stats,
     )
+
+
+def segments_of(window: Window, result: WindowResult, options: Options, first_id: int = 0) -> list[Segment]:
+    """Return what ``assemble`` makes of one window, numbered from ``first_id`` on."""
+    found = _segments(window, result, keep_words=options.timestamps == "word")
+    language = result.language if options.multilingual else None
+    return [replace(segment, id=first_id + i, language=language) for i, segment in enumerate(found)]
 
 
 def source_time_s(window: Window, time_s: float, *, is_end: bool = False) -> float:
@@ -90,9 +98,19 @@ def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list
     if not result.words:
         start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
         end_s = window.end_sample / SAMPLE_RATE_HZ
-        return [_segment(result, evidence, start_s, end_s, result.tokens)]
+        whole = _segment(result, evidence, start_s, end_s, result.tokens)
+        return [replace(whole, speaker=next(iter(result.speakers), None), token_chances=result.token_chances)]
     words = [_placed(window, word) for word in result.words]
-    return [_spoken(result, evidence, tuple(group), keep_words=keep_words) for group in _sentences(words)]
+    names = result.speakers or (None,) * len(words)
+    chances = iter(result.token_chances)
+    return [
+        replace(
+            _spoken(result, evidence, tuple(group), keep_words=keep_words),
+            speaker=name,
+            token_chances=tuple(islice(chances, sum(len(word.tokens) for word in group))),
+        )
+        for group, name in _sentences(words, names)
+    ]
 
 
 def _spoken(result: WindowResult, evidence: Evidence, group: tuple[Word, ...], *, keep_words: bool) -> Segment:
@@ -118,12 +136,15 @@ def _end_in_piece(window: Window, word: Word) -> float:
     return source_time_s(window, end_s, is_end=True)
 
 
-def _sentences(words: Sequence[Word]) -> list[list[Word]]:
-    groups: list[list[Word]] = [[words[0]]]
-    for word in words[1:]:
-        if _breaks(groups[-1], word):
-            groups.append([])
-        groups[-1].append(word)
+def _sentences(words: Sequence[Word], names: Sequence[str | None]) -> list[tuple[list[Word], str | None]]:
+    """Return words that belong together, with the name of their one speaker."""
+    groups = [([words[0]], names[0])]
+    for word, name in zip(words[1:], names[1:], strict=True):
+        group, speaker = groups[-1]
+        if name != speaker or _breaks(group, word):
+            groups.append(([word], name))
+        else:
+            group.append(word)
     return groups
 
 
@@ -132,6 +153,7 @@ def _breaks(group: Sequence[Word], following: Word) -> bool:
     mark = last.text.rstrip()[-1:]
     return (
         mark in _SENTENCE_ENDS
+        or last.text.endswith(SPEAKER_TURN)
         or following.start_s - last.end_s > _MAX_GAP_S
         or length_s > _MAX_SEGMENT_S
         or (mark in _CLAUSE_ENDS and length_s > _COMFORTABLE_SEGMENT_S)

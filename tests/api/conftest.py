@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.live_sites import readable
 from tests.api.support import ScriptedTranscriber, Site, site
 from tests.log_support import captured_log
 from tympan.api.deps import Limits
@@ -27,6 +28,13 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a server with default limits that tests share; they must not change it."""
     with site(tmp_path_factory.mktemp("staging"), Limits()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def live_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a server that reads the words of `tests/live_support.py` off live audio; its tests must not change it."""
+    with site(tmp_path_factory.mktemp("staging"), Limits(), readable()) as running:
         yield running
 
 

@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -13,8 +15,8 @@ from fastapi import FastAPI
 from tests.jobs_support import Shop, open_shop
 from tympan.api.app import create_app
 from tympan.api.deps import Backend, Desks, Limits, ModelCard, Services, make_services
+from tympan.api.intake.staging import open_staging
 from tympan.api.server import Address, HttpServer, ServerHooks
-from tympan.api.staging import open_staging
 from tympan.domain import (
     Abilities,
     Accounting,
@@ -24,6 +26,7 @@ from tympan.domain import (
     Progress,
     Segment,
     Timestamps,
+    TokenChance,
     Transcript,
     Word,
 )
@@ -32,6 +35,12 @@ from tympan.languages import LANGUAGES
 from tympan.pipeline import RequestContext
 
 _NO_HOOKS = ServerHooks(on_drain=lambda: None, on_force=lambda: None)
+CHANCES = (
+    TokenChance(tuple(b" Hello"), -0.25),
+    TokenChance(tuple(b" there"), -0.5),
+    TokenChance(tuple(b"."), -0.125),
+    TokenChance(tuple(b" A < B & C --> D."), -1.0),
+)
 CLIP = b"RIFF" + bytes(range(256)) * 16
 CARD = ModelCard("base", aliases=("Systran/faster-whisper-base",), created=1_700_000_000)
 
@@ -55,23 +64,33 @@ class Stats:
 
     queued_windows: dict[Lane, int] = field(default_factory=dict)
     queued_audio_s: dict[Lane, float] = field(default_factory=dict)
+    compute_s_per_audio_s: float = 0.0
 
 
 @dataclass(slots=True)
 class ScriptedTranscriber:
-    """Answers every file with the same transcript; can be slow, broken, absent or watched."""
+    """Answers every file with the same transcript; can be slow, broken, absent or watched.
+
+    Callers who want to hear of segments hear of the first so many that it ``tells``, ``pace_s`` apart, before the
+    error or the end.
+    """
 
     seconds: float = 0.0
     error: BaseException | None = None
     deaf: bool = False
+    tells: int | None = None
+    told: int = 0
+    pace_s: float = 0.0
+    script: Callable[[Options], Transcript] | None = None
     ready: bool = True
+    stats_pace: float = 0.0
     info: Facts | None = field(default_factory=Facts)
     calls: list[tuple[bytes, Options]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def stats(self) -> Stats:
-        """Return an empty queue."""
-        return Stats()
+        """Return an empty queue, and the pace that was set."""
+        return Stats(compute_s_per_audio_s=self.stats_pace)
 
     def transcribe(
         self,
@@ -87,11 +106,21 @@ class ScriptedTranscriber:
         elif context.cancel.wait(self.seconds):
             self.cancelled.set()
             raise Cancelled
-        if context.deadline is not None and time.monotonic() > context.deadline:
+        if context.audience is None and context.deadline is not None and time.monotonic() > context.deadline:
             raise RequestTimeout
+        transcript = (self.script or make_transcript)(options)
+        for segment in transcript.segments[: self.tells]:
+            if context.on_segments is not None:
+                context.on_segments([segment])
+                self.told += 1
+                context.cancel.wait(self.pace_s)
         if self.error is not None:
             raise self.error
-        return make_transcript(options)
+        return transcript
+
+    def detect_language(self, source: Path, context: RequestContext, options: Options) -> Transcript:
+        """Return what a file is answered with, without its text."""
+        return replace(self.transcribe(source, options, context), text="", segments=())
 
 
 def make_transcript(options: Options) -> Transcript:
@@ -101,6 +130,10 @@ def make_transcript(options: Options) -> Transcript:
         Segment(0, 0.5, 1.4, " Hello there.", (1, 2), 0.0, -0.2, 1.1, 0.01, words if _wants_words(options) else ()),
         Segment(1, 2.0, 3.25, " A < B & C --> D.", (3,), 0.0, -0.3, 1.0, 0.02),
     )
+    if options.diarize:
+        segments = (replace(segments[0], speaker="A"), replace(segments[1], speaker="B"))
+    if options.token_chances:
+        segments = (replace(segments[0], token_chances=CHANCES[:3]), replace(segments[1], token_chances=CHANCES[3:]))
     return Transcript(
         text="Hello there. A < B & C --> D.",
         segments=segments,
@@ -128,6 +161,7 @@ class Site:
     app: FastAPI
     shop: Shop
     url: str = ""
+    stop: Callable[[], None] = lambda: None
 
     @property
     def staged(self) -> list[Path]:
@@ -141,11 +175,16 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, limits: Limits, transcriber: ScriptedTranscriber | None = None) -> Iterator[Site]:
-    """Run an application on a real socket in a thread."""
+def site(
+    folder: Path,
+    limits: Limits,
+    transcriber: Any = None,
+    desks: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Site]:
+    """Run an application on a real socket in a thread; ``desks`` are further ones."""
     transcriber = transcriber or ScriptedTranscriber()
     with open_staging(folder / "staging") as staging, open_shop(folder / "jobs") as shop:
-        services = make_services(staging, limits, Backend(), "9.9.9", Desks(shop.service))
+        services = make_services(staging, limits, Backend(), "9.9.9", Desks(shop.service, **desks))
         services.backend.arrive(transcriber, CARD)
         app = create_app(services)
         server = HttpServer(app, services, Address("127.0.0.1", 0, drain_s=0.2), _NO_HOOKS)
@@ -153,7 +192,7 @@ def site(folder: Path, limits: Limits, transcriber: ScriptedTranscriber | None =
         thread.start()
         wait_for(lambda: server.started)
         try:
-            yield Site(services, transcriber, app, shop, server.url)
+            yield Site(services, transcriber, app, shop, server.url, server.stop)
         finally:
             server.stop()
             thread.join(10)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.job_support import blobs_of, job_of, job_site, n_jobs, pcm, post, refusal, submit, uploaded
 from tests.api.support import Site
-from tympan.api.job_forms import digest_of
+from tympan.api.fields.jobs import digest_of
 from tympan.domain import NewJob, Options, Source, SourceKind
 from tympan.errors import Overloaded, StorageUnavailable
 from tympan.jobs.service import IdempotencyKey, new_id
@@ -135,7 +135,7 @@ def test_N6_refusals_are_not_remembered(shop: Site, failure: str, monkeypatch: p
 
     with monkeypatch.context() as patch:
         if failure == "full":
-            patch.setattr(shop.shop.service, "_admit", fail)
+            patch.setattr(shop.shop.store.bound, "check", fail)
         if failure == "503":
             patch.setattr(shop.shop.store, "_submit", fail)
         fields = {"beam_size": "0"} if failure == "400" else {}

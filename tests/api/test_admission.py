@@ -55,6 +55,7 @@ def test_more_requests_than_threads_wait_and_are_served(make_site: Callable[...,
     assert answers == [200] * 8
 
 
+@pytest.mark.alone
 def test_G9_health_answers_while_every_thread_is_busy(make_site: Callable[..., Site]) -> None:
     """Liveness, readiness, health and metrics never wait for a pipeline."""
     site = make_site(ScriptedTranscriber(seconds=1.5), max_concurrent=2, max_requests=12)

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from tests.api.job_support import HTTP, blobs_of, get, job_site, n_jobs, pcm, post, refusal, uploaded
 from tests.api.support import Site, wait_for
 from tests.results import large, plant
-from tympan.api.batch_results import ENDINGS
+from tympan.api.jobs.batch_results import ENDINGS
 from tympan.domain import ResponseFormat, Segment
 from tympan.errors import StorageUnavailable, UnsupportedLanguage
 from tympan.jobs.service import StoredResult
@@ -329,8 +329,18 @@ def test_results_of_a_batch_can_be_left_in_the_middle(shop: Site) -> None:
     wait_for(lambda: not shop.app.state.streams.count)
     assert len(lines_of(shop, made["id"])) == 60
     assert refusal(get(shop, f"/v1/batches/{made['id']}/results?format=tar")) == (400, "invalid_request", "format")
-    bad = get(shop, f"/v1/batches/{made['id']}/results?result_format=diarized_json")
-    assert refusal(bad) == (400, "unsupported_option", "result_format")
+    bad = get(shop, f"/v1/batches/{made['id']}/results?result_format=doc")
+    assert refusal(bad) == (400, "invalid_request", "result_format")
+
+
+def test_jobs_without_speakers_say_so_in_their_lines(shop: Site) -> None:
+    """A format that takes speakers has them of some jobs and not of others."""
+    made = batch_of(shop, pcm(2))
+    shop.shop.work_off()
+    answer = get(shop, f"/v1/batches/{made['id']}/results?result_format=diarized_json")
+    (line,) = [json.loads(text) for text in answer.text.splitlines()]
+    assert line["error"]["code"] == "invalid_request"
+    assert "diarize=true" in line["error"]["remedy"]
 
 
 def test_a_result_that_is_no_longer_kept_is_named(shop: Site) -> None:

@@ -26,7 +26,7 @@ def test_retryable_errors_answer_with_a_retryable_status() -> None:
     """A client that looks at the status alone sees that it is worth trying again."""
     for error in subclasses(TympanError):
         if error.retryable:
-            assert STATUS[error.code] in (408, 409, 423, 500, 502, 503, 507), error
+            assert STATUS[error.code] in (408, 409, 423, 429, 500, 502, 503, 507), error
 
 
 @pytest.mark.parametrize(

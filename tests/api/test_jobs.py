@@ -11,8 +11,8 @@ import pytest
 
 from tests.api.job_support import blobs_of, get, job_of, job_site, n_jobs, pcm, post, refusal, submit, uploaded
 from tests.api.support import Site, wait_for
-from tympan.api import admission
 from tympan.api.deps import ModelCard
+from tympan.api.doors import admission
 from tympan.domain import JobState, Lane
 from tympan.errors import UnsupportedLanguage
 
@@ -20,7 +20,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FIELDS = {
     "id", "object", "state", "progress", "queue_position", "eta_s", "attempts", "error", "created_at", "started_at",
     "finished_at", "deadline", "metadata", "priority", "model", "language", "batch_id", "retry_of", "webhook_endpoint",
-    "partial_text",
+    "partial_text", "restarts",
 }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def test_a_failed_job_says_why(shop: Site) -> None:
 
 def test_jobs_are_taken_while_the_model_is_loading(shop: Site) -> None:
     """Nothing is known about models then, so any name is taken."""
-    shop.services.backend._lineup = None
+    shop.services.backend._registry = None
     assert submit(shop, model="anything", language="sw")["model"] == "anything"
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import delete
 from tests.api.job_support import HTTP, get, job_site, pcm, post, refusal, submit
 from tests.api.support import Site, wait_for
 from tests.results import large, plant
-from tympan.api import job_events
-from tympan.api.job_events import JobEvents, Seen, seen_from
+from tympan.api.jobs import events as job_events
+from tympan.api.jobs.events import JobEvents, Seen, seen_from
 from tympan.domain import Accounting, Lane
 from tympan.errors import UnsupportedLanguage
 from tympan.storage.tables import results

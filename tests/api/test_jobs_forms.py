@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.job_support import get, job_site, n_jobs, pcm, post, refusal, submit
 from tests.api.support import Site
-from tympan.api.job_forms import fields_of, fingerprint, idempotency_key, parse_job, parse_metadata, parse_object
+from tympan.api.fields.jobs import fields_of, fingerprint, idempotency_key, parse_job, parse_metadata, parse_object
 from tympan.domain import Job, Lane, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest
 
@@ -189,11 +189,15 @@ def test_the_wrong_method_is_told_the_right_one(shop: Site) -> None:
     assert refusal(get(shop, "/v1/jobs/job_1/cancel"))[:2] == (405, "method_not_allowed")
 
 
-def test_diarized_json_is_refused_as_everywhere(shop: Site) -> None:
-    """As a wish for later, too."""
-    assert refusal(post(shop, json={**URL, "response_format": "diarized_json"})) == (
-        400, "unsupported_option", "response_format",
-    )  # fmt: skip
+def test_json_has_lists_and_objects_where_a_form_has_brackets() -> None:
+    """Speakers, terms and how speech is found."""
+    ask = parse_job(fields_of({
+        **URL, "response_format": "diarized_json", "known_speaker_names": ["Ann", "Bob"], "keywords": ["eardrum"],
+        "chunking_strategy": {"type": "server_vad", "threshold": 0.4},
+    }), has_file=False)  # fmt: skip
+    assert (ask.output.speakers, ask.options.diarize, ask.options.hotwords) == (("Ann", "Bob"), True, "eardrum")
+    assert ask.options.vad is not None
+    assert ask.options.vad.threshold == 0.4
 
 
 @pytest.mark.parametrize(

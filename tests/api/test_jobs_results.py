@@ -14,8 +14,9 @@ import pytest
 from tests.api.job_support import HTTP, TENANT, get, job_site, pcm, post, refusal, submit
 from tests.api.support import Site, make_transcript, wait_for
 from tests.results import large, plant
-from tympan.api import job_results, streaming
-from tympan.api.job_results import Spool
+from tympan.api.jobs import results as job_results
+from tympan.api.jobs.results import Spool
+from tympan.api.wire import streaming
 from tympan.domain import Options, Output, ResponseFormat, Segment, Shape, Timestamps, Transcript, Word
 from tympan.errors import InsufficientStorage
 from tympan.formats import MEDIA_TYPES, pieces, render
@@ -44,12 +45,13 @@ def stored(shop: Site, transcript: Transcript) -> StoredResult:
 
 @pytest.mark.parametrize("fmt", MEDIA_TYPES)
 def test_results_are_what_a_synchronous_call_returns(shop: Site, fmt: ResponseFormat) -> None:
-    """In every format; plain JSON tells a little more."""
-    job_id = finish(shop, make_transcript(Options()))
+    """In every format; JSON tells a little more."""
+    options = Options(diarize=fmt == "diarized_json")
+    job_id = finish(shop, make_transcript(options), diarize="true" if options.diarize else "false")
     answer = get(shop, f"/v1/jobs/{job_id}/result", params={"format": fmt})
-    expected = render(make_transcript(Options()), fmt)
+    expected = render(make_transcript(options), fmt)
     assert (answer.status_code, answer.headers["content-type"]) == (200, MEDIA_TYPES[fmt])
-    if fmt != "json":
+    if fmt not in {"json", "diarized_json"}:
         assert answer.text == expected
         return
     assert answer.json() == {
@@ -74,13 +76,39 @@ def test_the_default_is_what_the_job_asked_for(shop: Site) -> None:
 
 
 @pytest.mark.parametrize(("query", "code", "param"), [
-    ("format=diarized_json", "unsupported_option", "format"), ("format=doc", "invalid_request", "format"),
+    ("format=doc", "invalid_request", "format"),
     ("fmt=srt", "invalid_request", "fmt"), ("format=srt&format=vtt", "invalid_request", "format"),
 ])  # fmt: skip
 def test_formats_that_there_are_not_are_refused(shop: Site, query: str, code: str, param: str) -> None:
     """By name, whether the job has ended or not."""
     made = submit(shop, pcm(1))
     assert refusal(get(shop, f"/v1/jobs/{made['id']}/result?{query}")) == (400, code, param)
+
+
+def test_a_job_without_speakers_has_no_diarized_result(shop: Site) -> None:
+    """The error says how to get one."""
+    job_id = finish(shop, make_transcript(Options()))
+    answer = get(shop, f"/v1/jobs/{job_id}/result?format=diarized_json")
+    assert refusal(answer) == (400, "invalid_request", "format")
+    assert "diarize=true" in answer.text
+
+
+def test_a_job_keeps_the_names_of_its_speakers(shop: Site) -> None:
+    """They were given with the job, as a list in JSON or a field that repeats."""
+    options = Options(diarize=True)
+    fields = {"response_format": "diarized_json", "known_speaker_names[]": "Ann"}
+    job_id = finish(shop, make_transcript(options), **fields)
+    found = get(shop, f"/v1/jobs/{job_id}/result").json()
+    assert [one["speaker"] for one in found["segments"]] == ["Ann", "B"]
+
+
+def test_a_job_keeps_the_chances_of_its_tokens(shop: Site) -> None:
+    """They are in its plain JSON, as in a synchronous answer."""
+    options = Options(token_chances=True)
+    job_id = finish(shop, make_transcript(options), **{"include[]": "logprobs"})
+    found = get(shop, f"/v1/jobs/{job_id}/result").json()["logprobs"]
+    assert [(one["token"], one["logprob"]) for one in found][:2] == [("Hello", -0.25), (" there", -0.5)]
+    assert "logprobs" not in get(shop, f"/v1/jobs/{job_id}/result?format=verbose_json").json()
 
 
 def test_a_job_that_waits_has_no_result(shop: Site) -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from tests.api.support import CLIP, ScriptedTranscriber, Site
 from tests.unit.test_fleet import Depot, plan, wait_until
-from tympan.api.lineup import FixedLineup, ModelCard, find, names_of
+from tympan.api.registry import OPENAI_NAMES, FixedRegistry, ModelCard, find, names_of
+from tympan.batching.eviction import Rules
 from tympan.batching.fleet import Fleet, FleetOptions
-from tympan.batching.quarters import Quarters
-from tympan.batching.residency import Rules
-from tympan.batching.seat import Seat
-from tympan.batching.served import SeatOptions
-from tympan.bootstrap.roster import Berth, Roster
+from tympan.batching.memory_budget import MemoryBudget
+from tympan.batching.served import SlotOptions
+from tympan.batching.slot import ModelSlot
+from tympan.bootstrap.registry import ConfiguredModel, LocalRegistry
 from tympan.config import load
-from tympan.engine.roster import ModelEntry
+from tympan.engine.model_settings import ModelEntry
 from tympan.errors import ModelNotFound, ModelUnavailable
 
 
@@ -44,30 +44,30 @@ class Harbour:
 def harbour(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[Harbour]:
     """Return a server whose engines are scripted and whose pipelines note which model they are."""
     depot, heard = Depot(errors={"c@cpu": [ModelUnavailable("It is cut short.")] * 9}), []
-    seats = SeatOptions(wait_s=10.0, first_pause_s=60.0)
+    slots = SlotOptions(wait_s=10.0, first_pause_s=60.0)
     fleet = Fleet(
         [plan("a"), plan("b", pinned=True), plan("c")],
-        Quarters({"cpu": Rules(10**9, dwell_s=0.0)}),
+        MemoryBudget({"cpu": Rules(10**9, dwell_s=0.0)}),
         depot.make_batcher,
-        FleetOptions(seats),
+        FleetOptions(slots),
     )
     cards = [ModelCard("a", ("anna",), 1), ModelCard("b", ("anna", "whisper-1"), 2), ModelCard("c", (), 3)]
     settings = load({"data_dir": tmp_path})
-    berths = [Berth(ModelEntry(card.id, preload=card.id == "b"), card, settings) for card in cards]
+    configured_models = [ConfiguredModel(ModelEntry(card.id, preload=card.id == "b"), card, settings) for card in cards]
 
     class Pipe(ScriptedTranscriber):
-        def __init__(self, seat: Seat) -> None:
+        def __init__(self, slot: ModelSlot) -> None:
             super().__init__()
-            self.seat = seat
+            self.slot = slot
 
         def transcribe(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
-            heard.append(self.seat.name)
-            with self.seat.hold():
+            heard.append(self.slot.name)
+            with self.slot.hold():
                 return super().transcribe(*args, **kwargs)  # type: ignore[arg-type]
 
-    roster = Roster(fleet, berths, names_of(cards, {"mine": "b"}), Pipe)  # type: ignore[arg-type]
+    registry = LocalRegistry(fleet, configured_models, names_of(cards, {"mine": "b"}), Pipe)  # type: ignore[arg-type]
     site = make_site()
-    site.services.backend.arrive_all(roster)
+    site.services.backend.arrive_all(registry)
     yield Harbour(site, depot, fleet, heard)
     fleet.close()
 
@@ -88,10 +88,10 @@ def test_every_model_is_listed_with_how_it_stands(harbour: Harbour) -> None:
 
 def test_a_request_goes_to_the_model_that_it_names(harbour: Harbour) -> None:
     """By id, alias, or the default's names; an unknown one is refused after the upload, with what there is."""
-    for name in ("b", "mine", "a", "anna", "whisper-1"):
+    for name in ("b", "mine", "a", "anna", "whisper-1", "gpt-4o-transcribe"):
         assert harbour.say(name).status_code == 200
     harbour.site.post()
-    assert harbour.heard == ["b", "b", "a", "a", "a", "a"]
+    assert harbour.heard == ["b", "b", "a", "a", "a", "a", "a"]
     refused = harbour.say("d")
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
     assert "'a', 'b', 'c' or 'whisper-1'" in refused.json()["error"]["message"]
@@ -118,7 +118,7 @@ def test_a_model_is_loaded_and_unloaded_by_request(harbour: Harbour) -> None:
 
 def test_R6_a_model_in_use_is_not_unloaded_by_request(harbour: Harbour) -> None:
     """409 that is worth trying again; the list shows who uses it. A pinned one is never unloaded so."""
-    with harbour.fleet.seat("a").hold():
+    with harbour.fleet.slot("a").hold():
         refused = harbour.ask("DELETE", "/a")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "model_in_use")
         assert harbour.ask("GET", "/a").json()["in_use"] == 1
@@ -172,31 +172,31 @@ def test_models_are_in_the_metrics(harbour: Harbour) -> None:
 
 def test_models_to_preload_are_loaded_behind_a_server_that_is_ready(harbour: Harbour) -> None:
     """And no others."""
-    roster = harbour.site.services.backend.lineup
-    assert isinstance(roster, Roster)
-    roster.preload()
-    wait_until(lambda: roster.view("b").state == "loaded")
+    registry = harbour.site.services.backend.registry
+    assert isinstance(registry, LocalRegistry)
+    registry.preload()
+    wait_until(lambda: registry.view("b").state == "loaded")
     assert harbour.depot.loads == ["b@cpu"]
 
 
 def test_another_model_can_become_the_default(harbour: Harbour) -> None:
     """It is loaded, and answers those who name none; the old one stays."""
-    roster = harbour.site.services.backend.lineup
-    assert isinstance(roster, Roster)
-    assert roster.switch("mine").is_default
+    registry = harbour.site.services.backend.registry
+    assert isinstance(registry, LocalRegistry)
+    assert registry.switch("mine").is_default
     harbour.site.post()
     harbour.say("whisper-1")
     harbour.say("a")
     assert harbour.heard == ["b", "b", "a"]
-    assert [view.is_default for view in roster.views()] == [False, True, False]
+    assert [view.is_default for view in registry.views()] == [False, True, False]
 
 
 def test_what_a_process_does_not_load_it_does_not_unload(make_site: Callable[..., Site]) -> None:
     """A part of a cluster without engines lists the models and refuses the rest."""
     site, other = make_site(), ScriptedTranscriber(ready=False)
     cards = [ModelCard("a"), ModelCard("b", ("bob",))]
-    lineup = FixedLineup([(site.transcriber, cards[0]), (other, cards[1])])
-    site.services.backend.arrive_all(lineup)
+    registry = FixedRegistry([(site.transcriber, cards[0]), (other, cards[1])])
+    site.services.backend.arrive_all(registry)
     listed = httpx.get(f"{site.url}/v1/models").json()["data"]
     assert [(model["id"], model["state"]) for model in listed] == [
         ("a", "loaded"), ("whisper-1", "loaded"), ("b", "unloaded"),
@@ -205,13 +205,14 @@ def test_what_a_process_does_not_load_it_does_not_unload(make_site: Callable[...
         assert httpx.request(method, f"{site.url}/v1/models/bob").json()["error"]["code"] == "conflict"
     site.post(data={"model": "bob"})
     assert len(other.calls) == 1
-    assert lineup.settled
+    assert registry.settled
 
 
 def test_ids_go_before_aliases() -> None:
-    """Then the operator's own names, whisper-1, and the first model with an alias."""
+    """Then the operator's own names, OpenAI's, and the first model with an alias."""
     cards = [ModelCard("a", ("x", "b")), ModelCard("b", ("x", "whisper-1", "y"))]
-    assert names_of(cards) == {"a": "a", "b": "b", "whisper-1": "a", "x": "a", "y": "b"}
+    theirs = dict.fromkeys(OPENAI_NAMES, "a")
+    assert names_of(cards) == {"a": "a", "b": "b", **theirs, "x": "a", "y": "b"}
     assert names_of(cards, {"whisper-1": "b", "y": "a"})["whisper-1"] == "b"
     assert find(names_of(cards), None, "a") == "a"
     with pytest.raises(ModelNotFound):

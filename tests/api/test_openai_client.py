@@ -6,9 +6,16 @@ import openai
 import pytest
 import srt
 import webvtt
-from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
+from openai.types.audio import (
+    Transcription,
+    TranscriptionDiarized,
+    TranscriptionVerbose,
+    Translation,
+    TranslationVerbose,
+)
 
 from tests.api.support import CLIP, Site
+from tympan.domain import VadOptions
 
 FILE = ("clip.wav", CLIP)
 
@@ -91,6 +98,81 @@ def test_translations_are_english(client: openai.OpenAI) -> None:
     assert verbose.to_dict()["task"] == "translate"
 
 
+def test_log_probabilities_are_listed_by_token(client: openai.OpenAI) -> None:
+    """Tokens joined are the text, and bytes are theirs; without being asked for there are none."""
+    answer = client.audio.transcriptions.create(file=FILE, model="base", include=["logprobs"])
+    assert answer.logprobs is not None
+    assert [one.logprob for one in answer.logprobs] == [-0.25, -0.5, -0.125, -1.0]
+    assert "".join(one.token or "" for one in answer.logprobs) == answer.text
+    assert bytes(int(octet) for one in answer.logprobs for octet in one.bytes or []).decode() == answer.text
+    assert client.audio.transcriptions.create(file=FILE, model="base").logprobs is None
+
+
+def test_log_probabilities_come_with_every_delta(client: openai.OpenAI) -> None:
+    """Each delta has those of its own tokens, the last event all of them."""
+    *deltas, done = list(client.audio.transcriptions.create(file=FILE, model="base", include=["logprobs"], stream=True))
+    assert done.type == "transcript.text.done"
+    told = []
+    for event in deltas:
+        assert event.type == "transcript.text.delta"
+        assert "".join(one.token or "" for one in event.logprobs or []) == event.delta
+        told += [one.logprob for one in event.logprobs or []]
+    assert told == [one.logprob for one in done.logprobs or []] == [-0.25, -0.5, -0.125, -1.0]
+
+
+def test_segments_may_be_asked_for_with_plain_json(client: openai.OpenAI) -> None:
+    """As at OpenAI, where only words need another format."""
+    answer = client.audio.transcriptions.create(file=FILE, model="base", timestamp_granularities=["segment"])
+    assert answer.text
+
+
+def test_diarized_json_is_a_diarized_transcription(client: openai.OpenAI, server: Site) -> None:
+    """Segments with speakers; the names that are known are given to the channels in their order."""
+    answer = client.audio.transcriptions.create(
+        file=FILE, model="base", response_format="diarized_json", known_speaker_names=["agent", "customer"]
+    )
+    assert isinstance(answer, TranscriptionDiarized)
+    assert [(one.id, one.speaker, one.text) for one in answer.segments] == [
+        ("seg_0", "agent", "Hello there."),
+        ("seg_1", "customer", "A < B & C --> D."),
+    ]
+    assert (answer.duration, answer.text) == (4.2, "Hello there. A < B & C --> D.")
+    assert answer.to_dict()["usage"] == {"type": "duration", "seconds": 5}
+    assert server.transcriber.calls[-1][1].diarize
+
+
+def test_a_diarized_stream_tells_every_segment_behind_its_text(client: openai.OpenAI) -> None:
+    """Deltas name the segment that they belong to."""
+    stream = client.audio.transcriptions.create(file=FILE, model="base", response_format="diarized_json", stream=True)
+    *events, done = list(stream)
+    found = [(one.type, getattr(one, "segment_id", None) or one.id) for one in events]  # type: ignore[union-attr]
+    kinds = ("transcript.text.delta", "transcript.text.segment")
+    assert found == [(kind, name) for name in ("seg_0", "seg_1") for kind in kinds]
+    assert [one.speaker for one in events if one.type == "transcript.text.segment"] == ["A", "B"]
+    assert done.type == "transcript.text.done"
+    assert "".join(one.delta for one in events if one.type == "transcript.text.delta") == done.text
+
+
+def test_the_sdks_lists_and_objects_are_understood(client: openai.OpenAI, server: Site) -> None:
+    """The way it puts them into a form: names in brackets."""
+    client.audio.transcriptions.create(
+        file=FILE,
+        model="base",
+        chunking_strategy={
+            "type": "server_vad",
+            "threshold": 0.3,
+            "prefix_padding_ms": 100,
+            "silence_duration_ms": 600,
+        },
+        keywords=["Tympan", "eardrum"],
+        languages=["en", "de"],
+        extra_body={"hotwords": "cochlea"},
+    )
+    options = server.transcriber.calls[-1][1]
+    assert options.vad == VadOptions(threshold=0.3, speech_pad_ms=100, min_silence_ms=600)
+    assert (options.hotwords, options.languages) == ("cochlea, Tympan, eardrum", ("en", "de"))
+
+
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     """The loaded model answers to its id, its aliases and whisper-1."""
     assert [model.id for model in client.models.list()] == ["base", "whisper-1"]
@@ -107,9 +189,49 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
         ({"response_format": "pdf"}, openai.BadRequestError, "invalid_request", "response_format"),
         ({"temperature": 1.5}, openai.BadRequestError, "invalid_request", "temperature"),
         ({"timestamp_granularities": ["word"]}, openai.BadRequestError, "invalid_request", "timestamp_granularities"),
-        ({"include": ["logprobs"]}, openai.BadRequestError, "unsupported_option", "include"),
-        ({"stream": True}, openai.BadRequestError, "unsupported_option", "stream"),
-        ({"response_format": "diarized_json"}, openai.BadRequestError, "unsupported_option", "response_format"),
+        ({"include": ["logprobs"], "response_format": "text"}, openai.BadRequestError, "invalid_request", "include"),
+        ({"include": ["tokens"]}, openai.BadRequestError, "invalid_request", "include"),
+        (
+            {"include": ["logprobs"], "extra_body": {"tinydiarize": True}},
+            openai.BadRequestError,
+            "invalid_request",
+            "include",
+        ),
+        (
+            {"stream": True, "response_format": "srt"},
+            openai.BadRequestError,
+            "invalid_request",
+            "response_format",
+        ),
+        (
+            {"response_format": "diarized_json", "known_speaker_names": ["a"], "known_speaker_references": ["x"]},
+            openai.BadRequestError,
+            "invalid_request",
+            "known_speaker_references",
+        ),
+        (
+            {
+                "response_format": "diarized_json",
+                "known_speaker_names": ["a"],
+                "known_speaker_references": ["data:audio/wav;base64,AAAA"],
+            },
+            openai.BadRequestError,
+            "unsupported_option",
+            "known_speaker_references",
+        ),
+        (
+            {"response_format": "diarized_json", "known_speaker_names": list("abc")},
+            openai.BadRequestError,
+            "unsupported_option",
+            "known_speaker_names",
+        ),
+        ({"known_speaker_names": ["a"]}, openai.BadRequestError, "invalid_request", "known_speaker_names"),
+        (
+            {"chunking_strategy": {"type": "server_vad", "threshold": 2.0}},
+            openai.BadRequestError,
+            "invalid_request",
+            "chunking_strategy",
+        ),
         ({"extra_body": {"beam_sise": 2}}, openai.BadRequestError, "invalid_request", "beam_sise"),
     ],
 )

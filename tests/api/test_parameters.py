@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.support import CLIP, Site
-from tympan.api.schemas import PARAMETERS, TranscriptionRequest, parse_form, require_language
+from tympan.api.fields.transcription import PARAMETERS, TranscriptionRequest, parse_form, require_language
 from tympan.domain import Shape, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest, TympanError, UnsupportedLanguage
 
@@ -112,8 +112,15 @@ def test_word_timestamps_add_words_beside_the_segments() -> None:
         ("hotwords", "h" * 2_001),
         ("word_timestamps", "true"),
         ("timestamp_granularities", "sentence"),
-        ("chunking_strategy", '{"type": "server_vad"}'),
-        ("keywords[]", "x"),
+        ("chunking_strategy", "none"),
+        ("chunking_strategy", '{"threshold": 0.5}'),
+        ("chunking_strategy", '{"type": "server_vad", "speed": 1}'),
+        ("chunking_strategy", '{"type": "server_vad", "silence_duration_ms": -1}'),
+        ("keywords[]", "x" * 2_001),
+        ("keywords[]", "a\0b"),
+        ("diarize", "true"),
+        ("known_speaker_names[]", "a" * 65),
+        ("known_speaker_names[]", "<b>"),
     ],
 )
 def test_a_bad_value_names_its_field_and_the_remedy(field: str, value: str) -> None:
@@ -122,6 +129,51 @@ def test_a_bad_value_names_its_field_and_the_remedy(field: str, value: str) -> N
         parse(**{field: value})
     assert caught.value.param == field.removesuffix("[]")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"vad": "false", "chunking_strategy": '{"type": "server_vad"}'}, "chunking_strategy"),
+        ({"chunking_strategy": '{"type": "server_vad"}', "chunking_strategy[threshold]": "0.5"}, "chunking_strategy"),
+        ({"chunking_strategy[type]": "semantic_vad"}, "chunking_strategy"),
+        ({"response_format": "diarized_json", "diarize": "false"}, "diarize"),
+        ({"response_format": "diarized_json", "timestamp_granularities[]": "word"}, "timestamp_granularities"),
+        ({"hotwords": "h" * 1_999, "keywords[]": "more"}, "keywords"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(fields: dict[str, str], param: str) -> None:
+    """By the name of the one to change."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**fields)
+    assert caught.value.param == param
+
+
+def test_chunking_is_another_name_for_voice_detection() -> None:
+    """Auto is the default; an object changes some of it, in whichever way it is sent."""
+    assert parse(chunking_strategy="auto").options.vad == VadOptions()
+    assert parse(chunking_strategy="auto", vad="false").options.vad is None
+    expected = VadOptions(threshold=0.25, min_silence_ms=300)
+    text = '{"type": "server_vad", "threshold": 0.25, "silence_duration_ms": 300}'
+    assert parse(chunking_strategy=text).options.vad == expected
+    nested = {"type": "server_vad", "threshold": "0.25", "silence_duration_ms": "300"}
+    assert parse(**{f"chunking_strategy[{name}]": value for name, value in nested.items()}).options.vad == expected
+
+
+def test_two_names_for_one_speaker_are_refused() -> None:
+    """And more names than OpenAI takes are refused as there."""
+    form = {"response_format": ["diarized_json"], "known_speaker_names[]": ["Ann", "Ann"]}
+    with pytest.raises(InvalidRequest, match="different"):
+        parse_form(form, Task.TRANSCRIBE)
+    with pytest.raises(InvalidRequest, match="at most 4"):
+        parse_form({**form, "known_speaker_names[]": list("abcde")}, Task.TRANSCRIBE)
+
+
+def test_a_translation_is_not_diarized() -> None:
+    """OpenAI's format is of transcripts; another may name speakers all the same."""
+    with pytest.raises(InvalidRequest, match="verbose_json"):
+        parse_form({"response_format": ["diarized_json"]}, Task.TRANSLATE)
+    assert parse_form({"response_format": ["vtt"], "diarize": ["true"]}, Task.TRANSLATE).options.diarize
 
 
 def test_an_unknown_field_names_the_nearest() -> None:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.api.support import CLIP, ScriptedTranscriber, Site, wait_for
-from tympan.api import admission, uploads
+from tympan.api.doors import admission
+from tympan.api.intake import uploads
 
 BOUNDARY = "frontier"
 

@@ -20,12 +20,12 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from tests.api.support import wait_for
-from tympan.api import tus
 from tympan.api.deps import Backend, Desks, Limits, Services, make_services
 from tympan.api.errors import on_error, on_http_error
+from tympan.api.intake.staging import open_staging
 from tympan.api.middleware import Exchange
 from tympan.api.server import Address, HttpServer, ServerHooks
-from tympan.api.staging import open_staging
+from tympan.api.tus import routes as tus
 from tympan.errors import TympanError
 from tympan.jobs.resumable import ResumableUploads, UploadRules
 from tympan.jobs.service import JobService

@@ -104,6 +104,7 @@ def _mend(site: Site) -> None:
         proxy.heal()
     for server in (site.postgres.server, site.rabbitmq.server, site.bucket.server):
         server.ensure()
+    site.bucket.ensure()
     # Killed within seconds of a queue's making, RabbitMQ 3.10 comes back with one that never answers, restart or not.
     # That is not what is tested.
     if not _queues_answer(site):

@@ -158,6 +158,31 @@ def test_alignment_adds_times_and_changes_no_text(case: Case) -> None:
     assert plain == aligned
 
 
+@pytest.mark.parametrize("params", [{}, {"beam_size": 5}, {"temperature": 0.4, "best_of": 2}, {"align": True}], ids=str)
+def test_chances_of_tokens_spell_the_text_and_make_up_its_mean(case: Case, params: dict[str, object]) -> None:
+    """Their bytes joined are the text; their mean is near that of the text, which counts the end token as well.
+
+    They change no text, are not given unasked, and an engine without them says so.
+    """
+    asked = replace(GREEDY, **params, token_chances=True)  # type: ignore[arg-type]
+    task = case.window(1, asked)
+    (result,), (plain,) = (
+        case.engine.transcribe([one]) for one in (task, replace(task, params=replace(asked, token_chances=False)))
+    )
+    assert plain.token_chances == ()
+    if not case.engine.info.can.token_chances:
+        assert result.token_chances == ()
+        return
+    if not asked.temperature or case.engine.info.engine != "ctranslate2":  # Whose dice fall anew every time.
+        assert result.text == plain.text
+    octets = bytes(octet for token in result.token_chances for octet in token.octets)
+    assert octets.decode() == result.text
+    assert len(result.token_chances) == len(result.tokens)
+    assert all(token.logprob <= 0.0 for token in result.token_chances)
+    mean = sum(token.logprob for token in result.token_chances) / len(result.token_chances)
+    assert mean == pytest.approx(result.avg_logprob, abs=0.25)
+
+
 def test_the_full_context_and_the_temperature_are_reported_back(case: Case) -> None:
     """The result says how it was made."""
     params = replace(GREEDY, full_context=True, temperature=0.4, best_of=2)

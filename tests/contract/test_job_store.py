@@ -7,17 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from tests.jobs_support import LANES, TENANT, Shop, open_shop
 from tests.servers.process import wait_until
 from tympan.domain import DecodeStats, Job, JobState, Lane, NewJob, Options, Source, SourceKind, StepKind
-from tympan.errors import CorruptMedia, IdempotencyMismatch, NotFound, StorageUnavailable
+from tympan.errors import CorruptMedia, IdempotencyMismatch, NotFound, Overloaded, StorageUnavailable
 from tympan.jobs.service import new_id
 from tympan.storage.codec import Prepared, SectionResult
-from tympan.storage.jobs import IdempotencyKey, JobFilter
+from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore
 from tympan.storage.outbox import Outbox
+from tympan.storage.queue_bound import QueueBound, QueueLimits
 from tympan.storage.tables import bells, events, jobs, results, steps, tenants, webhook_endpoints
 from tympan.storage.upkeep import MAX_CRASHES, Worker
 from tympan.storage.work import Claim, Cut, LeaseLost
@@ -370,10 +371,55 @@ def test_retention_has_the_tenants_own_days(shop: Shop) -> None:
     assert shop.upkeep.with_audio([kept.id, gone.id]) == {kept.id}
 
 
+@pytest.mark.parametrize("limits", [QueueLimits(max_steps=12), QueueLimits(max_audio_s=120.0)])
+def test_G11_the_queue_is_never_over_its_bound(shop: Shop, limits: QueueLimits) -> None:
+    """Eight who hand in at once, each with a count of its own as processes have, fill it and not more."""
+    stores = [
+        JobStore(shop.database, shop.store.endings, bound=QueueBound(shop.database, limits)) for _ in range(8)
+    ]  # fmt: skip
+    refused = []
+
+    def fill(store: JobStore) -> int:
+        count = 0
+        while True:
+            try:
+                store.bound.check()
+                store.submit(_new(10.0))
+            except Overloaded as error:
+                refused.append(error)
+                return count
+            count += 1
+
+    with ThreadPoolExecutor(8) as clients:
+        taken = sum(clients.map(fill, stores))
+    assert taken == 12
+    assert shop.database.read(lambda tx: tx.scalar(select(func.count()).select_from(steps))) == 12
+    assert all(1.0 <= (error.retry_after_s or 0.0) <= 3600.0 for error in refused)
+
+
+def test_G11_the_time_to_come_back_follows_the_workers(shop: Shop) -> None:
+    """What is too much, at the rate at which they work; calls that are answered at once do not count here."""
+    bound = QueueBound(shop.database, QueueLimits(max_audio_s=100.0))
+    store = JobStore(shop.database, shop.store.endings, bound=bound)
+    shop.upkeep.seen(Worker("w", 4, 0, 0.5))
+    store.submit(_new(60.0))
+    with pytest.raises(Overloaded) as caught:
+        store.submit(_new(60.0))
+    assert caught.value.retry_after_s is not None
+    store.submit(_new(60.0, lane=Lane.INTERACTIVE))
+    store.submit(_new(39.0))
+    shop.upkeep.seen(Worker("w", 4, 0, 0.1))
+    with pytest.raises(Overloaded) as caught:
+        QueueBound(shop.database, QueueLimits(max_audio_s=90.0)).check()
+    assert caught.value.retry_after_s == pytest.approx((99.0 - 0.99 * 90.0) / 0.1, rel=0.01)
+
+
 def test_what_waits_is_counted(shop: Shop) -> None:
     """A queue is full at its limit; a job knows its place and the work before it."""
     first, second = _submit(shop), _submit(shop)
-    assert shop.store.is_full(2)
+    bound = QueueBound(shop.database, QueueLimits(max_steps=2))
+    with pytest.raises(Overloaded, match="2 steps"):
+        bound.check()
     assert [shop.store.standing(job).position for job in (first, second)] == [1, 2]
     assert shop.store.backlog_s() == pytest.approx(20.0)
     shop.upkeep.seen(Worker("w", 4, 0, 50.0))

@@ -90,6 +90,17 @@ def test_the_language_is_heard(multilingual: Engine, clips: Mapping[str, SpokenC
     assert 0.4 < chances[0] <= sum(chances) <= 1.0001
 
 
+@pytest.mark.parametrize("name", ["es/conteo", "zh/pangrama"])
+def test_a_language_alone_is_heard_as_with_its_text(
+    multilingual: Engine, clips: Mapping[str, SpokenClip], name: str
+) -> None:
+    """The same chances, for the price of one token."""
+    params = replace(GREEDY, language=None)
+    alone = hear(multilingual, clips[name], replace(params, language_only=True))
+    assert alone.language_probabilities == hear(multilingual, clips[name], params).language_probabilities
+    assert len(alone.tokens) <= 1
+
+
 def test_a_mixed_batch_hears_each_windows_language(multilingual: Engine, clips: Mapping[str, SpokenClip]) -> None:
     """Languages are told apart window by window, not batch by batch."""
     params = replace(GREEDY, language=None)

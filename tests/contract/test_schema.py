@@ -31,7 +31,8 @@ from alembic import op
 from tympan.storage import codec, migrate
 from tympan.storage.database import Database
 
-made, create = [], op.create_table
+what = sys.argv[3] if len(sys.argv) > 3 else "create_table"
+made, create = [], getattr(op, what)
 
 def create_and_die(*arguments, **keywords):
     create(*arguments, **keywords)
@@ -39,7 +40,7 @@ def create_and_die(*arguments, **keywords):
     if len(made) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-op.create_table = create_and_die
+setattr(op, what, create_and_die)
 migrate.upgrade(Database(sys.argv[1]))
 """
 
@@ -181,6 +182,24 @@ def test_C8_results_survive_a_migration_that_is_killed(url: str, database: Datab
     assert database.read(lambda tx: tx.scalar(text("select count(*) from results"))) == 1
     migrate.upgrade(database)
     assert find_result(database, jobs.c.id == "a").whole() == kept
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_C8_a_job_under_way_survives_a_migration_that_is_killed(url: str, database: Database, columns: int) -> None:
+    """Killed after any column, there is none of them; the next run adds all, and nobody knows the job's model yet."""
+    migrate.upgrade(database, "0002")
+    _insert(database, "jobs", id="a", state="running", sections_done=3)
+    _insert(database, "workers", id="w")
+    command = [sys.executable, "-c", _DIE_IN_THE_MIDDLE, url, str(columns), "add_column"]
+    killed = subprocess.run(command, check=False, timeout=60, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert migrate.current(database) == "0002"
+    columns_now = database.read(lambda tx: {column["name"] for column in inspect(tx).get_columns("jobs")})
+    assert not {"weights", "restarts"} & columns_now
+    migrate.upgrade(database)
+    kept = database.read(lambda tx: tx.execute(text("select sections_done, weights, restarts from jobs")).all())
+    assert kept == [(3, None, 0)]
+    assert database.read(lambda tx: tx.scalar(text("select weights from workers"))) == ""
 
 
 def _transcript(n_segments: int) -> Transcript:

@@ -33,7 +33,6 @@ def topology(
     """Return the tympan services, running, on a database, a virtual host and a bucket with the names of the file."""
     for server in (postgres_server, rabbitmq_server, s3_server):
         server.ensure()
-    s3_server.wipe()
     database, vhost = Database(postgres_server, "tympan"), VirtualHost(rabbitmq_server, "tympan")
     S3Bucket(s3_server, "tympan")
     secret = {"password": SECRETS["RABBITMQ_PASSWORD"], "tags": ""}
@@ -76,15 +75,21 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _job_of(url: str) -> dict[str, Any]:
-    answer = httpx.post(f"{url}/v1/jobs", files={"file": ("a.wav", CLIP)}, data={"vad": "false"}, timeout=30)
+def _client(topology: Topology, url: str) -> httpx.Client:
+    """Return a client with a key made as the documentation says."""
+    key = topology.output("scheduler", "keys", "create").strip()
+    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30)
+
+
+def _job_of(client: httpx.Client) -> dict[str, Any]:
+    answer = client.post("/v1/jobs", files={"file": ("a.wav", CLIP)}, data={"vad": "false"})
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
     return job
 
 
-def _state(url: str, job: dict[str, Any]) -> str:
-    return str(httpx.get(f"{url}/v1/jobs/{job['id']}", timeout=10).json()["state"])
+def _state(client: httpx.Client, job: dict[str, Any]) -> str:
+    return str(client.get(f"/v1/jobs/{job['id']}").json()["state"])
 
 
 def test_the_services_of_the_file_answer_calls_and_work_off_jobs(
@@ -97,16 +102,17 @@ def test_the_services_of_the_file_answer_calls_and_work_off_jobs(
         path = "livez" if name == "scheduler" else "readyz"
         ready = f"http://127.0.0.1:{topology.ports[name]}/{path}"
         wait_until(lambda at=ready: _answers(at), 40, topology.logs)  # type: ignore[misc]
-    answer = httpx.post(
-        f"{url}/v1/audio/transcriptions", files={"file": ("a.wav", CLIP)}, data={"vad": "false"}, timeout=30
-    )
-    assert answer.status_code == 200, answer.text + topology.logs()
-    assert len(answer.json()["text"].split()) >= 5
-    job = _job_of(url)
-    wait_until(lambda: _state(url, job) in ("succeeded", "failed"), 30, topology.logs)
-    assert _state(url, job) == "succeeded"
-    result = httpx.get(f"{url}/v1/jobs/{job['id']}/result", timeout=10)
-    assert len(result.json()["text"].split()) >= 5
+    form: dict[str, Any] = {"files": {"file": ("a.wav", CLIP)}, "data": {"vad": "false"}}
+    assert httpx.post(f"{url}/v1/audio/transcriptions", timeout=30, **form).status_code == 401
+    with _client(topology, url) as client:
+        answer = client.post("/v1/audio/transcriptions", **form)
+        assert answer.status_code == 200, answer.text + topology.logs()
+        assert len(answer.json()["text"].split()) >= 5
+        job = _job_of(client)
+        wait_until(lambda: _state(client, job) in ("succeeded", "failed"), 30, topology.logs)
+        assert _state(client, job) == "succeeded"
+        result = client.get(f"/v1/jobs/{job['id']}/result")
+        assert len(result.json()["text"].split()) >= 5
     _check_what_prometheus_asks(topology)
 
 

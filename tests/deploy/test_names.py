@@ -8,9 +8,9 @@ import pytest
 
 from tests.deploy.files import DEPLOY, ROOT, compose, dockerfile, documents, image_environment
 from tympan import telemetry
-from tympan.api.batches import _TOTAL_UPLOADS
+from tympan.api.intake.uploads import FORM_BYTES
+from tympan.api.jobs.batches import _TOTAL_UPLOADS
 from tympan.api.server import _KEEP_ALIVE_S
-from tympan.api.uploads import FORM_BYTES
 from tympan.config import Settings
 
 FILES = sorted(path for path in [ROOT / "Dockerfile", ROOT / "compose.yaml", *DEPLOY.rglob("*")] if path.is_file())

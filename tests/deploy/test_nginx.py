@@ -142,7 +142,10 @@ def _transcribe(client: httpx.Client, url: str) -> httpx.Response:
 
 @dataclass(slots=True)
 class Load:
-    """Callers that transcribe one clip after another, and what became of their calls."""
+    """Callers that transcribe one clip after another, and what became of their calls.
+
+    Each call has a connection of its own: when nginx is reloaded it closes idle ones, perhaps as a call begins on one.
+    """
 
     url: str
     over: threading.Event = field(default_factory=threading.Event)
@@ -151,7 +154,7 @@ class Load:
 
     def run(self) -> None:
         """Call until it is over."""
-        with httpx.Client() as client:
+        with httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)) as client:
             while not self.over.is_set():
                 began = time.monotonic()
                 status = _transcribe(client, self.url).status_code
@@ -344,7 +347,7 @@ def test_tls_headers_ids_and_closed_doors(front: Front) -> None:
 
 
 def test_keys_close_the_door_to_everybody_else(front: Front) -> None:
-    """With a key in callers.conf a call without it gets 401 in OpenAI's envelope; the key does not go further."""
+    """With a key in callers.conf a call without it gets 401 in OpenAI's envelope."""
     callers = front.folder / "tympan" / "callers.conf"
     shipped = callers.read_text()
     callers.write_text('default 0;\n"Bearer a-long-random-key" 1;\n')

@@ -10,6 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.deploy.files import DEPLOY, Unset, compose, documents
+from tympan.api.app import description
 from tympan.config import Settings
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -195,6 +196,9 @@ def test_the_way_in_leads_to_the_api() -> None:
         assert target["name"] == service["metadata"]["name"]
         assert target["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
     assert not {"/", "/metrics", "/health"} & {path["path"] for path in paths}
+    ways = [path["path"] for path in paths]
+    inside = {"/livez", "/health", "/metrics", "/openapi.json"}
+    assert {route for route in description()["paths"] if not route.startswith(tuple(ways))} <= inside
 
 
 def test_both_autoscalers_watch_the_same_number_and_the_same_workers() -> None:

@@ -48,6 +48,12 @@ class Topology:
         )
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
+    def output(self, name: str, *words: str) -> str:
+        """Return what another command says where a service runs, as ``docker compose exec`` does it."""
+        command = [str(PROGRAM), *words]
+        done = subprocess.run(command, env=self.environment(name), capture_output=True, check=True, timeout=60)
+        return done.stdout.decode()
+
     def start(self, name: str) -> None:
         """Start a service that goes on."""
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 
@@ -46,3 +47,12 @@ def test_settings_named_in_the_pages_exist() -> None:
     names = set(re.findall(r"`((?:MAX|REQUEST|UPLOAD|DRAIN)_[A-Z_]+)`", text))
     assert len(names) >= 4
     assert names <= {name.upper() for name in Settings.model_fields}
+
+
+def test_every_event_of_the_log_is_described() -> None:
+    """In `scripts/log_events.py`, beside those that there are no more."""
+    found = runpy.run_path(str(ROOT / "scripts" / "log_events.py"))
+    names = {event.name for event in found["events"]()}
+    assert len(names) > 50
+    assert names - set(found["MEANINGS"]) == set(), "describe them in scripts/log_events.py and run `make docs`"
+    assert set(found["MEANINGS"]) - names == set(), "remove them from scripts/log_events.py and run `make docs`"

@@ -97,9 +97,13 @@ def mixed_load(client: Client, seed: int) -> None:
 
 
 @cache
-def expected_text(seconds: float, seed: int) -> str:
-    """Return what one undisturbed pass of the pipeline makes of ``pcm(seconds, seed)``."""
+def expected_text(seconds: float, seed: int, revision: str = "fake") -> str:
+    """Return what one undisturbed pass makes of ``pcm(seconds, seed)``, with this ``revision`` of the model."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "pcm")
         path.write_bytes(pcm(seconds, seed))
-        return transcriber(HashDesk()).transcribe(path, Options(language="en"), RequestContext("expected")).text
+        return (
+            transcriber(HashDesk(revision=revision))
+            .transcribe(path, Options(language="en"), RequestContext("expected"))
+            .text
+        )

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from tests.jobs_support import TENANT, PcmFiles, Shop, open_shop
 from tests.pipeline_support import HearsAll, never
 from tympan import faultpoints, telemetry
-from tympan.api.staging import open_staging
+from tympan.api.intake.staging import open_staging
 from tympan.batching.queue import Origin
 from tympan.batching.stats import BatcherStats
 from tympan.bootstrap.jobs import _only_user
@@ -49,7 +49,8 @@ class Plan:
     """How a process is to be. Times are a tenth of the usual ones, or less.
 
     ``takes_over``: whoever finds the database in no use releases all leases, as a server does; else they have to run
-    out. ``tidies``: whether it has a janitor. ``window_ms`` is what the engine, one for all, takes for a window.
+    out. ``tidies``: whether it has a janitor. ``window_ms`` is what the engine, one for all, takes for a window;
+    ``revision`` is that of its model, on which its text depends.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Plan:
     tidies: bool = True
     slots: int = 2
     window_ms: float = 5.0
+    revision: str = "fake"
     section_s: float = 10.0
     lease_s: float = 1.5
     heartbeat_s: float = 0.3
@@ -67,13 +69,17 @@ class Plan:
 
 
 class HashDesk:
-    """A window service whose one engine is a thread: ``window_ms`` for each window, one after the other."""
+    """A window service whose one engine is a thread: ``window_ms`` for each window, one after the other.
+
+    The text of a ``revision`` other than ``fake`` ends each window with its name.
+    """
 
     ready = True
 
-    def __init__(self, window_ms: float = 0.0) -> None:
+    def __init__(self, window_ms: float = 0.0, revision: str = "fake") -> None:
         """Begin."""
-        self._engine = FakeEngine(EngineSpec("fake", "fake"))
+        self._engine = FakeEngine(EngineSpec("fake", "fake", revision))
+        self._mark = "" if revision == "fake" else f" {revision}"
         self._window_s = window_ms / 1000
         self._waiting: queue.Queue[tuple[WindowTask, Future[WindowResult]]] = queue.Queue(10_000)
         self.info = self._engine.info
@@ -96,7 +102,8 @@ class HashDesk:
             if reply.set_running_or_notify_cancel():
                 time.sleep(self._window_s)
                 self.windows += 1
-                reply.set_result(self._engine.transcribe([task])[0])
+                result = self._engine.transcribe([task])[0]
+                reply.set_result(replace(result, text=result.text + self._mark, words=()) if self._mark else result)
 
 
 class Pcm(PcmFiles):
@@ -129,7 +136,7 @@ class Installation:
         """Join the parts, over an engine of its own unless ``desk`` is given; nothing runs before ``start``."""
         self._shop, self._scratch, self._tidies = shop, scratch, plan.tidies
         self.reached: Counter[str] = Counter()
-        self.desk = desk or HashDesk(plan.window_ms)
+        self.desk = desk or HashDesk(plan.window_ms, plan.revision)
         limits = StepLimits(section_s=plan.section_s, patience_s=0.8 * plan.lease_s)
         pipeline = transcriber(self.desk)
         media = MediaDesk(shop.blobs, scratch, {}, 10**9)

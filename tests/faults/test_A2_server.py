@@ -13,8 +13,8 @@ from tympan.storage.blobs import open_blobs
 from tympan.storage.endings import Endings
 from tympan.storage.upkeep import Upkeep
 
-_ELSEWHERE = ("bell.publish", "bell.mark", "sweep.release")
-"""The first two need a broker. One server on a database of its own leaves no lease to the sweeper."""
+_ELSEWHERE = ("bell.publish", "bell.mark", "sweep.release", "anew.commit")
+"""The first two need a broker, the last one other weights. One server of its own leaves no lease to the sweeper."""
 
 
 def test_A2_the_server_killed_with_an_upload_in_hand_keeps_its_promises(tmp_path: Path) -> None:

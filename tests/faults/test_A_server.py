@@ -48,7 +48,9 @@ def test_A8_with_its_parent_killed_no_process_is_left_and_the_next_starts_at_onc
         assert check(client.history, found) == []
         assert [entry.fence for entry in found.entries("claim", "section")] == [1, 2]
         assert not found.entries("lapse")
-        left = Remains(children=len(family(server.child.pid)) - len(members), zombies=_zombies(server.child.pid))
+        # One that was decoding then may have ended since.
+        more = max(0, len(family(server.child.pid)) - len(members))
+        left = Remains(children=more, zombies=_zombies(server.child.pid))
         assert (left.children, left.zombies) == (0, 0)
 
 

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.batching_support import running
 from tests.faults.checker import check
 from tests.faults.client import Client, expected_text
@@ -21,6 +23,7 @@ _BATCHES = BatcherOptions(batch=BatchLimits(max_ms=10.0, idle_ms=160.0), prefetc
 _SHORT_ONES = 10
 
 
+@pytest.mark.alone
 def test_Q5_short_jobs_beside_a_long_one_take_at_most_three_times_as_long(tmp_path: Path) -> None:
     """One slot of the worker is not for further sections of the long one, and windows take turns in the engine."""
     knobs = {"ms_per_audio_s": str(_MS_PER_AUDIO_S)}

@@ -1,7 +1,5 @@
 """What was erased is gone: rows, audio, and every byte of it in the database's own files; and nothing tells it."""
 
-import io
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.jobs_support import TENANT, Shop, in_thread, open_shop
+from tests.log_support import captured_log
 from tests.operations.support import rows
 from tests.pipeline_support import Reply, answer
 from tests.servers.postgres import Database as PostgresDatabase
@@ -218,28 +217,21 @@ def _everything(shop: Shop) -> str:
 
 def test_S1_no_word_of_a_job_is_logged_whatever_becomes_of_it(tmp_path: Path) -> None:
     """At debug level, through success, refusal by the engine, an unforeseen error, cancelling and erasing."""
-    log = io.StringIO()
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    telemetry.configure_logging("debug", "json", log)
-    try:
-        with open_shop(tmp_path / "shop") as shop:
-            endpoint = _endpoint(shop)
-            for number, trouble in enumerate([None, EngineError(CANARY), ValueError(f"{CANARY}-unforeseen")]):
-                _speaks(shop, number)
-                if trouble is not None:
-                    shop.desk.reply = lambda _, trouble=trouble: trouble  # type: ignore[misc]
-                job = _hand_in(shop, number, endpoint)
-                shop.work_off()
-            cancelled = _hand_in(shop, 7, endpoint)
-            shop.service.cancel(TENANT, cancelled.id)
-            shop.service.erase(TENANT, job.id)
-            janitor = shop.janitor()
-            janitor.sweep()
-            janitor.retain()
-            janitor.remove_orphans()
-    finally:
-        logging.getLogger().handlers[:], level = before
-        logging.getLogger().setLevel(level)
+    with captured_log() as log, open_shop(tmp_path / "shop") as shop:
+        endpoint = _endpoint(shop)
+        for number, trouble in enumerate([None, EngineError(CANARY), ValueError(f"{CANARY}-unforeseen")]):
+            _speaks(shop, number)
+            if trouble is not None:
+                shop.desk.reply = lambda _, trouble=trouble: trouble  # type: ignore[misc]
+            job = _hand_in(shop, number, endpoint)
+            shop.work_off()
+        cancelled = _hand_in(shop, 7, endpoint)
+        shop.service.cancel(TENANT, cancelled.id)
+        shop.service.erase(TENANT, job.id)
+        janitor = shop.janitor()
+        janitor.sweep()
+        janitor.retain()
+        janitor.remove_orphans()
     lines = log.getvalue()
     assert "step_failed" in lines
     assert "step_broke" in lines

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.operations.support import Server, looking_in, recording, serving
+from tests.media import tone, wav
+from tests.operations.support import Server, looking_in, serving
 from tests.results import large, plant
 from tests.servers.process import wait_until
 from tympan.formats import MEDIA_TYPES
@@ -15,7 +16,7 @@ N_SEGMENTS = 200_000
 MOST_BYTES = 8_000_000
 WARMINGS = 10
 _WORD = b"Sentence"
-_TIMES = {"verbose_json": 2, "drop-in": 2}
+_TIMES = {"verbose_json": 2, "diarized_json": 2, "drop-in": 2}
 """These have the whole text beside the segments."""
 
 
@@ -40,8 +41,9 @@ def test_Q6_a_20_mb_result_costs_the_server_less_than_8_mb(tmp_path: Path) -> No
 
 def _batch(server: Server) -> tuple[str, str]:
     """Return the ids of a finished batch and of its one job."""
-    fields = {"vad": "false", "language": "en", "response_format": "text"}
-    made = httpx.post(f"{server.url}/v1/batches", files={"file": ("a.wav", recording(2.0))}, data=fields, timeout=30)
+    fields = {"vad": "false", "language": "en", "response_format": "text", "diarize": "true"}
+    stereo = wav(tone(2.0, 8_000, 2), 8_000, "u8")
+    made = httpx.post(f"{server.url}/v1/batches", files={"file": ("a.wav", stereo)}, data=fields, timeout=30)
     assert made.status_code == 202, made.text
     batch_id: str = made.json()["id"]
     url = f"{server.url}/v1/batches/{batch_id}"

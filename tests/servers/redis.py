@@ -30,14 +30,14 @@ class RedisServer(Server):
         except OSError:
             return False
 
-    def ask(self, *words: str) -> str:
-        """Send one command and return the first line of the answer, as the protocol writes it."""
+    def ask(self, *words: str, lines: int = 1) -> str:
+        """Send one command and return a line of the answer, the first unless said otherwise, as the protocol has it."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(f"*{len(words)}\r\n".encode())
             for word in words:
                 connection.sendall(f"${len(word.encode())}\r\n{word}\r\n".encode())
             with connection.makefile("rb") as answer:
-                return answer.readline().decode().rstrip("\r\n")
+                return [answer.readline().decode().rstrip("\r\n") for _ in range(lines)][-1]
 
     def url(self, port: int | None = None) -> str:
         """Return the address; ``port`` leads through a proxy."""

@@ -2,7 +2,6 @@
 
 import functools
 import sys
-import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,12 +27,6 @@ class S3Server(Server):
         """Start moto's server."""
         yield Command((sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)))
 
-    def wipe(self) -> None:
-        """Delete all buckets."""
-        urllib.request.urlopen(
-            urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST"), timeout=10
-        ).close()
-
     @functools.cached_property
     def client(self) -> Any:
         """A boto3 client that looks behind the scenes."""
@@ -53,7 +46,11 @@ class S3Bucket:
     def __init__(self, server: S3Server, name: str) -> None:
         """Create the bucket ``name``."""
         self.server, self.name = server, name
-        server.client.create_bucket(Bucket=name)
+        self.ensure()
+
+    def ensure(self) -> None:
+        """Create the bucket anew if the server has forgotten it."""
+        self.server.client.create_bucket(Bucket=self.name)
 
     def url(self, prefix: str = "", endpoint: str | None = None) -> str:
         """Return the setting for object storage; ``endpoint`` leads through a proxy."""

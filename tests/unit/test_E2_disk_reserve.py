@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tympan.api.admission import House
+from tympan.api.doors.admission import House
 from tympan.errors import InsufficientStorage
 from tympan.pipeline import RequestContext
 

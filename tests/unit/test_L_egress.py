@@ -265,6 +265,10 @@ def endless_after_redirect(visit: Visit) -> None:
         endless(visit)
 
 
+_HEADS_BYTES = 200
+"""What two heads of answers take; they may arrive on their own, before the body that is capped."""
+
+
 @pytest.mark.parametrize("behave", [endless, endless_chunks, announced, endless_after_redirect])
 def test_L7_no_more_than_the_cap_is_read(
     behave: Callable[[Visit], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -274,7 +278,7 @@ def test_L7_no_more_than_the_cap_is_read(
     with Host(behave) as host, pytest.raises(TooLarge) as caught:
         fetch(egress_for(host), host.url(), tmp_path)
     assert caught.value.param == "audio_url"
-    assert sum(read) <= LIMITS.max_bytes + (64 << 10)
+    assert sum(read) <= LIMITS.max_bytes + (64 << 10) + _HEADS_BYTES
     assert list(tmp_path.iterdir()) == []
 
 
@@ -388,6 +392,7 @@ def test_L9_every_failure_before_an_answer_reads_the_same(tmp_path: Path) -> Non
     assert all(outcome[0] is FetchFailed for outcomes in seen for outcome in outcomes)
 
 
+@pytest.mark.alone
 def test_L9_time_tells_nothing_about_ports_inside() -> None:
     """A refused name takes no longer whether or not somebody listens at its address, because nobody is asked."""
     with Host(lambda visit: visit.answer(200)) as listener:
@@ -398,6 +403,7 @@ def test_L9_time_tells_nothing_about_ports_inside() -> None:
     assert listener.visits == []
 
 
+@pytest.mark.alone
 def test_L9_time_does_not_tell_why_a_download_failed(tmp_path: Path) -> None:
     """Closed, silent, refused, spoken to in another protocol, also behind a redirect: medians within a fifth."""
     closed = closed_port()

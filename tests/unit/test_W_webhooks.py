@@ -445,6 +445,7 @@ def _arrived(post: Post, before: int) -> int:
     return sum(message.path != "/dead" for message in post.receiver.messages[before:])
 
 
+@pytest.mark.alone
 def test_W5_a_dead_endpoint_does_not_hold_up_others(post: Post) -> None:
     """With 5,000 events for a receiver that never answers, 50 others wait at most twice as long; it gets one place."""
     healthy = [post.endpoint(f"/{number}") for number in range(50)]
@@ -519,6 +520,7 @@ def _told_after_s(post: Post, endpoints: Sequence[str], attempts: int) -> list[f
     return list(seen.values())
 
 
+@pytest.mark.alone
 def test_L9_the_log_of_deliveries_does_not_tell_closed_from_silent(post: Post) -> None:
     """A closed port, a silent one and a refused address: the same text, length and time until the owner sees it."""
     with _unanswered(post) as endpoints:

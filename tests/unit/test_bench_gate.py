@@ -117,6 +117,7 @@ def _engine(ms_per_window: float) -> Start:
     return start
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("ms_per_window", "fails"), [(15.0, False), (60.0, True)])
 def test_a_slowed_engine_fails_the_gate_and_an_equal_one_passes(ms_per_window: float, fails: bool) -> None:  # noqa: FBT001
     """Real processes and real time: an engine that takes four times as long is found, the same one is not."""
@@ -172,6 +173,7 @@ def test_english_models_hear_english_only(tmp_path: Path) -> None:
     assert set(alone.items) < set(together.items)
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_servers_of_one_tree_pass_and_a_slowed_one_fails() -> None:

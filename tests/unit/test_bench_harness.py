@@ -289,6 +289,15 @@ def test_a_result_says_where_it_comes_from_and_becomes_pages(tmp_path: Path) -> 
     assert "ready \\| serve | <= 5 s | 1.20 s | yes |" in pages["summary.md"]
 
 
+def test_published_pages_are_what_their_results_say(tmp_path: Path) -> None:
+    """Nobody has written on a page, and none was left behind when the way pages are made changed."""
+    published = Path(__file__).parents[2] / "docs" / "benchmarks"
+    pages = render(published / "results", tmp_path)
+    assert len(pages) > 5
+    stale = [page.name for page in pages if page.read_text() != (published / page.name).read_text()]
+    assert stale == []
+
+
 def test_tables_escape_bars() -> None:
     """A bar inside a cell must not open another cell."""
     assert table(["a"], [["x|y"]]) == "| a |\n| --- |\n| x\\|y |"

@@ -8,6 +8,9 @@ import pytest
 import structlog
 
 from tympan import bootstrap, config
+from tympan.audio.decode import Decoder
+from tympan.audio.sandbox import SandboxReport
+from tympan.audio.versions import is_old
 from tympan.bootstrap import pipeline
 from tympan.errors import ConfigError, DecoderUnavailable, ModelNotFound
 
@@ -56,13 +59,37 @@ def test_services_come_up_and_go(tmp_path: Path) -> None:
     settings = config.load({"engine": "fake", "data_dir": tmp_path})
     with bootstrap.running(settings) as services:
         states = [services.transcriber.ready]
-        assert services.roster.pick("whisper-1")[1] is services.model
+        assert services.registry.pick("whisper-1")[1] is services.model
     states.append(services.transcriber.ready)
     assert states == [True, False]
     deadline = time.monotonic() + 5
     while set(threading.enumerate()) - before:
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("libraries", ["PyAV 14.0.0, FFmpeg 7.1.9", "PyAV 13, FFmpeg 8.0", "PyAV 9, FFmpeg nightly"])
+def test_I10_an_old_media_library_is_refused_unless_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, libraries: str
+) -> None:
+    """Nothing starts with an FFmpeg below the floor, or one that hides its version, and the remedy is said."""
+    report = SandboxReport((), libraries)
+    monkeypatch.setattr(Decoder, "sandbox", property(lambda _: report))
+    with pytest.raises(ConfigError, match=r"too old.*ALLOW_OLD_FFMPEG"), bootstrap.running(fake(tmp_path)):
+        pytest.fail("started")
+    with bootstrap.running(fake(tmp_path, allow_old_ffmpeg=True)) as services:
+        assert services.transcriber.ready
+
+
+@pytest.mark.parametrize("libraries", ["PyAV 18.1.0, FFmpeg 8.1.2", "PyAV 19, FFmpeg 9.0", "PyAV 18, FFmpeg n8.1-dev"])
+def test_I10_a_recent_media_library_is_fine(libraries: str) -> None:
+    """The floor itself, and what is newer."""
+    assert not is_old(libraries)
+
+
+def fake(folder: Path, **more: object) -> config.Settings:
+    """Return settings with the fake engine."""
+    return config.load({"engine": "fake", "data_dir": folder, **more})
 
 
 def test_an_unknown_model_stops_what_had_started(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from tympan.domain import Abilities, LanguageUse, Options, Task, Timestamps
 from tympan.engine.base import EngineInfo
-from tympan.errors import InvalidRequest, UnsupportedLanguage, UnsupportedOption
+from tympan.errors import UnsupportedLanguage, UnsupportedOption
 from tympan.pipeline.checks import check_detection, check_options, tells_language
 
 WHISPER = EngineInfo("onnx", "base", "1", "cpu", "int8", 2, ("de", "en"), multilingual=True)
-NOTHING = Abilities(LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False)
+NOTHING = Abilities(
+    LanguageUse.HEARS, translation=False, prompts=False, temperatures=False, word_times=False, token_chances=False
+)
 PLAIN = replace(WHISPER, model="plain", can=NOTHING)
 ASKS = {
     "task": Options(task=Task.TRANSLATE),
@@ -18,6 +20,7 @@ ASKS = {
     "hotwords": Options(hotwords="Ada"),
     "temperature": Options(temperature=0.2),
     "timestamp_granularities": Options(timestamps=Timestamps.WORD),
+    "include": Options(token_chances=True),
 }
 
 
@@ -71,14 +74,19 @@ def test_a_model_that_has_to_be_told_the_language_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("info", "tells"),
-    [(None, True), (WHISPER, True), (PLAIN, False), (replace(PLAIN, languages=("ru",)), True)],
+    ("info", "tells", "answers"),
+    [
+        (None, True, True),
+        (WHISPER, True, True),
+        (PLAIN, False, False),
+        (replace(PLAIN, languages=("ru",)), True, False),
+    ],
 )
-def test_detection_is_refused_where_nobody_would_answer(info: EngineInfo | None, tells: bool) -> None:  # noqa: FBT001
-    """A model that knows one language tells it without being asked."""
+def test_detection_is_refused_where_nobody_would_answer(info: EngineInfo | None, tells: bool, answers: bool) -> None:  # noqa: FBT001
+    """A model that knows one language tells it without being asked; asking it would be a mistake."""
     assert tells_language(info) is tells
-    if tells:
+    if answers:
         check_detection(info)
-    else:
-        with pytest.raises(InvalidRequest, match="does not tell languages"):
-            check_detection(info)
+        return
+    with pytest.raises(UnsupportedOption):
+        check_detection(info)

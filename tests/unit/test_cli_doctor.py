@@ -46,6 +46,7 @@ class Patient:
     settings: Settings
     blocks: list[int] = field(default_factory=lambda: [8000, 8000])
     measures: tuple[Measure, ...] = IN_FORCE
+    libraries: str = "PyAV 18.1.0, FFmpeg 8.1.2"
     error: Exception | None = None
     info: EngineInfo | None = INFO
 
@@ -62,7 +63,7 @@ class Patient:
     @property
     def sandbox(self) -> SandboxReport:
         """What guards the decoder."""
-        return SandboxReport(self.measures)
+        return SandboxReport(self.measures, self.libraries)
 
     def stream(self, path: Path, *, max_audio_s: float) -> Iterator[Any]:
         """Yield blocks of the given lengths for a file that exists."""
@@ -175,9 +176,16 @@ def test_further_models_are_looked_for(tmp_path: Path) -> None:
 def test_a_measure_that_is_not_in_force_is_a_warning(settings: Settings) -> None:
     """A hole in the sandbox is named with the reason."""
     patient = Patient(settings, measures=(Measure("file system", enforced=False, detail="no Landlock"),))
-    sandbox, decoder = probes.check_decoder(patient)  # type: ignore[arg-type]
+    sandbox, libraries, decoder = probes.check_decoder(patient)  # type: ignore[arg-type]
     assert (sandbox.status, sandbox.detail) == (Status.WARN, "not enforced: no Landlock")
-    assert decoder.status is Status.OK
+    assert (libraries.status, decoder.status) == (Status.OK, Status.OK)
+
+
+@pytest.mark.parametrize("libraries", ["PyAV 14.0.0, FFmpeg 7.1", "PyAV 1.0, FFmpeg N-118, g1a2b3", ""])
+def test_I10_an_old_media_library_is_a_warning(settings: Settings, libraries: str) -> None:
+    """Whoever has allowed one is reminded of it; so is, who has one whose version cannot be told."""
+    *_, found, _ = probes.check_decoder(Patient(settings, libraries=libraries))  # type: ignore[arg-type]
+    assert (found.name, found.status) == ("Media libraries", Status.WARN)
 
 
 def test_a_decoder_that_loses_audio_fails(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from tympan.api.schemas import MAX_BEAMS, PRESETS
+from tympan.api.fields.transcription import MAX_BEAMS, PRESETS
 from tympan.cli.options import BEAM_SIZES, MAX_BEAM_SIZE, DecodeArgs, EngineArgs, Preset, to_options, to_overrides
 from tympan.config import Settings
 from tympan.domain import Options, Task, Timestamps, VadOptions
@@ -32,6 +32,8 @@ def test_no_flags_are_the_products_defaults() -> None:
         ({"preset": Preset.FAST, "beam_size": 3}, {"beam_size": 3}),
         ({"word_timestamps": True}, {"timestamps": Timestamps.WORD}),
         ({"temperature": 0.4}, {"temperature": 0.4}),
+        ({"diarize": True}, {"diarize": True}),
+        ({"tinydiarize": True}, {"speaker_turns": True}),
         ({"no_fallback": True}, {"temperature_fallback": False}),
         ({"no_vad": True}, {"vad": None}),
         ({"vad_threshold": 0.2}, {"vad": VadOptions(threshold=0.2)}),

@@ -15,6 +15,7 @@ from tympan.domain import Job
 from tympan.errors import InvalidRequest, NotFound
 from tympan.jobs.media import job_prefix
 from tympan.storage.database import sqlite_url
+from tympan.storage.tenants import TenantStore
 
 DAY_S = 86_400.0
 
@@ -48,13 +49,13 @@ def test_the_list_counts_jobs_and_tells_days(shop: Shop) -> None:
     shop.submit(5.0, seed=2, tenant="acme")
     assert _tenants("retain", "other", "--text-days", "2.5").exit_code == 0
     assert json.loads(_tenants("list", "--json").stdout) == [
-        {"id": "acme", "n_jobs": 2, "audio_days": None, "text_days": None},
-        {"id": "other", "n_jobs": 0, "audio_days": None, "text_days": 2.5},
+        {"id": "acme", "n_jobs": 2, "audio_days": None, "text_days": None, "limits": {}, "weight": 1.0},
+        {"id": "other", "n_jobs": 0, "audio_days": None, "text_days": 2.5, "limits": {}, "weight": 1.0},
     ]
     shown = _tenants("list")
     assert [line.split() for line in shown.stdout.splitlines()[1:]] == [
-        ["acme", "2", "default", "default"],
-        ["other", "0", "default", "2.5"],
+        ["acme", "2", "default", "default", "1", "default"],
+        ["other", "0", "default", "2.5", "1", "default"],
     ]
     assert "audio 1, text 30" in shown.stderr
 
@@ -111,3 +112,36 @@ def test_days_are_numbers(shop: Shop, days: str) -> None:
     """Anything else is refused before anything is changed."""
     assert isinstance(_tenants("retain", "acme", f"--text-days={days}").exception, InvalidRequest)
     assert json.loads(_tenants("list", "--json").stdout) == []
+
+
+def test_limits_are_set_one_by_one_and_taken_back(shop: Shop) -> None:
+    """What is not named stays; 0 is no limit; 'default' is the settings' again; the list shows what is left."""
+    assert _tenants("limit", "acme", "--requests-per-min", "60", "--audio-minutes-per-day", "90.5").exit_code == 0
+    assert _tenants("limit", "acme", "--weight", "4", "--requests-at-once", "0").exit_code == 0
+    assert _tenants("limit", "acme", "--requests-per-min", "default").exit_code == 0
+    listed = json.loads(_tenants("list", "--json").stdout)
+    assert listed[0]["limits"] == {"audio_minutes_per_day": 90.5, "requests_at_once": 0}
+    assert listed[0]["weight"] == 4.0
+    assert "audio_minutes_per_day 90.5, requests_at_once without limit" in " ".join(_tenants("list").stdout.split())
+    store = TenantStore(shop.database, audio_days=1.0, text_days=1.0)
+    assert store.own_limits() == {"acme": ({"audio_minutes_per_day": 90.5, "requests_at_once": 0}, 4.0)}
+
+
+def _raised(result: Result) -> None:
+    """Raise what a command failed with."""
+    if result.exception is not None:
+        raise result.exception
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", "nan", "1e12"])
+def test_a_limit_is_a_number(shop: Shop, value: str) -> None:
+    """What is none is refused by the option's name, and nothing is stored."""
+    with pytest.raises(InvalidRequest, match="--jobs-at-once"):
+        _raised(_tenants("limit", "acme", "--jobs-at-once", value))
+    assert TenantStore(shop.database, audio_days=1.0, text_days=1.0).all() == []
+
+
+def test_a_change_of_nothing_is_a_mistake(shop: Shop) -> None:
+    """Somebody forgot the limit."""
+    with pytest.raises(InvalidRequest, match="nothing to change"):
+        _raised(_tenants("limit", "acme"))

@@ -56,6 +56,23 @@ def test_decoding_and_engine_flags_arrive(jobs: list[Job]) -> None:
     assert jobs[0].overrides == {"model": "tiny", "threads": 3}
 
 
+def test_speakers_are_told_apart_in_formats_that_name_them(jobs: list[Job], tmp_path: Path) -> None:
+    """Both commands take the flag; one such format among others is enough."""
+    assert _run("transcribe", "a", "--diarize", "-f", "vtt", "-f", "txt") == 0
+    assert _run("batch", str(tmp_path), "r.json", "--diarize", "-f", "verbose_json") == 0
+    assert _run("transcribe", "a", "-f", "diarized_json") == 0
+    assert [job.options.diarize for job in jobs] == [True, True, True]
+
+
+@pytest.mark.parametrize("formats", ["", "-f tsv -f txt", "-f json"])
+def test_speakers_that_no_format_names_are_refused(jobs: list[Job], formats: str) -> None:
+    """Telling them apart for nothing is a mistake, and the error names a format."""
+    done = CliRunner().invoke(app, ["transcribe", "a", "--diarize", *formats.split()])
+    assert isinstance(done.exception, InvalidRequest)
+    assert "--format diarized_json" in str(done.exception)
+    assert jobs == []
+
+
 def test_batch_is_a_recursive_job_with_a_report(jobs: list[Job], tmp_path: Path) -> None:
     """``batch DIR REPORT`` prints nothing but the report."""
     assert _run("batch", str(tmp_path), "r.json", "-f", "vtt", "-o", "out") == 0

@@ -61,7 +61,7 @@ def test_every_sign_counts_against_the_text(worse: Evidence) -> None:
     assert confidence(worse) < confidence(SPEECH)
 
 
-@pytest.mark.parametrize("name", WORSE.keys() - {"a loop"})
+@pytest.mark.parametrize("name", sorted(WORSE.keys() - {"a loop"}))
 def test_one_sign_is_not_enough(name: str) -> None:
     """Unsure speech, a farewell that was said, or a doubt of one detector: none of them alone condemns a text."""
     assert hallucination_score(WORSE[name]) < SUSPICIOUS

@@ -10,7 +10,7 @@ import pytest
 from tests import media
 from tympan.audio.decode import Decoder
 from tympan.domain import Samples
-from tympan.errors import InvalidRequest, NotFound, UnsupportedMedia
+from tympan.errors import InvalidRequest, NotFound, NotStereo, TooLong, UnsupportedMedia
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,51 @@ def test_surround_layouts_are_mixed_like_any_other(decoder: Decoder, tmp_path: P
     audio[:, 3] = media.tone(0.5, pitch_hz=100)[:, 0]
     samples = decode(decoder, tmp_path / "in", media.encode(audio, "flac", "flac", 16_000))
     assert np.abs(samples).max() == pytest.approx(16_384 / layout_channels, rel=0.02)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("kind", ["s16", "f32"])
+def test_stereo_of_opposite_phase_is_heard(decoder: Decoder, tmp_path: Path, rate_hz: int, kind: str) -> None:
+    """One channel upside down would be silence in the mean; one of them is heard instead."""
+    audio = media.tone(1.0, rate_hz) * [1.0, -1.0]
+    samples = decode(decoder, tmp_path / "in", media.wav(audio, rate_hz, kind))
+    assert len(samples) == pytest.approx(16_000, abs=20)
+    assert np.abs(samples[2_000:]).max() == pytest.approx(16_384, rel=0.02)
+    assert pitch_hz(samples) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_both_channels_come_out_when_asked(decoder: Decoder, tmp_path: Path, rate_hz: int) -> None:
+    """Left and right keep their sounds, and their mean is what comes out mixed."""
+    audio = np.hstack([media.tone(6.0, rate_hz, pitch_hz=300), 0.5 * media.tone(6.0, rate_hz, pitch_hz=700)])
+    path = tmp_path / "in"
+    path.write_bytes(media.wav(audio, rate_hz))
+    blocks = list(decoder.stream_stereo(path, max_audio_s=60))
+    assert all(0 < len(block) <= 40_000 for block in blocks)
+    both = np.concatenate(blocks)
+    assert both.shape == (pytest.approx(96_000, abs=20), 2)
+    assert [round(pitch_hz(channel), -1) for channel in both.T] == [300, 700]
+    mixed = np.concatenate(list(decoder.stream(path, max_audio_s=60)))
+    np.testing.assert_allclose(mixed, both.astype(float).mean(axis=1), atol=0.51)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_without_two_channels_speakers_cannot_be_told_apart(decoder: Decoder, tmp_path: Path, channels: int) -> None:
+    """The error counts the channels and names both ways out."""
+    path = tmp_path / "in"
+    path.write_bytes(media.wav(media.tone(1.0, channels=channels), 16_000))
+    with pytest.raises(NotStereo, match=f"this one has {channels}") as caught:
+        list(decoder.stream_stereo(path, max_audio_s=60))
+    assert caught.value.remedy == "Send a recording with one speaker on either channel, or leave diarize out."
+
+
+def test_two_channels_are_as_long_as_one(decoder: Decoder, tmp_path: Path) -> None:
+    """The limit counts seconds, not samples of both channels."""
+    path = tmp_path / "in"
+    path.write_bytes(media.wav(media.tone(3.0, channels=2), 16_000))
+    assert sum(len(block) for block in decoder.stream_stereo(path, max_audio_s=3.0)) == 48_000
+    with pytest.raises(TooLong):
+        list(decoder.stream_stereo(path, max_audio_s=2.9))
 
 
 def test_rf64_decodes(decoder: Decoder, tmp_path: Path) -> None:

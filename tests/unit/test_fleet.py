@@ -11,12 +11,12 @@ import pytest
 
 from tests.batching_support import Script, make_task, origin
 from tympan.batching.batcher import Batcher, BatcherOptions
+from tympan.batching.eviction import Rules
 from tympan.batching.fleet import MAX_MODELS, Fleet, FleetOptions
 from tympan.batching.host import HostOptions
-from tympan.batching.quarters import Quarters
+from tympan.batching.memory_budget import MemoryBudget
 from tympan.batching.recovery import RecoveryPolicy
-from tympan.batching.residency import Rules
-from tympan.batching.served import Found, ModelPlan, ModelState, SeatOptions
+from tympan.batching.served import Found, ModelPlan, ModelState, SlotOptions
 from tympan.engine.base import EngineSpec
 from tympan.errors import (
     Cancelled,
@@ -89,8 +89,8 @@ class Setup:
     """What a test's fleet is made of."""
 
     rules: Rules = field(default_factory=lambda: Rules(budget_bytes=100 * MB, dwell_s=0.0))
-    seats: SeatOptions = field(
-        default_factory=lambda: SeatOptions(wait_s=_LIMIT_S, first_pause_s=0.05, longest_pause_s=0.1)
+    slots: SlotOptions = field(
+        default_factory=lambda: SlotOptions(wait_s=_LIMIT_S, first_pause_s=0.05, longest_pause_s=0.1)
     )
     stand_in: str | None = None
 
@@ -99,9 +99,9 @@ class Setup:
 def fleet_of(depot: Depot, *plans: ModelPlan, setup: Setup | None = None) -> Iterator[Fleet]:
     """Yield a fleet; afterwards nothing of it may be left."""
     setup = setup or Setup()
-    quarters = Quarters({"cpu": setup.rules, "cuda": setup.rules})
-    options = FleetOptions(replace(setup.seats, observer=depot), setup.stand_in)
-    fleet = Fleet(plans, quarters, depot.make_batcher, options)
+    budget = MemoryBudget({"cpu": setup.rules, "cuda": setup.rules})
+    options = FleetOptions(replace(setup.slots, observer=depot), setup.stand_in)
+    fleet = Fleet(plans, budget, depot.make_batcher, options)
     try:
         yield fleet
     finally:
@@ -121,8 +121,8 @@ def wait_until(condition: Callable[[], object], limit_s: float = _LIMIT_S) -> No
 
 def use(fleet: Fleet, name: str, index: int = 0) -> str:
     """Transcribe one window with a model, and return the text."""
-    with fleet.seat(name).hold() as seat:
-        return seat.submit(make_task(index), origin()).result(_LIMIT_S).text
+    with fleet.slot(name).hold() as slot:
+        return slot.submit(make_task(index), origin()).result(_LIMIT_S).text
 
 
 def states(fleet: Fleet) -> Mapping[str, str]:
@@ -136,17 +136,17 @@ def test_nothing_is_loaded_before_somebody_asks_and_the_first_who_does_waits() -
     with fleet_of(depot, plan("a"), plan("b")) as fleet:
         assert states(fleet) == {"a": "unloaded", "b": "unloaded"}
         assert fleet.ready
-        assert fleet.seat("b").ready
-        assert fleet.seat("b").info is None
+        assert fleet.slot("b").ready
+        assert fleet.slot("b").info is None
         assert use(fleet, "b")
         assert states(fleet) == {"a": "unloaded", "b": "loaded"}
-        assert fleet.seat("b").info is not None
+        assert fleet.slot("b").info is not None
         assert depot.loads == ["b@cpu"]
         assert fleet.stats().windows == 1
         assert fleet.stats().ready
         with pytest.raises(ModelNotFound, match="'c'"):
-            fleet.seat("c")
-    with pytest.raises(Unavailable, match="shutting down"), fleet.seat("a").hold():
+            fleet.slot("c")
+    with pytest.raises(Unavailable, match="shutting down"), fleet.slot("a").hold():
         pass
     assert not fleet.ready
 
@@ -178,7 +178,7 @@ def test_who_waits_for_a_load_can_leave_and_the_load_goes_on() -> None:
 
     with fleet_of(depot, plan("a")) as fleet:
         threading.Timer(0.05, gone.set).start()
-        with pytest.raises(Cancelled), fleet.seat("a").hold(check):
+        with pytest.raises(Cancelled), fleet.slot("a").hold(check):
             pass
         depot.gates["a@cpu"].set()
         assert use(fleet, "a")
@@ -188,9 +188,9 @@ def test_who_waits_for_a_load_can_leave_and_the_load_goes_on() -> None:
 def test_the_wait_for_a_model_is_bounded() -> None:
     """Then 503 with a time to come back."""
     depot = Depot(gates={"a@cpu": threading.Event()})
-    setup = Setup(seats=SeatOptions(wait_s=0.1))
+    setup = Setup(slots=SlotOptions(wait_s=0.1))
     with fleet_of(depot, plan("a"), setup=setup) as fleet:
-        with pytest.raises(Unavailable, match="it is loading") as caught, fleet.seat("a").hold():
+        with pytest.raises(Unavailable, match="it is loading") as caught, fleet.slot("a").hold():
             pass
         assert (caught.value.retry_after_s or 0) > 0
         depot.gates["a@cpu"].set()
@@ -212,8 +212,8 @@ def test_a_model_that_does_not_fit_beside_another_takes_its_place() -> None:
 def test_who_waits_for_room_in_vain_is_told_so() -> None:
     """The model in its way is in use for longer than callers wait."""
     depot = Depot()
-    with fleet_of(depot, plan("a"), plan("b"), setup=Setup(seats=SeatOptions(wait_s=0.3))) as fleet:
-        with fleet.seat("a").hold(), pytest.raises(Unavailable, match="waits for others to make room"):
+    with fleet_of(depot, plan("a"), plan("b"), setup=Setup(slots=SlotOptions(wait_s=0.3))) as fleet:
+        with fleet.slot("a").hold(), pytest.raises(Unavailable, match="waits for others to make room"):
             use(fleet, "b")
         assert depot.loads == ["a@cpu"]
         assert use(fleet, "b")
@@ -239,7 +239,7 @@ def test_pinned_models_stay_and_what_can_never_fit_is_refused() -> None:
         with pytest.raises(Unavailable, match=r"needs 90 MB.*MODEL_MEMORY_MB"):
             use(fleet, "big")
         with pytest.raises(ModelInUse, match="pinned"):
-            fleet.seat("a").unload()
+            fleet.slot("a").unload()
         assert states(fleet)["a"] == "loaded"
 
 
@@ -247,10 +247,10 @@ def test_a_model_in_use_is_not_taken_away_and_nobody_new_gets_ahead_of_who_waits
     """Its users finish; then it is the other's turn, and only then that of those who came later."""
     depot, order = Depot(), []
     with fleet_of(depot, plan("a"), plan("b")) as fleet, ExitStack() as stack:
-        seat = stack.enter_context(fleet.seat("a").hold())
+        slot = stack.enter_context(fleet.slot("a").hold())
 
         def later(name: str) -> None:
-            with fleet.seat(name).hold():
+            with fleet.slot(name).hold():
                 order.append(name)
 
         second = threading.Thread(target=later, args=("b",))
@@ -260,7 +260,7 @@ def test_a_model_in_use_is_not_taken_away_and_nobody_new_gets_ahead_of_who_waits
         third = threading.Thread(target=later, args=("a",))
         third.start()
         time.sleep(0.15)
-        assert seat.submit(make_task(), origin()).result(_LIMIT_S).text
+        assert slot.submit(make_task(), origin()).result(_LIMIT_S).text
         assert order == []
         stack.close()
         second.join(_LIMIT_S)
@@ -300,14 +300,14 @@ def test_R6_unloading_while_in_use() -> None:
     """409 while somebody holds it; then it goes, stays addressable, and comes back when asked for."""
     depot = Depot()
     with fleet_of(depot, plan("a")) as fleet:
-        with fleet.seat("a").hold() as seat:
+        with fleet.slot("a").hold() as slot:
             with pytest.raises(ModelInUse, match="in use"):
-                fleet.seat("a").unload()
-            assert seat.submit(make_task(), origin()).result(_LIMIT_S).text
-        assert fleet.seat("a").unload().state is ModelState.UNLOADED
+                fleet.slot("a").unload()
+            assert slot.submit(make_task(), origin()).result(_LIMIT_S).text
+        assert fleet.slot("a").unload().state is ModelState.UNLOADED
         assert depot.running == 0
-        assert fleet.seat("a").unload().state is ModelState.UNLOADED
-        assert fleet.seat("a").ready
+        assert fleet.slot("a").unload().state is ModelState.UNLOADED
+        assert fleet.slot("a").ready
         assert use(fleet, "a")
         assert depot.loads == ["a@cpu"] * 2
 
@@ -322,7 +322,7 @@ def test_R6_users_and_unloaders_race_500_times() -> None:
             for _ in range(rounds):
                 time.sleep(chance.random() * 0.002)
                 try:
-                    fleet.seat("a").unload()
+                    fleet.slot("a").unload()
                     unloaded[0] += 1
                 except ModelInUse:
                     refused[0] += 1
@@ -352,9 +352,9 @@ def test_R6_users_and_unloaders_race_500_times() -> None:
 def test_a_model_that_nobody_uses_is_unloaded_after_a_while() -> None:
     """Not a pinned one, and not one in use."""
     depot = Depot()
-    setup = Setup(rules=Rules(), seats=SeatOptions(idle_s=0.2))
+    setup = Setup(rules=Rules(), slots=SlotOptions(idle_s=0.2))
     with fleet_of(depot, plan("a"), plan("p", pinned=True), plan("busy"), setup=setup) as fleet:
-        with fleet.seat("busy").hold():
+        with fleet.slot("busy").hold():
             use(fleet, "a")
             use(fleet, "p")
             wait_until(lambda: states(fleet)["a"] == "unloaded")
@@ -386,14 +386,14 @@ def test_models_that_grow_beyond_the_budget_are_thinned_out() -> None:
 def test_R5_a_load_that_fails_is_told_with_its_cause_and_not_tried_in_a_loop(error: TympanError) -> None:
     """Callers get 503 with the cause at once; the next load waits for its time, and may succeed."""
     depot = Depot(errors={"a@cpu": [error, error]})
-    setup = Setup(seats=SeatOptions(first_pause_s=0.3, longest_pause_s=0.3))
+    setup = Setup(slots=SlotOptions(first_pause_s=0.3, longest_pause_s=0.3))
     with fleet_of(depot, plan("a"), plan("b"), setup=setup) as fleet:
         for _ in range(20):
             with pytest.raises(Unavailable, match=error.message[:15]) as caught:
                 use(fleet, "a")
             assert (caught.value.retry_after_s or 0) > 0
         assert depot.loads == ["a@cpu"]
-        assert not fleet.seat("a").ready
+        assert not fleet.slot("a").ready
         assert states(fleet)["a"] == "failed"
         assert fleet.statuses()[0].failure is not None
         assert use(fleet, "b"), "the others are not harmed"
@@ -422,22 +422,22 @@ def test_R5_files_that_are_not_there_keep_one_model_away() -> None:
 def test_R5_another_model_stands_in_where_that_is_configured() -> None:
     """It answers, and says that it was it."""
     depot = Depot(errors={"a@cpu": [ModelUnavailable("gone")]})
-    with fleet_of(depot, plan("a"), plan("b"), setup=Setup(stand_in="b")) as fleet, fleet.seat("a").hold() as seat:
-        assert seat.name == "b"
-        assert seat.submit(make_task(), origin()).result(_LIMIT_S).text
+    with fleet_of(depot, plan("a"), plan("b"), setup=Setup(stand_in="b")) as fleet, fleet.slot("a").hold() as slot:
+        assert slot.name == "b"
+        assert slot.submit(make_task(), origin()).result(_LIMIT_S).text
 
 
 def test_asking_for_a_model_loads_it_at_once_even_after_a_failure() -> None:
     """An operator who has mended it does not wait for the pause to pass."""
     depot = Depot(errors={"a@cpu": [ModelUnavailable("gone")]})
-    setup = Setup(seats=SeatOptions(first_pause_s=60.0))
+    setup = Setup(slots=SlotOptions(first_pause_s=60.0))
     with fleet_of(depot, plan("a"), setup=setup) as fleet:
-        fleet.seat("a").ask()
+        fleet.slot("a").ask()
         with pytest.raises(ModelUnavailable):
-            fleet.seat("a").wait_loaded()
-        fleet.seat("a").ask()
+            fleet.slot("a").wait_loaded()
+        fleet.slot("a").ask()
         wait_until(lambda: states(fleet) == {"a": "loaded"})
-        assert fleet.seat("a").ask().loads == 1
+        assert fleet.slot("a").ask().loads == 1
 
 
 def test_the_files_are_looked_for_with_every_load() -> None:
@@ -447,7 +447,7 @@ def test_the_files_are_looked_for_with_every_load() -> None:
     with fleet_of(depot, found) as fleet:
         for _ in range(2):
             use(fleet, "a")
-            fleet.seat("a").unload()
+            fleet.slot("a").unload()
         assert [batcher._spec.revision for batcher in depot.batchers] == ["one", "two"]
 
 
@@ -460,10 +460,10 @@ def test_R8_a_model_whose_device_is_gone_is_not_ready_and_comes_back_with_it() -
         depot.scripts["a@cpu"].steps = [lambda _: EngineDeviceLost("no CUDA-capable device is detected")]
         with pytest.raises(Unavailable, match="no CUDA-capable device"):
             use(fleet, "a")
-        assert not fleet.seat("a").ready
+        assert not fleet.slot("a").ready
         wait_until(lambda: states(fleet)["a"] == "failed")
         wait_until(lambda: _answers(fleet, "a"))
-        assert fleet.seat("a").ready
+        assert fleet.slot("a").ready
 
 
 def test_R8_the_cpu_takes_over_where_that_is_configured() -> None:
@@ -477,7 +477,7 @@ def test_R8_the_cpu_takes_over_where_that_is_configured() -> None:
         wait_until(lambda: _answers(fleet, "a"))
         assert depot.loads == ["a@cuda", "a@cpu"]
         depot.scripts["a@cuda"].loads = []
-        fleet.seat("a").unload()
+        fleet.slot("a").unload()
         assert use(fleet, "a")
         assert depot.loads == ["a@cuda", "a@cpu", "a@cuda"]
 
@@ -504,6 +504,6 @@ def test_closing_ends_loads_that_are_under_way() -> None:
 def test_a_fleet_has_a_few_models() -> None:
     """None, or more than there are threads for, is a mistake of the program."""
     with pytest.raises(ValueError, match=f"1 to {MAX_MODELS}"):
-        Fleet([], Quarters(), Depot().make_batcher)
+        Fleet([], MemoryBudget(), Depot().make_batcher)
     with pytest.raises(ValueError, match="65"):
-        Fleet([plan(str(n)) for n in range(65)], Quarters(), Depot().make_batcher)
+        Fleet([plan(str(n)) for n in range(65)], MemoryBudget(), Depot().make_batcher)

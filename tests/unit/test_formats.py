@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -12,8 +13,19 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tympan.domain import Accounting, ResponseFormat, Segment, Task, Transcript, Word
-from tympan.formats import MEDIA_TYPES, media_type, render
+from tympan.domain import (
+    SPEAKER_TURN,
+    Accounting,
+    Output,
+    ResponseFormat,
+    Segment,
+    Shape,
+    Task,
+    TokenChance,
+    Transcript,
+    Word,
+)
+from tympan.formats import MEDIA_TYPES, media_type, render, rendered
 
 
 def transcript(*segments: Segment, text: str = "", task: Task = Task.TRANSCRIBE, audio_s: float = 10.0) -> Transcript:
@@ -46,9 +58,21 @@ def test_every_format_has_a_media_type_and_renders() -> None:
 
 
 def test_json_is_text_and_usage() -> None:
-    """Nothing else: usage counts whole seconds, rounded up."""
-    expected = {"text": GERMAN.text, "usage": {"type": "duration", "seconds": 10}}
+    """And the language heard; usage counts whole seconds, rounded up."""
+    usage = {"type": "duration", "seconds": 10}
+    expected = {"text": GERMAN.text, "languages": [{"code": "de"}], "usage": usage}
     assert json.loads(render(GERMAN, "json")) == expected
+
+
+def test_tokens_within_a_character_keep_their_bytes() -> None:
+    """What is shown of a part of a character is a mark; the bytes joined are the text, without the spaces around it."""
+    octets = " d\u00fcnn ".encode()
+    chances = tuple(TokenChance(tuple(octets[at : at + 1]), -0.5) for at in range(len(octets)))
+    said = transcript(replace(Segment(0, 0.0, 1.0, " d\u00fcnn "), token_chances=chances))
+    listed = json.loads(rendered(said, Output(token_chances=True)))["logprobs"]
+    assert bytes(octet for one in listed for octet in one["bytes"]).decode() == "d\u00fcnn"
+    assert [one["token"] for one in listed] == ["d", "\ufffd", "\ufffd", "n", "n"]
+    assert "logprobs" not in json.loads(rendered(said, Output()))
 
 
 def test_verbose_json_has_openais_fields_and_ours() -> None:
@@ -112,6 +136,62 @@ def test_vtt_is_read_by_a_caption_parser() -> None:
     captions = webvtt.from_string(text).captions
     assert [(c.start, c.end) for c in captions] == [("00:00:00.000", "00:00:01.500"), ("01:01:01.007", "01:01:02.000")]
     assert "Größe &lt;b&gt;&amp;&lt;/b&gt; --&gt;" in text
+
+
+SPOKEN = transcript(
+    Segment(0, 0.0, 1.0, " Is it?", words=(Word(" Is", 0.0, 0.5, 0.9), Word(" it?", 0.5, 1.0, 0.9)), speaker="A"),
+    Segment(1, 1.0, 2.0, " <It> is.", words=(Word(" <It> is.", 1.0, 2.0, 0.9),), speaker="B"),
+    Segment(2, 2.0, 3.0, " Hm."),
+)
+
+
+def test_speakers_are_named_where_they_are_known() -> None:
+    """By segments and by words; nothing is said where nobody knows."""
+    found = json.loads(render(SPOKEN, "verbose_json", words=True))
+    assert [one.get("speaker") for one in found["segments"]] == ["A", "B", None]
+    assert [one.get("speaker") for one in found["words"]] == ["A", "A", "B"]
+    assert "speaker" not in found["segments"][2]
+
+
+def test_a_turn_of_speakers_is_told_where_one_was_marked() -> None:
+    """Under whisper.cpp's name for it."""
+    marked = transcript(Segment(0, 0.0, 1.0, f" Is it?{SPEAKER_TURN}"), Segment(1, 1.0, 2.0, " It is."))
+    found = json.loads(render(marked, "verbose_json"))["segments"]
+    assert [one.get("speaker_turn_next") for one in found] == [True, None]
+
+
+@pytest.mark.parametrize("shape", [None, Shape()])
+def test_captions_name_the_voice(shape: Shape | None) -> None:
+    """As WebVTT has it, cut to a shape or not; subtitles have no voices, so the name stands before the text."""
+    captions = webvtt.from_string(render(SPOKEN, "vtt", shape=shape)).captions
+    assert [(caption.voice, caption.text) for caption in captions] == [
+        ("A", "Is it?"),
+        ("B", "&lt;It&gt; is."),
+        (None, "Hm."),
+    ]
+    cues = srt.parse(render(SPOKEN, "srt", shape=shape))
+    assert [cue.content for cue in cues] == ["A: Is it?", "B: <It> is.", "Hm."]
+
+
+def test_known_speakers_have_their_names_in_every_format_that_names_them() -> None:
+    """In the order of the letters; a letter without a name stays."""
+
+    def made(fmt: ResponseFormat, *names: str) -> str:
+        return rendered(SPOKEN, Output(fmt, words=True, speakers=names))
+
+    assert [caption.voice for caption in webvtt.from_string(made("vtt", "Ann", "Bob")).captions] == ["Ann", "Bob", None]
+    assert next(srt.parse(made("srt", "Ann"))).content == "Ann: Is it?"
+    verbose = json.loads(made("verbose_json", "Ann"))
+    assert [one.get("speaker") for one in verbose["segments"]] == ["Ann", "B", None]
+
+
+def test_diarized_json_has_openais_fields() -> None:
+    """The exact set of keys; where nobody is known to speak, it says so, since a client expects somebody."""
+    found = json.loads(rendered(SPOKEN, Output("diarized_json", speakers=("Ann", "Bob"))))
+    assert set(found) == {"task", "duration", "text", "segments", "usage"}
+    first = {"type": "transcript.text.segment", "id": "seg_0", "start": 0.0, "end": 1.0}
+    assert found["segments"][0] == {**first, "speaker": "Ann", "text": "Is it?"}
+    assert [one["speaker"] for one in found["segments"]] == ["Ann", "Bob", "unknown"]
 
 
 def test_tsv_is_read_as_a_table_and_holds_no_formula() -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,18 @@ def test_a_section_is_read_as_it_was_written(lengths: list[int]) -> None:
         for wrote, read in zip(source, read_section(path), strict=True):
             assert np.array_equal(wrote.samples, read.samples)
             assert (wrote.index, wrote.pieces, wrote.speech_peak) == (read.index, read.pieces, read.speech_peak)
+
+
+def test_a_section_carries_the_levels_of_its_windows(tmp_path: Path) -> None:
+    """To the last bit, beside windows that have none."""
+    plain, other = windows([700, 300])
+    loud = replace(other, levels=np.array([[0.1, 32_768.0], [1.5, 0.0]], np.float16))
+    write_section(tmp_path / "section", [plain, loud])
+    found = list(read_section(tmp_path / "section"))
+    assert found[0].levels is None
+    assert found[1].levels is not None
+    assert np.array_equal(found[1].levels, loud.levels)  # type: ignore[arg-type]
+    assert np.array_equal(found[1].samples, loud.samples)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ def test_a_job_gives_the_transcript_of_a_synchronous_call(shop: Shop, seconds: f
     assert (done.state, done.progress.audio_s_done, done.attempts) == (JobState.SUCCEEDED, seconds, 1)
 
 
+@pytest.mark.parametrize("seconds", [18.0, 70.0])
+def test_a_job_tells_speakers_apart_like_a_synchronous_call(shop: Shop, seconds: float) -> None:
+    """Levels travel with the sections: the speakers of the file change every 10 or 20 s, and so do the segments'."""
+    options = Options(diarize=True)
+    job = shop.submit(seconds, options=options)
+    shop.work_off()
+    stored = shop.service.transcript(TENANT, job.id)[1]
+    whole = shop.transcriber.transcribe(shop.pcm(seconds), options, RequestContext("sync"))
+    assert shop.get(job).options.diarize
+    assert [one.speaker for one in stored.segments] == [one.speaker for one in whole.segments]
+    clear = [one for one in stored.segments if one.start_s // 10 == one.end_s // 10]
+    assert [one.speaker for one in clear] == ["A" if (one.start_s // 10) % 3 == 0 else "B" for one in clear]
+    assert {one.speaker for one in clear} == {"A", "B"}
+
+
 def test_audio_without_a_word_is_a_result_too(shop: Shop) -> None:
     """No speech, no sections, no failure: an empty text over the whole length."""
     path = shop.folder / "silence"

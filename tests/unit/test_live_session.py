@@ -44,11 +44,13 @@ from tympan.errors import (
     UnsupportedLanguage,
 )
 from tympan.live import (
+    Committed,
     Ended,
     Event,
     Final,
     LiveLimits,
     LiveOptions,
+    LiveSession,
     Lost,
     Partial,
     SpeechStarted,
@@ -67,6 +69,9 @@ def in_order(events: list[Event]) -> None:
     per: dict[int, list[Event]] = {}
     for event in events[:-1]:
         assert not isinstance(event, Ended)
+        if isinstance(event, Committed):
+            assert event.utterance is None or isinstance(per[event.utterance][-1], SpeechStopped)
+            continue
         per.setdefault(event.utterance, []).append(event)
     for own in per.values():
         kinds = [type(event) for event in own]
@@ -209,10 +214,11 @@ def test_a_commit_ends_the_utterance_where_it_stands() -> None:
     in_order(events)
     stops = [event.cause for event in events if isinstance(event, SpeechStopped)]
     assert stops == [Cause.COMMIT, Cause.SILENCE]
+    assert [event.utterance for event in events if isinstance(event, Committed)] == [0]
     assert [final.text for final in finals(events)] == ["w1 w2 w3 w4", "w5 w6"]
 
 
-def test_a_commit_of_nothing_does_nothing() -> None:
+def test_a_commit_of_nothing_is_told_to_have_done_nothing() -> None:
     """Neither before any speech nor twice."""
     with opened(desk()) as session:
         session.commit()
@@ -221,7 +227,8 @@ def test_a_commit_of_nothing_does_nothing() -> None:
         session.commit()
         session.finish()
         events = list(session.events())
-    assert [type(event) for event in events] == [Ended]
+    assert events[:-1] == [Committed(0.0, None), Committed(1.0, None), Committed(1.0, None)]
+    assert isinstance(events[-1], Ended)
 
 
 def test_the_caller_alone_may_end_utterances() -> None:
@@ -360,6 +367,24 @@ def test_a_language_that_the_model_does_not_know_is_refused_at_once() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ bounds
+
+
+def commit_often(session: LiveSession) -> None:
+    """Ask for the end of ten utterances."""
+    for _ in range(10):
+        session.commit()
+
+
+def test_F8_commits_that_nobody_acts_on_are_refused() -> None:
+    """They hold no audio, but memory: 64 may wait for a session that waits for its reader."""
+    limits = LiveLimits(max_events=2)
+    with opened(desk(), limits=limits) as session:
+        for _ in range(64):
+            session.commit()
+        with pytest.raises(Overloaded):
+            commit_often(session)
+        session.finish()
+        assert isinstance(list(session.events())[-1], Ended)
 
 
 def test_F7_audio_faster_than_the_engine_is_refused_and_none_of_it_is_lost() -> None:
@@ -563,7 +588,7 @@ def test_a_session_is_closed_in_the_middle_of_everything() -> None:
     with pytest.raises(Cancelled):
         session.finish()
     for event in session.events():
-        assert isinstance(event, SpeechStarted | SpeechStopped)
+        assert isinstance(event, SpeechStarted | SpeechStopped | Committed)
     assert session.over
 
 

@@ -342,8 +342,20 @@ def test_an_unpinned_folder_put_there_by_hand_needs_trust_too(tmp_path: Path) ->
     _write(tmp_path / "models" / "small", CONTENT)
     with pytest.raises(ModelUnpinned):
         models.resolve("small", tmp_path, OFFLINE)
-    assert models.resolve("small", tmp_path, Access(offline=True, trust_first_use=True)).source == "cache"
-    assert models.resolve("small", tmp_path, OFFLINE).source == "cache"
+    trusted = models.resolve("small", tmp_path, Access(offline=True, trust_first_use=True))
+    assert trusted.source == "cache"
+    assert models.resolve("small", tmp_path, OFFLINE) == trusted
+
+
+def test_the_revision_of_a_folder_put_there_by_hand_follows_from_what_is_in_it(tmp_path: Path) -> None:
+    """Other bytes are another revision, so that nobody takes one for the other."""
+    trusting = Access(offline=True, trust_first_use=True)
+    _write(tmp_path / "one" / "models" / "small", CONTENT)
+    _write(tmp_path / "two" / "models" / "small", CONTENT | {"model.bin": b"something else, as long"})
+    one, two = (models.resolve("small", tmp_path / place, trusting).revision for place in ("one", "two"))
+    assert one.startswith("sha256-")
+    assert two.startswith("sha256-")
+    assert one != two
 
 
 def test_a_damaged_record_is_not_forgotten(tmp_path: Path) -> None:

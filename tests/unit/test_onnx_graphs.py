@@ -1,5 +1,6 @@
 """The graphs on a model of a few thousand random weights, against plain NumPy, and what company does to a window."""
 
+import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +74,11 @@ def silence() -> Reals:
 def decoder(weights: Weights, silence: Reals) -> Int8Decoder:
     """Return the decoder."""
     return Int8Decoder(weights, MARKS, silence, threads=1, signed=False)
+
+
+def resident_mib() -> float:
+    """Return this process's memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 2**20
 
 
 def stored(decoder: Int8Decoder, encoded: Reals) -> list[Stored]:
@@ -182,6 +188,22 @@ def test_large_inputs_are_run_one_after_the_other(weights: Weights) -> None:
     seen = crew.map(lambda session, window: (id(session), window), range(5), large=True)
     assert seen == [(id(crew._together), window) for window in range(5)]
     crew.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read where Linux shows it")
+def test_memory_of_intermediate_results_is_kept_until_it_is_given_back(weights: Weights) -> None:
+    """Until then the next run finds it; afterwards results are the same as before."""
+    crew = Crew(cross_graph(weights, signed=False), 1)
+    small, large = np.ones((1, WIDTH), np.float32), np.ones((200_000, WIDTH), np.float32)
+    before = crew.map(_stored, [small])[0]
+    at_first = resident_mib()
+    crew.map(lambda session, one: len(session.outputs(encoded=one)), [large])
+    kept = resident_mib() - at_first
+    crew.give_back(encoded=small)
+    assert kept > large.nbytes / 2**20
+    assert resident_mib() - at_first < kept / 3
+    after = crew.map(_stored, [small])[0]
+    assert all(np.array_equal(mine.numbers, theirs.numbers) for mine, theirs in zip(after, before, strict=True))
 
 
 def test_a_failure_side_by_side_is_raised(weights: Weights) -> None:

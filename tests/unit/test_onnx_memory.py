@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tympan.engine.onnx.eight_bit import Bytes, Reals
-from tympan.engine.onnx.memory import Heard, Past, Stored, Tail, stay_or_fill
+from tympan.engine.onnx.memory import DIGITS, Heard, Past, Stored, Tail, stay_or_fill
 
 HEADS, WIDTH, LAYERS, POOL = 2, 4, 2, 5
 SILENCE, EXACT = 30, 7
@@ -36,7 +36,10 @@ def layers_of(seed: int, positions: int, *, level: bool = False) -> list[Stored]
 
 def window_of(heard: Heard, window: int, number: int) -> Reals:
     """Return keys or values of one window as they are meant, ``[heads, positions, width]``."""
-    return Stored(heard.numbers[number][window], heard.scales[number][window]).real()
+    scales = heard.scales[number][window]
+    if number % 2:
+        scales = scales * heard.peaks[number // 2][window, ..., :1]
+    return Stored(heard.numbers[number][window], scales).real()
 
 
 def attend(query: Reals, key: Reals, value: Reals, bias: Reals | float = 0.0) -> Reals:
@@ -169,6 +172,18 @@ def test_a_window_alone_is_the_same_memory() -> None:
     assert len(heard) == 2
 
 
+def test_scales_of_values_fit_two_digits() -> None:
+    """A share of at most 1 times a scale is at most the base, in every window and head, also where all is zero."""
+    heard = heard_of([3, 140])
+    for scales in heard.scales[1::2]:
+        assert scales.max(axis=-1) == pytest.approx(DIGITS)
+    nothing = Stored.of(np.zeros((HEADS, SILENCE, WIDTH), np.float32), SIGNED)
+    silent = Heard([2], Tail([nothing] * 2 * LAYERS, POOL, EXACT))
+    silent.fill(0, [Stored(one.numbers[:, :2], one.scales[..., :2]) for one in [nothing] * 2 * LAYERS])
+    assert all(np.isfinite(array).all() for array in (*silent.scales, *silent.peaks))
+    assert not window_of(silent, 0, 1).any()
+
+
 @given(data=st.data(), windows=st.integers(1, 8))
 def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int) -> None:
     """After any number of departures, each window left has its own keys, values and biases, in the order told."""
@@ -183,8 +198,9 @@ def test_windows_that_are_kept_are_kept_whole(data: st.DataObject, windows: int)
         heard.keep(order)
         left = [left[i] for i in order]
     assert len(heard) == len(left)
-    for mine, theirs in zip([*heard.numbers, *heard.scales], [*untouched.numbers, *untouched.scales], strict=True):
-        assert np.array_equal(mine, theirs[left])
+    for name in ("numbers", "scales", "peaks"):
+        for mine, theirs in zip(getattr(heard, name), getattr(untouched, name), strict=True):
+            assert np.array_equal(mine, theirs[left])
     assert np.array_equal(heard.bias, untouched.bias[left])
     assert heard.positions == [lengths[window] for window in left]
 

@@ -219,7 +219,7 @@ def test_a_text_without_end_stops_at_its_cap(width: int, cap: int) -> None:
 def test_nothing_said_has_the_ends_own_log_probability() -> None:
     """No division by zero: the end token alone is the mean."""
     found, steps = run(BeamSearch(1, 5, END), script({(): {END: -0.25}}))
-    assert found == Decoded([], -0.25, 0.0, hit_cap=False)
+    assert found == Decoded([], -0.25, 0.0, hit_cap=False, logprobs=())
     assert steps == []
 
 
@@ -227,6 +227,8 @@ def test_the_merit_is_a_mean_and_defined_for_no_text() -> None:
     """The end token adds its log-probability and no length."""
     text = Hypothesis((), 0.0).then(7, -0.5, END).then(8, -1.5, END)
     assert (text.tokens, text.merit, text.ended) == ((7, 8), -0.75, False)
+    assert text.logprobs == (-0.5, -1.0)
+    assert text.then(END, -2.5, END).logprobs == (-0.5, -1.0)
     ended = text.then(END, -2.5, END)
     assert (ended.tokens, ended.merit, ended.ended) == ((7, 8), -1.25, True)
     assert Hypothesis((), -0.5).merit == -0.5

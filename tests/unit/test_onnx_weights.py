@@ -43,6 +43,18 @@ def test_int8_is_multiplied_out_row_by_row(tmp_path: Path) -> None:
     assert weights.real("a") == pytest.approx(np.array([[10, -64 / 12.7, 1 / 12.7], [10 / 127, 0, -1]]), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8])
+def test_rows_are_those_of_the_matrix(tmp_path: Path, kind: type[np.generic]) -> None:
+    """By number, in the order asked for, more than once, and also when the file has got another name."""
+    stored = np.arange(-30, 30).reshape(12, 5).astype(kind)
+    scale = np.linspace(1, 3, 12).astype(np.float32)
+    weights = weights_of(tmp_path, {"before": MATRIX.astype(np.float32), "a": stored, "a_scale": scale})
+    (tmp_path / "model.bin").rename(tmp_path / "moved.bin")
+    found = weights.rows("a", [[3, 0, 11], [3, 3, 7]])
+    assert found.dtype == np.float32
+    assert np.array_equal(found, weights.real("a")[[[3, 0, 11], [3, 3, 7]]])
+
+
 def test_int8_convolutions_and_single_scales_are_multiplied_out(tmp_path: Path) -> None:
     """The scale counts along the first axis, whatever the shape; a scale without an axis counts for everything."""
     stored = np.arange(-6, 6, dtype=np.int8).reshape(2, 3, 2)

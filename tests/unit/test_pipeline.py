@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,8 +30,10 @@ from tympan.domain import (
     Piece,
     Progress,
     Samples,
+    Segment,
     Suppression,
     Task,
+    VadOptions,
     Window,
     WindowResult,
     WindowTask,
@@ -47,7 +49,7 @@ from tympan.errors import (
     UnsupportedOption,
 )
 from tympan.pipeline import MAX_IN_FLIGHT, RequestContext, decoding
-from tympan.pipeline.decoding import GATHERED_WINDOWS
+from tympan.pipeline.decoding import GATHERED_WINDOWS, Decoding
 
 KEEP_ALL = Options(vad=None, language="en")
 DETECT = Options(vad=None)
@@ -459,11 +461,11 @@ def test_a_model_that_does_not_tell_languages_is_not_asked(known: tuple[str, ...
     assert desk.most_open > 1
     asked = len(desk.tasks)
     if heard:
-        assert service.detect_language(SOURCE, ctx()) == ((heard, 1.0),)
+        assert service.rank_languages([], ctx()) == ((heard, 1.0),)
     else:
         assert service.rank_languages([], ctx()) == ()
-        with pytest.raises(UnsupportedOption):
-            service.detect_language(SOURCE, ctx())
+    with pytest.raises(UnsupportedOption):
+        service.detect_language(SOURCE, ctx())
     assert len(desk.tasks) == asked
 
 
@@ -474,18 +476,22 @@ def test_detecting_asks_one_sure_window_and_stops() -> None:
     """The rest of the source is never decoded, the decoder is let go, and no window waits."""
     source, desk = ArraySource(blocks(300)), WindowDesk(votes((("de", 0.8), ("en", 0.1))))
     service = transcriber(source, desk, detector=HearsAll())
-    assert service.detect_language(SOURCE, ctx()) == (("de", 0.8), ("en", 0.1))
+    found = service.detect_language(SOURCE, ctx())
+    assert found.languages == (("de", 0.8), ("en", 0.1))
+    assert (found.text, found.language, found.language_probability) == ("", "de", 0.8)
+    assert 0 < found.accounting.speech_s <= found.accounting.audio_s < 60
     assert len(desk.tasks) == 1
     assert source.given <= 3
     assert source.closed
     (params,) = (task.params for task in desk.tasks)
     assert (params.beam_size, params.align, params.temperature) == (1, False, 0.0)
+    assert params.language_only
 
 
 def test_detecting_takes_the_mean_of_three_unsure_windows_and_decodes_none_again() -> None:
     """Nobody reads the text, so it may be in the wrong language."""
     source, desk = ArraySource(blocks(300)), WindowDesk(votes(*UNSURE))
-    languages = transcriber(source, desk, detector=HearsAll()).detect_language(SOURCE, ctx())
+    languages = transcriber(source, desk, detector=HearsAll()).detect_language(SOURCE, ctx()).languages
     assert [name for name, _ in languages] == ["en", "de"]
     assert languages[0][1] == pytest.approx((0.3 + 0.45 + 0.4) / 3)
     assert len(desk.tasks) == 3
@@ -495,7 +501,9 @@ def test_detecting_takes_the_mean_of_three_unsure_windows_and_decodes_none_again
 def test_detecting_in_noise_names_no_language() -> None:
     """Nobody speaks, so no window is asked."""
     desk = WindowDesk()
-    assert transcriber(ArraySource(blocks(WHOLE)), desk).detect_language(SOURCE, ctx()) == ()
+    found = transcriber(ArraySource(blocks(WHOLE)), desk).detect_language(SOURCE, ctx())
+    assert (found.language, found.languages, found.accounting.speech_s) == (None, (), 0.0)
+    assert found.accounting.audio_s == pytest.approx(WHOLE)
     assert desk.tasks == []
 
 
@@ -510,6 +518,31 @@ def test_detecting_ends_when_cancelled() -> None:
     assert [type(error) for error in raised] == [Cancelled]
     assert desk.open == 0
     assert source.closed
+
+
+@pytest.mark.parametrize("vad", [None, Options().vad])
+def test_a_part_of_the_source_keeps_its_times(vad: VadOptions | None) -> None:
+    """What lies before and behind is not heard; the source is closed where the part ends."""
+    source, desk = ArraySource(blocks(300)), WindowDesk()
+    options = Options(start_s=12.5, length_s=40.0, vad=vad, language="en")
+    found = transcriber(source, desk, detector=HearsAll()).transcribe(SOURCE, options, ctx())
+    assert found.segments[0].start_s == pytest.approx(12.5)
+    assert sum(task.window.duration_s for task in desk.tasks) == pytest.approx(40.0)
+    assert found.segments[-1].end_s <= 52.5
+    assert found.accounting.audio_s == pytest.approx(52.5)
+    assert found.accounting.speech_s == pytest.approx(40.0)
+    assert source.closed
+    assert source.given < 15
+
+
+def test_a_part_behind_the_end_is_empty() -> None:
+    """Nothing is heard, and no window is asked."""
+    desk = WindowDesk()
+    found = transcriber(ArraySource(blocks(10)), desk, detector=HearsAll()).transcribe(
+        SOURCE, Options(start_s=60.0, language="en"), ctx()
+    )
+    assert (found.text, found.accounting.speech_s, desk.tasks) == ("", 0.0, [])
+    assert found.accounting.audio_s == pytest.approx(10.0)
 
 
 def test_a_finished_window_keeps_its_place_but_not_its_audio() -> None:
@@ -533,6 +566,63 @@ def test_with_many_languages_every_window_has_its_own() -> None:
     assert {task.params.language for task in desk.tasks} == {None}
     assert [segment.language for segment in transcript.segments] == ["de", "en", "fr"] * 3
     assert dict(transcript.languages) == pytest.approx({"de": 0.3, "en": 0.3, "fr": 0.3})
+
+
+def test_segments_are_told_while_the_rest_is_under_way_and_are_those_of_the_result() -> None:
+    """Replies come in any order, segments are told in theirs, once each, before the source has been read to its end."""
+    told: list[Segment] = []
+    heard: list[int] = []
+    source = ArraySource(blocks(600.0))
+
+    def tell(news: Sequence[Segment]) -> None:
+        told.extend(news)
+        heard.append(source.given)
+
+    desk = WindowDesk(hold=True)
+    with Releasing(desk):
+        transcript = transcriber(source, desk).transcribe(SOURCE, KEEP_ALL, replace(ctx(), on_segments=tell))
+    assert tuple(told) == transcript.segments
+    assert heard[0] < source.given
+
+
+def test_who_hears_of_segments_does_not_wait_for_a_batch() -> None:
+    """The first window goes alone, although the language is known; without a listener four go together."""
+
+    def handed_over(context: RequestContext) -> int:
+        desk = WindowDesk(hold=True)
+        decoding = Decoding(desk, KEEP_ALL, context)
+        decoding.take(Window(0, np.zeros(SAMPLE_RATE_HZ, np.int16), (Piece(0, 0, SAMPLE_RATE_HZ),)))
+        return len(desk.tasks)
+
+    assert handed_over(ctx()) == 0
+    assert handed_over(replace(ctx(), on_segments=lambda _news: None)) == 1
+
+
+def test_a_window_that_is_decoded_again_is_not_told_before() -> None:
+    """Nothing is told while the vote on the language may still change it."""
+    told: list[str] = []
+    hear = votes(*UNSURE)
+
+    def spoken(task: WindowTask) -> WindowResult:
+        heard = hear(task)
+        return replace(heard, text=f" {heard.language}{task.window.index}.", words=())
+
+    context = replace(ctx(), on_segments=lambda news: told.extend(one.text for one in news))
+    transcript = transcriber(ArraySource(blocks(WHOLE)), WindowDesk(spoken)).transcribe(SOURCE, DETECT, context)
+    assert told == [segment.text for segment in transcript.segments]
+    assert told[0] == " en0."
+
+
+def test_who_hears_of_segments_may_end_the_work() -> None:
+    """What is raised there is raised by the call, and nothing waits on."""
+    desk = WindowDesk()
+
+    def refuse(_news: Sequence[Segment]) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, replace(ctx(), on_segments=refuse))
+    assert desk.open == 0
 
 
 def test_one_language_for_all_is_not_told_by_segments() -> None:

@@ -33,7 +33,7 @@ class HeldDesk(WindowDesk):
 
 
 class Model:
-    """A seat over a desk that notes when it is held."""
+    """A slot over a desk that notes when it is held."""
 
     def __init__(self) -> None:
         """Answer every window while held."""
@@ -65,7 +65,7 @@ def test_each_way_through_the_pipeline_holds_the_model_once(model: Model) -> Non
     assert model.desk.holds == 1, "hearing what is speech needs no engine"
     assert pipeline.decode(windows, Options(language="en"), context).parts
     assert pipeline.rank_languages(windows, context)[0][0] == "en"
-    assert _pipeline(model).detect_language(SOURCE, context)[0][0] == "en"
+    assert _pipeline(model).detect_language(SOURCE, context).language == "en"
     assert model.desk.holds == 4
     assert not model.desk.held_now
 

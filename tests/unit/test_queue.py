@@ -147,6 +147,7 @@ def test_an_endless_stream_of_newcomers_does_not_hold_up_a_long_file() -> None:
         {"temperature": 0.2},
         {"full_context": True},
         {"align": True},
+        {"language_only": True},
     ],
 )
 def test_windows_of_different_keys_never_share_a_batch(other: dict[str, object]) -> None:

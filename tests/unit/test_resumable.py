@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from tests.api.support import wait_for
 from tests.servers.postgres import Database as PostgresDatabase
 from tests.servers.s3 import S3Bucket
-from tympan.api import tus_headers
+from tympan.api.tus import headers as tus_headers
 from tympan.errors import (
     Conflict,
     InsufficientStorage,

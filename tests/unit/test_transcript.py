@@ -8,18 +8,20 @@ import pytest
 
 from tympan.domain import (
     SAMPLE_RATE_HZ,
+    SPEAKER_TURN,
     DecodeStats,
     Options,
     Piece,
     Segment,
     Task,
     Timestamps,
+    TokenChance,
     Transcript,
     Window,
     WindowResult,
     Word,
 )
-from tympan.transcript import Totals, assemble, source_time_s
+from tympan.transcript import Totals, assemble, segments_of, source_time_s
 
 ENGLISH = (("en", 0.9), ("de", 0.06))
 
@@ -120,6 +122,13 @@ def test_a_sentence_is_a_segment(mark: str) -> None:
     """Marks of many scripts end one."""
     transcript = join((window((0, 10)), result(*spoken([" So", f" it{mark}", " And", " on"]))))
     assert texts(transcript) == [f" So it{mark}", " And on"]
+
+
+def test_a_turn_of_speakers_ends_a_segment() -> None:
+    """As a model marked it, in the middle of a sentence or behind its end."""
+    words = [" So", " it", f" is{SPEAKER_TURN}", " Is", f" it?{SPEAKER_TURN}", " Yes"]
+    transcript = join((window((0, 10)), result(*spoken(words))))
+    assert texts(transcript) == [f" So it is{SPEAKER_TURN}", f" Is it?{SPEAKER_TURN}", " Yes"]
 
 
 def test_a_comma_ends_a_segment_only_when_it_is_long_already() -> None:
@@ -267,3 +276,26 @@ def test_text_that_the_model_does_not_rate_has_no_confidence() -> None:
     (segment,) = join((window((0.0, 2.0)), unrated)).segments
     assert segment.confidence is None
     assert segment.hallucination_score is not None
+
+
+def test_chances_of_tokens_go_with_the_words_that_they_spell() -> None:
+    """A segment has those of its words; without words the window is one segment and has them all."""
+    chances = tuple(TokenChance(tuple(f" {n}.".encode()), -n / 10) for n in range(4))
+    words = (Word(" 0. 1.", 0.0, 1.0, 0.9, (0, 1)), Word(" 2.", 1.0, 1.5, 0.9, (2,)), Word(" 3.", 1.5, 2.0, 0.9, (3,)))
+    said = WindowResult(
+        " 0. 1. 2. 3.",
+        (0, 1, 2, 3),
+        "en",
+        (),
+        -0.1,
+        0.0,
+        1.0,
+        0.0,
+        full_context=True,
+        words=words,
+        token_chances=chances,
+    )
+    spoken = segments_of(window((0.0, 2.0)), said, Options())
+    assert [segment.token_chances for segment in spoken] == [chances[:2], chances[2:3], chances[3:]]
+    whole = segments_of(window((0.0, 2.0)), replace(said, words=()), Options())
+    assert [segment.token_chances for segment in whole] == [chances]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import SpokenClip
 from tests.real_model import GREEDY, ggml, pcm, plain, task
-from tympan.domain import DecodeParams, Options, WindowResult, Word
+from tympan.domain import SPEAKER_TURN, DecodeParams, Options, WindowResult, Word
 from tympan.engine import factory, whispercpp
 from tympan.engine.base import Engine, EngineInfo, EngineSpec
 from tympan.engine.ggml.container import Sizes, read_header
@@ -157,9 +157,9 @@ def test_a_device_that_the_library_was_built_for_is_taken(device: str, found: tu
     """And none other: it would fall back to the processor without a word. Left open, it is taken where it is there."""
     assert engine_module._device(device, found) == engine_module._device("auto", found) == device
     assert engine_module._device("cpu", found) == engine_module._device("auto", ()) == "cpu"
-    with pytest.raises(ConfigError, match=f"cannot use {device}: it knows the CPU alone"):
+    with pytest.raises(ConfigError, match=f"cannot use {device} here: it finds the CPU alone"):
         engine_module._device(device, ())
-    with pytest.raises(ConfigError, match="it knows Other0"):
+    with pytest.raises(ConfigError, match="it finds Other0"):
         engine_module._device(device, ("Other0",))
 
 
@@ -228,9 +228,11 @@ def test_a_temperature_does_not_make_a_text_look_surer(engine: Engine, fox: Spok
 
 
 @pytest.mark.model
-def test_more_beams_than_the_library_follows_count_as_eight(engine: Engine, fox: SpokenClip) -> None:
+def test_more_beams_than_the_library_draws_count_as_eight(tiny_en: ResolvedModel, fox: SpokenClip) -> None:
     """How hard to search is never refused."""
+    engine = load(ggml("tiny.en"), beams="drawn")
     wide, widest = (engine.transcribe([task(pcm(fox.path), replace(GREEDY, beam_size=n))])[0] for n in (8, 10))
+    engine.close()
     assert widest == wide
 
 
@@ -246,6 +248,37 @@ def test_without_times_of_words_the_text_is_the_same(engine: Engine, fox: Spoken
     assert engine.info.can.word_times
     assert not other.info.can.word_times
     other.close()
+
+
+TURN_TOKEN = 50359
+"""What tinydiarize models write where the speaker changes, in English-only vocabularies."""
+
+
+def turns_instead_of(word: str, weights: Path, target: Path) -> None:
+    """Write a model that says a turn where it would say ``word``: in its embedding the two change places."""
+    data = bytearray(weights.read_bytes())
+    name = b"decoder.token_embedding.weight"
+    begin = data.index(name) + len(name)
+    row = 384 // 32 * 34  # Blocks of 32 numbers take 34 bytes in q8_0.
+    (token,) = ByteSpelling(read_header(weights).words, {}).encode(word)
+    one, other = (slice(begin + row * n, begin + row * (n + 1)) for n in (token, TURN_TOKEN))
+    data[one], data[other] = data[other], data[one]
+    target.write_bytes(data)
+
+
+@pytest.mark.model
+def test_a_model_that_writes_turns_has_them_marked(tmp_path: Path, fox: SpokenClip, tiny_en: ResolvedModel) -> None:
+    """The mark stands where the turn was written, in the text and its words; unasked, no turn is written."""
+    (weights,) = ggml("tiny.en").glob("*.bin")
+    turns_instead_of(" over", weights, tmp_path / "ggml-tiny.en-tdrz.bin")
+    model = load(tmp_path)
+    asked = replace(GREEDY, speaker_turns=True, align=True)
+    with_turns, without = (model.transcribe([task(pcm(fox.path), params)])[0] for params in (asked, GREEDY))
+    model.close()
+    before, after = with_turns.text.split(SPEAKER_TURN)
+    assert (plain(before).split()[-1], plain(after).split()[0]) == ("jumps", "the")
+    assert [word.text for word in with_turns.words if word.text.endswith(SPEAKER_TURN)] == [f" jumps{SPEAKER_TURN}"]
+    assert SPEAKER_TURN not in without.text
 
 
 @pytest.mark.model

@@ -1,13 +1,20 @@
 """What the routes need from the rest of the program, as plain values and small protocols."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import Request
 
-from tympan.api.admission import House
-from tympan.api.lineup import FixedLineup, Lineup, ModelCard, Transcriber
+from tympan.access.limits import LimitDesk
+from tympan.access.usage import UsageMeter
+from tympan.api.access.entrance import Doors
+from tympan.api.doors.admission import House
+from tympan.api.doors.forecast import LengthGuess
+from tympan.api.doors.live_bounds import LiveBounds
+from tympan.api.doors.live_places import LivePlaces
+from tympan.api.doors.retries import Retries
+from tympan.api.registry import FixedRegistry, ModelCard, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
 from tympan.errors import Unavailable
 from tympan.jobs.service import JobService
@@ -26,9 +33,16 @@ __all__ = [
 ]
 
 
+_IDLE_SHARE = 8
+"""So large a part of the threads may be taken by work that stands still."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request, and all of them together, may take; ``disk_reserve_bytes`` is explained at ``House``."""
+    """What one request, and all of them together, may take.
+
+    ``disk_reserve_bytes`` and ``max_wait_s`` are explained at ``House``, ``reattach_s`` at ``Retries``.
+    """
 
     max_upload_bytes: int = 100_000_000
     max_audio_s: float = 14_400.0
@@ -37,54 +51,62 @@ class Limits:
     max_requests: int = 128
     max_concurrent: int = 64
     disk_reserve_bytes: int | None = None
+    max_wait_s: float = 120.0
+    reattach_s: float = 0.0
+    live: LiveBounds = field(default_factory=LiveBounds)
 
 
 @dataclass(slots=True)
 class Backend:
     """The models, which arrive some time after the server has begun to answer."""
 
-    _lineup: Lineup | None = None
+    _registry: ModelRegistry | None = None
 
     def arrive(self, transcriber: Transcriber, card: ModelCard) -> None:
         """Publish the pipeline over the only model; called once, from any thread."""
-        self.arrive_all(FixedLineup([(transcriber, card)]))
+        self.arrive_all(FixedRegistry([(transcriber, card)]))
 
-    def arrive_all(self, lineup: Lineup) -> None:
+    def arrive_all(self, registry: ModelRegistry) -> None:
         """Publish the models; called once, from any thread."""
-        self._lineup = lineup
+        self._registry = registry
 
     @property
-    def lineup(self) -> Lineup | None:
+    def registry(self) -> ModelRegistry | None:
         """The models, once they have arrived."""
-        return self._lineup
+        return self._registry
 
     @property
     def loading(self) -> bool:
         """Whether the models have not arrived yet, or the engine is starting for the first time."""
-        return self._lineup is None or not (self._lineup.ready or self._lineup.settled)
+        return self._registry is None or not (self._registry.ready or self._registry.settled)
 
     @property
     def ready(self) -> bool:
         """Whether a model takes work now."""
-        return self._lineup is not None and self._lineup.ready
+        return self._registry is not None and self._registry.ready
 
     @property
     def transcriber(self) -> Transcriber | None:
         """The pipeline over the default model, once it has arrived."""
-        return self._lineup.pick(None)[0] if self._lineup is not None else None
+        return self._registry.pick(None)[0] if self._registry is not None else None
 
     @property
     def card(self) -> ModelCard | None:
         """The default model, once it is known."""
-        return self._lineup.pick(None)[1] if self._lineup is not None else None
+        return self._registry.pick(None)[1] if self._registry is not None else None
 
-    def require(self) -> Lineup:
+    @property
+    def pace(self) -> float:
+        """Seconds of the engines' work per second of audio, 0 while that is not known."""
+        return self._registry.stats().compute_s_per_audio_s if self._registry is not None else 0.0
+
+    def require(self) -> ModelRegistry:
         """Return the models. Raises ``Unavailable`` while none of them takes work."""
-        lineup = self._lineup
-        if lineup is None or not lineup.ready:
+        registry = self._registry
+        if registry is None or not registry.ready:
             state = "is being loaded" if self.loading else "is being restarted"
             raise Unavailable(f"The model {state}.", remedy="Try again in a few seconds.", retry_after_s=2.0)
-        return lineup
+        return registry
 
 
 class Uploads(Protocol):
@@ -112,11 +134,17 @@ class Webhooks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desks:
-    """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name."""
+    """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
+
+    ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it.
+    """
 
     jobs: JobService
     uploads: Uploads | None = None
     webhooks: Webhooks | None = None
+    limits: LimitDesk = field(default_factory=LimitDesk)
+    meter: UsageMeter = field(default_factory=UsageMeter)
+    doors: Doors = field(default_factory=Doors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +156,14 @@ class Services:
     backend: Backend
     house: House
     runner: Runner
+    retries: Retries
     desks: Desks
+    live: LivePlaces
     version: str = "0"
+
+    def weight_of(self, tenant: str) -> float:
+        """Return a tenant's weight among others; never waits."""
+        return self.desks.limits.of(tenant).weight
 
     @property
     def jobs(self) -> JobService:
@@ -149,8 +183,18 @@ class Services:
 
 def make_services(staging: Path, limits: Limits, backend: Backend, version: str, desks: Desks) -> Services:
     """Return the services of one server; ``close`` the runner when the server has stopped."""
-    house = House(limits.max_requests, staging, limits.disk_reserve_bytes)
-    return Services(staging, limits, backend, house, Runner(limits.max_concurrent), desks, version)
+    house = House(
+        limits.max_requests,
+        staging,
+        limits.disk_reserve_bytes,
+        max_wait_s=min(limits.max_wait_s, limits.request_timeout_s),
+        engine_pace=lambda: backend.pace,
+        guess=LengthGuess(limits.max_audio_s),
+    )
+    runner = Runner(limits.max_concurrent)
+    retries = Retries(limits.reattach_s, max(1, limits.max_concurrent // _IDLE_SHARE), runner.look_again)
+    live = LivePlaces(limits.live.max_sessions)
+    return Services(staging, limits, backend, house, runner, retries, desks, live, version)
 
 
 def services_of(request: Request) -> Services:

@@ -14,14 +14,17 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tympan import telemetry
-from tympan.errors import InvalidRequest, NotFound, TympanError
+from tympan.api.error_dialects import spelled
+from tympan.errors import InvalidRequest, NotFound, Overloaded, TympanError
 
 STATUS = MappingProxyType(
     {
         "invalid_request": 400,
+        "input_audio_buffer_commit_empty": 400,
         "unsupported_option": 400,
         "unsupported_language": 400,
         "unsupported_media": 400,
+        "not_stereo": 400,
         "empty_audio": 400,
         "no_audio_stream": 400,
         "corrupt_media": 400,
@@ -30,6 +33,9 @@ STATUS = MappingProxyType(
         "address_refused": 400,
         "media_missing": 400,
         "media_changed": 400,
+        "invalid_api_key": 401,
+        "insufficient_scope": 403,
+        "foreign_origin": 403,
         "model_not_found": 404,
         "not_found": 404,
         "method_not_allowed": 405,
@@ -45,6 +51,11 @@ STATUS = MappingProxyType(
         "too_large": 413,
         "too_long": 413,
         "upload_locked": 423,
+        "head_too_large": 431,
+        "rate_limit_exceeded": 429,
+        "too_many_failures": 429,
+        "insufficient_quota": 429,
+        "upgrade_required": 426,
         "checksum_mismatch": 460,
         "cancelled": 499,
         "internal_error": 500,
@@ -70,6 +81,9 @@ STATUS = MappingProxyType(
 )
 """Error code to HTTP status; 499 means that the caller had gone and is only seen in logs and metrics."""
 
+_OPENAI_TYPES = MappingProxyType({"rate_limit_exceeded": "requests", "insufficient_quota": "insufficient_quota"})
+"""What OpenAI calls the type of some errors; it has fewer words for the others."""
+
 _DEFAULT_RETRY_S = 2.0
 _RETRY_STATUSES = (429, 503)
 _NO_CONTENT = (b"", b"0")
@@ -84,8 +98,20 @@ class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
 
 
+class HeadTooLarge(InvalidRequest):
+    """The line and headers of a request are longer than is taken here."""
+
+    code = "head_too_large"
+
+
+class UpgradeRequired(InvalidRequest):
+    """This path is for WebSockets."""
+
+    code = "upgrade_required"
+
+
 class ErrorResponse(Response):
-    """OpenAI's error envelope.
+    """OpenAI's error envelope, or what the clients of another server expect on the routes that imitate it.
 
     A body that the caller is still sending is taken and dropped for a moment after the answer, because closing at once
     would make the network drop the answer as well; then the connection ends.
@@ -95,14 +121,20 @@ class ErrorResponse(Response):
 
     def __init__(self, error: TympanError, headers: Mapping[str, str] | None = None) -> None:
         """Build the answer to ``error``; ``headers`` are added to those it needs itself."""
-        self.code = error.code
+        self.code, self._error = error.code, error
         status = STATUS[error.code]
-        super().__init__(_envelope(error, status), status, {**_retry_after(error, status), **(headers or {})})
+        body = json.dumps(envelope(error), ensure_ascii=False).encode("utf-8", "replace")
+        ours = {**_retry_after(error, status), **_standing(error), **_challenge(error)}
+        super().__init__(body, status, {**ours, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer, then let the caller finish or hang up."""
         telemetry.ERROR_CODES.labels(self.code).inc()
+        self._respell(scope["path"])
         state = scope.get("state", {})
+        if scope["type"] == "websocket":
+            await super().__call__(scope, receive, send)
+            return
         if scope["method"] in ("GET", "HEAD") or state.get("body_complete") or not _has_body(scope):
             await super().__call__(scope, receive, send)
             return
@@ -111,6 +143,11 @@ class ErrorResponse(Response):
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         await _linger(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _respell(self, path: str) -> None:
+        if dialect := spelled(path, self._error):
+            self.body = json.dumps(dialect, ensure_ascii=False).encode("utf-8", "replace")
+            self.headers["content-length"] = str(len(self.body))
 
 
 def on_error(_request: Request, error: Exception) -> Response:
@@ -152,15 +189,33 @@ def retry_after_s(error: TympanError) -> int:
     return max(1, math.ceil(error.retry_after_s if error.retry_after_s is not None else _DEFAULT_RETRY_S))
 
 
-def _envelope(error: TympanError, status: int) -> bytes:
-    kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
-    body = {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+def envelope(error: TympanError) -> dict[str, dict[str, str | None]]:
+    """Return an error in the shape that OpenAI gives it."""
+    kind = "server_error" if STATUS[error.code] >= _SERVER_ERROR else "invalid_request_error"
+    kind = _OPENAI_TYPES.get(error.code, kind)
+    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
 
 
 def _retry_after(error: TympanError, status: int) -> dict[str, str]:
     wanted = status in _RETRY_STATUSES or error.retry_after_s is not None
     return {"retry-after": str(retry_after_s(error))} if wanted else {}
+
+
+def _standing(error: TympanError) -> dict[str, str]:
+    if not isinstance(error, Overloaded) or error.position is None or error.eta_s is None:
+        return {}
+    return standing_headers(error.position, error.eta_s)
+
+
+def standing_headers(position: int, eta_s: float) -> dict[str, str]:
+    """Return what tells a caller where it stands: its place among its tenant's requests, seconds to its end."""
+    return {"tympan-queue-position": str(position), "tympan-queue-eta-s": str(math.ceil(eta_s))}
+
+
+def _challenge(error: TympanError) -> dict[str, str]:
+    """Return what HTTP wants to be said with a refusal that another key would not get."""
+    said = {"invalid_api_key": "", "insufficient_scope": ', error="insufficient_scope"'}.get(error.code)
+    return {} if said is None else {"www-authenticate": f'Bearer realm="tympan"{said}'}
 
 
 def _methods(request: Request) -> list[str]:

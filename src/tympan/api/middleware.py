@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tympan import telemetry
+from tympan.api.access.callers import EVERYBODY
 from tympan.api.errors import ErrorResponse
 from tympan.errors import TympanError
 
@@ -16,6 +17,14 @@ _LOG = telemetry.get_logger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET_ROUTES = ("/livez", "/readyz", "/health", "/metrics")
 _UNMATCHED = "(none)"
+_PIECE_BYTES = 64 << 10
+_FOR_BROWSERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+"""What an answer says to browsers: it is no page, it is not kept, and nothing in it runs."""
 
 
 class Exchange:
@@ -62,6 +71,8 @@ class _Recorder:
         self._started = time.perf_counter()
         self._state: dict[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
+        self._state["caller"] = EVERYBODY
+        self._state["answer_headers"] = {}
 
     async def receive(self) -> Message:
         """Pass a message in, and note when the body is complete."""
@@ -77,9 +88,19 @@ class _Recorder:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers["openai-processing-ms"] = str(round(self._elapsed_ms))
-            headers["x-content-type-options"] = "nosniff"
-            headers["cache-control"] = "no-store"
-        await self._send(message)
+            headers.update(_FOR_BROWSERS)
+            for name, value in self._state["answer_headers"].items():
+                headers.setdefault(name, value)
+        await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
+        """Pass a message out, a long body in pieces: each is waited for until the caller has taken those before it."""
+        body = message.get("body", b"")
+        last = max(0, (len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES)
+        for start in range(0, last, _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            await self._send({"type": message["type"], "body": piece, "more_body": True})
+        await self._send({**message, "body": body[last:]} if last else message)
 
     def record(self) -> None:
         """Count and log the exchange under its route's pattern, never its path."""
@@ -87,7 +108,14 @@ class _Recorder:
         status = self.status or 0
         telemetry.HTTP_RESPONSES.labels(route, str(status)).inc()
         log = _LOG.debug if route in _QUIET_ROUTES else _LOG.info
-        log("request", method=self._scope["method"], route=route, status=status, duration_ms=round(self._elapsed_ms, 1))
+        log(
+            "request",
+            method=self._scope["method"],
+            route=route,
+            status=status,
+            duration_ms=round(self._elapsed_ms, 1),
+            tenant=self._state["caller"].tenant,
+        )
 
     @property
     def _elapsed_ms(self) -> float:

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from tympan.api.deps import services_of
-from tympan.api.lineup import DEFAULT_MODEL_ALIAS, Lineup, ModelView
-from tympan.api.queries import query_of
+from tympan.api.fields.queries import query_of
+from tympan.api.registry import DEFAULT_MODEL_ALIAS, ModelRegistry, ModelView
 from tympan.errors import Unavailable
 
 router = APIRouter()
@@ -32,18 +32,18 @@ _LOAD: dict[str, Any] = {
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """List the models, and the default once more as ``whisper-1``; empty while the server is starting."""
-    lineup = services_of(request).backend.lineup
-    views = list(lineup.views()) if lineup else []
+    registry = services_of(request).backend.registry
+    views = list(registry.views()) if registry else []
     data = [_body(view, view.card.id) for view in views]
-    if lineup:
-        data.insert(1, _body(lineup.view(DEFAULT_MODEL_ALIAS), DEFAULT_MODEL_ALIAS))
+    if registry:
+        data.insert(1, _body(registry.view(DEFAULT_MODEL_ALIAS), DEFAULT_MODEL_ALIAS))
     return {"object": "list", "data": data}
 
 
 @router.get(_ID)
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
     """Return a model under any of its names."""
-    return _body(_lineup(request).view(model_id), model_id)
+    return _body(_registry(request).view(model_id), model_id)
 
 
 @router.post(_ID, responses={202: {"description": "It is being loaded."}}, openapi_extra=_LOAD)
@@ -52,31 +52,42 @@ async def load_model(request: Request, model_id: str) -> JSONResponse:
 
     Only the models in the list can be loaded; none is fetched because a request names it.
     """
-    lineup = _lineup(request)
     wait = query_of(request, "wait").flag("wait", default=False)
-    view = lineup.load(model_id)
-    until_s = time.monotonic() + (services_of(request).limits.request_timeout_s if wait else 0.0)
+    view = await load_and_wait(request, model_id) if wait else _registry(request).load(model_id)
+    return JSONResponse(_body(view, model_id), 200 if view.state == "loaded" else 202)
+
+
+async def load_and_wait(request: Request, name: str) -> ModelView:
+    """Load a model and return how it stands when it is loaded, or when the time that a request has is over.
+
+    Raises ``ModelNotFound``, and ``Unavailable`` when it cannot be loaded.
+    """
+    registry = _registry(request)
+    view = registry.view(name)
+    if view.state != "loaded":
+        view = registry.load(name)
+    until_s = time.monotonic() + services_of(request).limits.request_timeout_s
     while view.state != "loaded" and time.monotonic() < until_s:
         await asyncio.sleep(_POLL_S)
-        view = lineup.view(model_id)
+        view = registry.view(name)
         if view.state == "failed":
             raise Unavailable(f"The model {view.card.id!r} cannot be loaded: {view.error}", retry_after_s=30.0)
-    return JSONResponse(_body(view, model_id), 200 if view.state == "loaded" else 202)
+    return view
 
 
 @router.delete(_ID)
 async def unload_model(request: Request, model_id: str) -> dict[str, Any]:
     """Unload a model that nobody uses; 409 otherwise. It stays in the list and is loaded again when it is asked for."""
     query_of(request)
-    services, lineup = services_of(request), _lineup(request)
-    view = await services.runner.chore(lambda: lineup.unload(model_id), services.limits.request_timeout_s)
+    services, registry = services_of(request), _registry(request)
+    view = await services.runner.chore(lambda: registry.unload(model_id), services.limits.request_timeout_s)
     return {**_body(view, model_id), "deleted": view.state != "unloading"}
 
 
-def _lineup(request: Request) -> Lineup:
+def _registry(request: Request) -> ModelRegistry:
     """Return the models, which may all be out of order. Raises ``Unavailable`` while the server is starting."""
     backend = services_of(request).backend
-    return backend.lineup or backend.require()
+    return backend.registry or backend.require()
 
 
 def _body(view: ModelView, name: str) -> dict[str, Any]:

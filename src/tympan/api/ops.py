@@ -47,11 +47,12 @@ async def health(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text format."""
     services = services_of(request)
-    lineup = services.backend.lineup
-    if lineup is not None:
-        telemetry.record_queue(lineup.stats())
-        for view in lineup.views():
+    registry = services.backend.registry
+    if registry is not None:
+        telemetry.record_queue(registry.stats())
+        for view in registry.views():
             telemetry.record_model(view.card.id, view.memory_bytes, is_loaded=view.state == "loaded")
+    telemetry.PREDICTED_WAIT.set(services.house.predicted_wait_s)
     telemetry.READY.set(services.backend.ready and not services.house.draining)
     return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_MEDIA_TYPE)
 
@@ -68,7 +69,7 @@ def _status(services: Services) -> str:
 
 def _report(services: Services, status: str) -> dict[str, Any]:
     house, backend = services.house, services.backend
-    views = backend.lineup.views() if backend.lineup else ()
+    views = backend.registry.views() if backend.registry else ()
     return {
         "status": status,
         "model_loaded": any(view.is_default and view.state == "loaded" for view in views),
@@ -81,7 +82,12 @@ def _report(services: Services, status: str) -> dict[str, Any]:
         "components": {
             "engine": _engine(services),
             "models": {view.card.id: view.state for view in views},
-            "requests": {"in_house": house.count, "capacity": house.capacity, "draining": house.draining},
+            "requests": {
+                "in_house": house.count,
+                "capacity": house.capacity,
+                "draining": house.draining,
+                "predicted_wait_s": round(house.predicted_wait_s, 1),
+            },
             "storage": {"ok": not house.disk_low, "free_mb": house.disk_free_bytes // 1_000_000},
         },
     }

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.types import Receive
 
+from tympan.api.turns import Turn, Turns
 from tympan.errors import Cancelled, RequestTimeout, StorageUnavailable
 from tympan.pipeline import RequestContext
 
@@ -35,6 +37,7 @@ class Runner:
     def __init__(self, max_concurrent: int) -> None:
         """Allow ``max_concurrent`` pipelines at the same time; the bound on those that wait is the house's."""
         self._pipelines = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pipeline")
+        self._turns = Turns()
         self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk")
         self._queries = _Pool(_DATABASE_THREADS, "database", _SILENCE)
         self._chores = _Pool(_CHORE_THREADS, "chores", _TOO_LONG)
@@ -51,20 +54,64 @@ class Runner:
         Raises what ``work`` raises, ``RequestTimeout`` at the context's deadline, and ``Cancelled`` when the caller
         hangs up; in both cases the context is cancelled and the thread ends soon after.
         """
-        future = self._submit(work, cleanup)
+        future = self.start(work, context, cleanup)
+        try:
+            return await self.wait(future, context.deadline, receive)
+        finally:
+            if not future.done():
+                context.cancel.set()
+                future.cancel()
+
+    def start(
+        self, work: Callable[[], Result], context: RequestContext, cleanup: Callable[[], None]
+    ) -> "Future[Result]":
+        """Do ``work`` when it is its tenant's turn; ``cleanup`` is called when it has ended, or will never begin."""
+        future: Future[Result] = Future()
+        run = contextvars.copy_context().run
+
+        def do() -> bool:
+            if not future.set_running_or_notify_cancel():
+                return False
+            try:
+                result = run(work)
+            except BaseException as error:  # noqa: BLE001 (whoever waits for the future is told)
+                cleanup()
+                future.set_exception(error)
+            else:
+                cleanup()
+                future.set_result(result)
+            return True
+
+        future.add_done_callback(lambda done: cleanup() if done.cancelled() else None)
+        self._turns.add(Turn(context, do, future.cancel))
+        try:
+            self._pipelines.submit(self._turns.take_one)
+        except BaseException:
+            future.cancel()
+            raise
+        return future
+
+    def look_again(self) -> None:
+        """Begin work that was passed over, if somebody waits for it again; forget what was dropped."""
+        with suppress(RuntimeError):  # The server has stopped: nothing begins any more.
+            self._pipelines.submit(self._turns.take_one)
+
+    async def wait(self, future: "Future[Result]", until: float | None, receive: Receive) -> Result:
+        """Return the result of ``future``, which goes on whatever this raises.
+
+        Raises what the work raises, ``RequestTimeout`` at ``until`` (monotonic), ``Cancelled`` when the caller has hung
+        up.
+        """
         answer = asyncio.wrap_future(future)
         answer.add_done_callback(_retrieve)
         departure = asyncio.create_task(_departure(receive))
         try:
             either: set[asyncio.Future[Any]] = {answer, departure}
-            await asyncio.wait(either, timeout=_left_s(context), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=_left_s(until), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
             raise Cancelled if departure.done() else RequestTimeout(remedy="Send shorter audio, or try again later.")
         finally:
-            if not answer.done():
-                context.cancel.set()
-                answer.cancel()
             departure.cancel()
 
     async def query(self, work: Callable[[], Result]) -> Result:
@@ -89,24 +136,10 @@ class Runner:
     def close(self) -> None:
         """Take no more work and drop what has not started; running work is left to end by itself."""
         self._pipelines.shutdown(wait=False, cancel_futures=True)
+        self._turns.clear()
         self._disk.shutdown(wait=False, cancel_futures=True)
         self._queries.close()
         self._chores.close()
-
-    def _submit(self, work: Callable[[], Result], cleanup: Callable[[], None]) -> Future[Result]:
-        def run_and_clean() -> Result:
-            try:
-                return work()
-            finally:
-                cleanup()
-
-        try:
-            future = self._pipelines.submit(contextvars.copy_context().run, run_and_clean)
-        except BaseException:
-            cleanup()
-            raise
-        future.add_done_callback(lambda done: cleanup() if done.cancelled() else None)
-        return future
 
 
 class _Pool:
@@ -149,8 +182,8 @@ async def _departure(receive: Receive) -> None:
         pass
 
 
-def _left_s(context: RequestContext) -> float | None:
-    return None if context.deadline is None else max(0.0, context.deadline - time.monotonic())
+def _left_s(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 def _retrieve(answer: "asyncio.Future[Result]") -> None:

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,9 +17,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tympan import telemetry
-from tympan.api.admission import House
 from tympan.api.deps import Services
-from tympan.api.protocol import DeadlineProtocol
+from tympan.api.doors.admission import House
+from tympan.api.doors.live_places import LivePlaces
+from tympan.api.wire.connections import Crowd
+from tympan.api.wire.protocol import DeadlineProtocol
+from tympan.api.wire.sockets import SocketProtocol
 from tympan.errors import ConfigError
 
 _LOG = telemetry.get_logger(__name__)
@@ -25,6 +30,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.05
 _LAST_ANSWERS_S = 2
 _KEEP_ALIVE_S = 30
+_TICK_S = 0.1
+_TICKS_A_SWEEP = 5
+_STANDSTILL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,14 @@ class Address:
     """Where to listen, and how long running requests may take to finish, in seconds.
 
     With ``reuse_port`` several processes listen there and the kernel deals new connections out among them.
+    ``max_connections`` are open at a time in this process.
     """
 
     host: str
     port: int
     drain_s: float = 30.0
     reuse_port: bool = False
+    max_connections: int = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +67,18 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI, services: Services, address: Address, hooks: ServerHooks) -> None:
         """Prepare to serve ``app``."""
+        crowd = Crowd(address.max_connections)
         super().__init__(
             uvicorn.Config(
                 _Farewell(app, services.house),
                 host=address.host,
                 port=address.port,
-                http=DeadlineProtocol,
-                ws="none",
+                http=cast("type[asyncio.Protocol]", partial(DeadlineProtocol, crowd=crowd)),
+                ws=SocketProtocol,
+                ws_max_size=services.limits.live.max_message_bytes,
+                ws_ping_interval=services.limits.live.ping_s,
+                ws_ping_timeout=services.limits.live.pong_s,
+                ws_per_message_deflate=False,
                 lifespan="off",
                 log_config=None,
                 log_level="warning",
@@ -75,9 +90,13 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._house: House = services.house
+        self._retries = services.retries
+        self._live: LivePlaces = services.live
         self._backend = services.backend
         self._address, self._hooks = address, hooks
         self._stop_asked = threading.Event()
+        self._crowd = crowd
+        self._ticked_at: float | None = None
 
     @property
     def url(self) -> str:
@@ -94,6 +113,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen: at once, or where the port is shared, when there is something to serve."""
+        asyncio.get_running_loop().set_exception_handler(_log_lost)
         if self._address.reuse_port:
             while self._backend.loading and not self._stop_asked.is_set():  # noqa: ASYNC110 (threads change it)
                 await asyncio.sleep(_POLL_S)
@@ -102,6 +122,18 @@ class HttpServer(uvicorn.Server):
                 return
             sockets = [_bound(self._address)]
         await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections, and at how late the event loop is."""
+        now, before = asyncio.get_running_loop().time(), self._ticked_at
+        self._ticked_at = now
+        if before is not None:
+            telemetry.LOOP_LAG.observe(max(0.0, now - before - _TICK_S))
+        # After a standstill of ours, what came meanwhile is still to be read: nobody is to be blamed for it.
+        stood_still = before is not None and now - before > _STANDSTILL_S
+        if counter % _TICKS_A_SWEEP == 0 and not stood_still:
+            self._crowd.sweep(now)
+        return await super().on_tick(counter)
 
     async def main_loop(self) -> None:
         """Serve until asked to stop, then until the last request is answered or its time is up."""
@@ -130,14 +162,16 @@ class HttpServer(uvicorn.Server):
             for server in self.servers:
                 server.close()
         self._house.draining = True
+        self._retries.drop_idle()
         self._hooks.on_drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._address.drain_s
-        _LOG.info("draining", requests=self._house.count, drain_s=self._address.drain_s)
-        while self._house.count and loop.time() < deadline:  # noqa: ASYNC110 (threads change it)
+        _LOG.info("draining", requests=self._house.count, live=self._live.count, drain_s=self._address.drain_s)
+        self._live.drain()
+        while (self._house.count or self._live.count) and loop.time() < deadline:  # noqa: ASYNC110 (threads change it)
             await asyncio.sleep(_POLL_S)
-        if self._house.count:
-            _LOG.warning("drain_time_is_up", requests=self._house.count)
+        if self._house.count or self._live.count:
+            _LOG.warning("drain_time_is_up", requests=self._house.count, live=self._live.count)
             self._house.evict()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -159,6 +193,14 @@ class _Farewell:
             await send(message)
 
         await self._app(scope, receive, send_and_close)
+
+
+def _log_lost(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task took; asyncio itself would quote it."""
+    error = context.get("exception")
+    report = telemetry.crash_report(error) if isinstance(error, BaseException) else {}
+    # What follows "in callback" are arguments, perhaps what somebody sent.
+    _LOG.error("error_lost", about=str(context.get("message", "")).split(" in callback")[0], **report)
 
 
 def check_free(address: Address) -> None:

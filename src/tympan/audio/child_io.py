@@ -32,12 +32,13 @@ class MediaFile:
 class Output:
     """The way to the server: counts samples, holds the first ones back until the clip is long enough."""
 
-    def __init__(self, send: Callable[[bytes, bytes], None], rate_hz: int, max_samples: int) -> None:
-        """Give frames to ``send``, at most ``max_samples`` at ``rate_hz``."""
+    def __init__(self, send: Callable[[bytes, bytes], None], rate_hz: int, max_samples: int, channels: int = 1) -> None:
+        """Give frames to ``send``, at most ``max_samples`` of each channel at ``rate_hz``."""
         self._send = send
         self._max_samples = max_samples
         self._held: list[bytes] = []
         self.rate_hz = rate_hz
+        self.channels = channels
         self.samples = 0
 
     @property
@@ -46,8 +47,10 @@ class Output:
         return self.samples < MIN_OUTPUT_S * self.rate_hz
 
     def write(self, pcm: bytes) -> None:
-        """Send 16-bit samples. Raises ``TooLong`` once they are more than allowed."""
-        self.samples += len(pcm) // 2
+        """Send 16-bit samples, if there are any. Raises ``TooLong`` once they are more than allowed."""
+        if not pcm:
+            return
+        self.samples += len(pcm) // (2 * self.channels)
         if self.samples > self._max_samples:
             limit_s = self._max_samples / self.rate_hz
             raise TooLong(

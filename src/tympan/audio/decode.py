@@ -24,6 +24,7 @@ import numpy as np
 from tympan.audio import template
 from tympan.audio.children import POLL_S, Child, ChildBroke, TemplateLost, TemplateProcess
 from tympan.audio.sandbox import SandboxReport
+from tympan.audio.stereo import Stereo
 from tympan.audio.template import ChildExit, Job
 from tympan.domain import SAMPLE_RATE_HZ, Samples
 from tympan.errors import (
@@ -36,6 +37,7 @@ from tympan.errors import (
     MediaTimeout,
     NoAudioStream,
     NotFound,
+    NotStereo,
     Overloaded,
     TooLong,
     TympanError,
@@ -46,7 +48,7 @@ _CHILD_MODULE = "tympan.audio.decode_child"
 _MAX_STARTS, _STARTS_WINDOW_S = 5, 60.0
 # The only errors a child can report; its output is as untrusted as the file.
 _CHILD_ERRORS: dict[str, type[TympanError]] = {
-    error.code: error for error in (UnsupportedMedia, EmptyAudio, NoAudioStream, CorruptMedia, TooLong)
+    error.code: error for error in (UnsupportedMedia, EmptyAudio, NoAudioStream, NotStereo, CorruptMedia, TooLong)
 }
 
 
@@ -122,7 +124,9 @@ class Decoder:
     def stream(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
     ) -> Generator[Samples, None, None]:
-        """Yield the audio of ``path`` in blocks of at most 5 s; closing the generator ends the decoder.
+        """Yield the audio of ``path``, mixed to one channel, in blocks of at most 5 s.
+
+        Closing the generator ends the decoder.
 
         Raises, some of them after the first blocks: ``NotFound`` or ``InvalidRequest`` (cannot be read),
         ``UnsupportedMedia``, ``NoAudioStream``, ``EmptyAudio``, ``CorruptMedia``, ``TooLong`` (more than
@@ -131,6 +135,18 @@ class Decoder:
         """
         with self._slot(cancelled):
             yield from _Decoding(self, path, self._job(max_audio_s), self._limits, cancelled).run()
+
+    def stream_stereo(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
+    ) -> Generator[Stereo, None, None]:
+        """Yield the audio of ``path``, left and right side by side, in blocks of at most 2.5 s.
+
+        Raises as ``stream``, and ``NotStereo`` where there is another number of channels.
+        """
+        with self._slot(cancelled):
+            job = self._job(max_audio_s, channels=2)
+            for block in _Decoding(self, path, job, self._limits, cancelled).run():
+                yield block.reshape(-1, 2)
 
     def launch(self, job: Job, media_fd: int) -> Child:
         """Start one child on an open file. Raises ``TemplateLost`` or ``DecoderUnavailable``."""
@@ -142,13 +158,14 @@ class Decoder:
             running.close()
             raise
 
-    def _job(self, max_audio_s: float) -> Job:
+    def _job(self, max_audio_s: float, channels: int = 1) -> Job:
         limits = self._limits
         return Job(
             max_samples=math.ceil(max_audio_s * SAMPLE_RATE_HZ),
             sample_rate_hz=SAMPLE_RATE_HZ,
             memory_bytes=limits.memory_bytes + int(max_audio_s * limits.memory_bytes_per_s),
             cpu_s=math.ceil(limits.cpu_s + max_audio_s * limits.cpu_s_per_s),
+            channels=channels,
         )
 
     @contextlib.contextmanager
@@ -247,16 +264,17 @@ class _Decoding:
 
     def _new_samples(self, body: bytearray) -> Iterator[Samples]:
         """Yield what of this frame was not delivered by an earlier attempt."""
-        if len(body) % 2:
+        channels = self._job.channels
+        if len(body) % (2 * channels):
             raise ChildBroke
         samples: Samples = np.frombuffer(body, np.int16)
-        self._decoded += len(samples)
+        self._decoded += len(samples) // channels
         if self._decoded > self._job.max_samples:
             raise TooLong(remedy="Split it into shorter files.")
         fresh = self._decoded - self._delivered
         if fresh > 0:
             self._delivered = self._decoded
-            yield samples[-fresh:]
+            yield samples[-fresh * channels :]
 
     def _tick(self, waited_s: float) -> None:
         if self._cancelled():

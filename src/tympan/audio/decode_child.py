@@ -25,8 +25,9 @@ from av.filter import Graph
 from tympan.audio import template
 from tympan.audio.child_io import MIN_OUTPUT_S, MediaFile, Output, send_frame
 from tympan.audio.signatures import describe, wav_sample_bits
+from tympan.audio.stereo import StereoMixer
 from tympan.audio.template import Job
-from tympan.errors import CorruptMedia, EmptyAudio, NoAudioStream, TympanError, UnsupportedMedia
+from tympan.errors import CorruptMedia, EmptyAudio, NoAudioStream, NotStereo, TympanError, UnsupportedMedia
 
 CONTAINERS = (
     "wav,w64,aiff,caf,au,flac,mp3,ogg,mov,matroska,aac,amr,asf,flv,mpegts,wv,tta,ape,mpc,mpc8,gsm,nistsphere,ac3,eac3"
@@ -53,7 +54,8 @@ MAX_STREAMS = 64
 _MAX_BAD_PACKETS = 200
 _READ_BYTES = 65_536
 _NOT_NEEDED = frozenset({"av.__main__", "av.datasets"})
-_MIXED_SAMPLES = template.MAX_PCM_BYTES // 2
+_FRAME_BYTES = template.MAX_PCM_BYTES
+_PAIR = 2
 _FLOAT_FORMATS: dict[str, type[np.floating]] = {
     "flt": np.float32,
     "fltp": np.float32,
@@ -99,7 +101,7 @@ def _discard(kind: bytes, body: bytes) -> None:
 
 def run(job: Job) -> None:
     """Decode the file on ``MEDIA_FD`` into frames on ``OUTPUT_FD``; the last frame says how it ended."""
-    output = Output(send_frame, job.sample_rate_hz, job.max_samples)
+    output = Output(send_frame, job.sample_rate_hz, job.max_samples, job.channels)
     try:
         end = _decode(MediaFile(), output)
     except TympanError as error:
@@ -111,34 +113,66 @@ def run(job: Job) -> None:
 
 
 class Mixer:
-    """Any audio frames to mono at one rate: the mean of all channels, whatever their layout."""
+    """Any audio frames to one rate, and to one channel or to left and right.
 
-    def __init__(self, sample_rate_hz: int) -> None:
-        """Mix to ``sample_rate_hz``."""
+    Of two channels the one is their mean, unless they cancel (see ``stereo``); of any other number always the mean.
+    """
+
+    def __init__(self, sample_rate_hz: int, channels: int = 1) -> None:
+        """Mix to ``sample_rate_hz`` and ``channels``, 1 or 2."""
         self._rate_hz = sample_rate_hz
+        self._channels = channels
         self._shape: tuple[str, str, int] | None = None
         self._graph: Graph | None = None
+        self._pair: StereoMixer | None = None
 
     def mix(self, frame: AudioFrame) -> Iterator[bytes]:
-        """Take one frame; yield the blocks of 16-bit samples that are complete."""
+        """Take one frame; yield the blocks of 16-bit samples that are complete.
+
+        Raises ``NotStereo`` when two channels are wanted of a frame that has any other number.
+        """
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape != self._shape:  # some streams change their shape on the way
             yield from self.flush()
         if self._graph is None:
-            self._graph, self._shape = _build_graph(frame, self._rate_hz), shape
+            self._shape = shape
+            self._start(frame)
         frame.pts = None
-        yield from _pass_through(self._graph, frame)
+        yield from self._passed(frame)
 
     def flush(self) -> Iterator[bytes]:
         """Yield what is left and start anew."""
         if self._graph is not None:
-            yield from _pass_through(self._graph, None)
-        self._graph = self._shape = None
+            yield from self._passed(None)
+        if self._pair is not None:
+            yield self._pair.finish().tobytes()
+        self._graph = self._shape = self._pair = None
+
+    def _start(self, frame: AudioFrame) -> None:
+        found = frame.layout.nb_channels
+        if self._channels == _PAIR and found != _PAIR:
+            raise NotStereo(
+                f"To tell speakers apart, each needs a channel of a stereo recording; this one has {found}.",
+                remedy="Send a recording with one speaker on either channel, or leave diarize out.",
+            )
+        self._graph = _build_graph(frame, self._rate_hz)
+        self._pair = StereoMixer() if found == _PAIR and self._channels == 1 else None
+
+    def _passed(self, frame: AudioFrame | None) -> Iterator[bytes]:
+        assert self._graph is not None  # noqa: S101 - the caller has seen to it
+        for block in _pass_through(self._graph, frame):
+            yield (
+                block
+                if self._pair is None
+                else self._pair.push(np.frombuffer(block, np.int16).reshape(-1, _PAIR)).tobytes()
+            )
 
 
 def _build_graph(frame: AudioFrame, rate_hz: int) -> Graph:
     channels = frame.layout.nb_channels
+    is_pair = channels == _PAIR
     mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
+    layout = "stereo" if is_pair else "mono"
     graph = Graph()
     graph.threads = 1
     with _conversion():
@@ -150,14 +184,14 @@ def _build_graph(frame: AudioFrame, rate_hz: int) -> Graph:
                 channel_layout=frame.layout.name,
                 time_base=f"1/{frame.sample_rate}",
             ),
-            graph.add("pan", f"mono|c0={mean}"),
-            graph.add("aformat", sample_rates=str(rate_hz), sample_fmts="s16", channel_layouts="mono"),
+            graph.add("pan", "stereo|c0=c0|c1=c1" if is_pair else f"mono|c0={mean}"),
+            graph.add("aformat", sample_rates=str(rate_hz), sample_fmts="s16", channel_layouts=layout),
             graph.add("abuffersink"),
         ]
         for step, following in itertools.pairwise(steps):
             step.link_to(following)
         graph.configure()
-        graph.set_audio_frame_size(_MIXED_SAMPLES)
+        graph.set_audio_frame_size(_FRAME_BYTES // (4 if is_pair else 2))
     return graph
 
 
@@ -168,7 +202,8 @@ def _pass_through(graph: Graph, frame: AudioFrame | None) -> list[bytes]:
         graph.push(frame)
         while True:
             mixed = cast("AudioFrame", graph.pull())
-            blocks.append(bytes(memoryview(mixed.planes[0])[: mixed.samples * 2]))
+            size = 2 * mixed.layout.nb_channels * mixed.samples
+            blocks.append(bytes(memoryview(mixed.planes[0])[:size]))
     return blocks
 
 
@@ -196,7 +231,7 @@ def _decode(source: MediaFile | io.BytesIO, output: Output) -> dict[str, object]
     container = _open(source, head)
     stream = _first_audio(container)
     frames = Frames(container, stream)
-    mixer = Mixer(output.rate_hz)
+    mixer = Mixer(output.rate_hz, output.channels)
     for frame in frames:
         for pcm in mixer.mix(frame):
             output.write(pcm)

@@ -65,13 +65,18 @@ class _Runs:
             return self.end()
         return self._cut() if len(self._scores) >= self._max_frames else None
 
+    @property
+    def certain_start(self) -> int | None:
+        """Where the open run starts; ``None`` when there is none or it is too short yet."""
+        shortest = 1 if self._joined or self._keep_all else self._min_speech
+        return None if self.start is None or self._last_speech + 1 - self.start < shortest else self.start
+
     def so_far(self) -> _Run | None:
-        """Return the open run up to its last frame of speech; ``None`` when there is none or it is too short yet."""
-        if self.start is None:
+        """Return the open run up to its last frame of speech; ``None`` as for ``certain_start``."""
+        start = self.certain_start
+        if start is None:
             return None
-        run = _Run(self.start, self._last_speech + 1, max(self._scores), joined_before=self._joined)
-        shortest = 1 if run.joined_before or self._keep_all else self._min_speech
-        return run if run.end - run.start >= shortest else None
+        return _Run(start, self._last_speech + 1, max(self._scores), joined_before=self._joined)
 
     def end(self) -> _Run | None:
         """Close the open run after its last frame of speech; ``None`` when there is none or it was too short."""
@@ -132,8 +137,8 @@ class SpanFinder:
             run = self._runs.step(float(score))
             if run is not None:
                 spans += self._hold(run)
-            elif self._held is not None and self._is_alone(self._held):
-                spans.append(self._emit(self._held.end + self._pad))
+            elif self._held is not None and self._is_certain(self._held):
+                spans.append(self._emit(self._padded_end(self._held, self._runs.certain_start)))
         return spans
 
     def finish(self) -> list[Span]:
@@ -144,18 +149,23 @@ class SpanFinder:
             spans.append(self._emit(min(self._held.end + self._pad, self._runs.frame)))
         return spans
 
-    def _is_alone(self, run: _Run) -> bool:
-        """Tell whether no later run can claim part of this one's padding."""
+    def _is_certain(self, run: _Run) -> bool:
+        """Tell whether it is known how much of this run's padding a later one claims."""
+        if self._runs.certain_start is not None:
+            return True
         following = self._runs.frame if self._runs.start is None else self._runs.start
         return following - run.end >= 2 * self._pad
+
+    def _padded_end(self, run: _Run, following: int | None) -> int:
+        """Return where a run ends with its padding, at most half of the gap before the ``following`` one's start."""
+        end = run.end + self._pad
+        return end if following is None else min(end, (run.end + following) // 2)
 
     def _hold(self, run: _Run) -> list[Span]:
         """Hold ``run`` until its end is certain; return the span held before it."""
         self._speech_frames += run.end - run.start
-        before = self._held
-        middle = 0 if before is None else (before.end + run.start) // 2
-        spans = [] if before is None else [self._emit(min(before.end + self._pad, middle))]
-        self._held, self._held_start = run, max(self._padded_start(run), middle, self._emitted)
+        spans = [] if self._held is None else [self._emit(self._padded_end(self._held, run.start))]
+        self._held, self._held_start = run, max(self._padded_start(run), self._emitted)
         if run.joined_after:
             spans.append(self._emit(run.end))
         return spans

@@ -33,7 +33,7 @@ PCM_FRAME, END_FRAME, ERROR_FRAME = b"P", b"E", b"X"
 """Kinds of frame: samples (s16), a good end (JSON), a refusal (JSON)."""
 
 MAX_PCM_BYTES = 160_000
-"""Longest body of a PCM frame: 5 seconds at 16 kHz."""
+"""Longest body of a PCM frame: 5 seconds at 16 kHz of one channel."""
 
 MAX_TEXT_BYTES = 4_000
 """Longest body of the frames that carry JSON."""
@@ -52,18 +52,22 @@ _MAX_FD = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file's decoding: output limit in samples, output rate in Hz, and the child's memory and processor limits."""
+    """One file's decoding: output limit in samples, output rate in Hz, and the child's memory and processor limits.
+
+    With 2 ``channels`` they come out side by side, with 1 mixed.
+    """
 
     max_samples: int
     sample_rate_hz: int
     memory_bytes: int
     cpu_s: int
+    channels: int = 1
 
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIQI")
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIQIB")
 
     def pack(self) -> bytes:
         """Return the job as it goes over the control socket."""
-        return self.FORMAT.pack(self.max_samples, self.sample_rate_hz, self.memory_bytes, self.cpu_s)
+        return self.FORMAT.pack(self.max_samples, self.sample_rate_hz, self.memory_bytes, self.cpu_s, self.channels)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Job":

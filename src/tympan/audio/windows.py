@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tympan.domain import SAMPLE_RATE_HZ, Piece, Samples, Span, Window
+from tympan.audio.stereo import LevelMeter
+from tympan.domain import SAMPLE_RATE_HZ, Levels, Piece, Samples, Span, Window
 
 
 class SampleBuffer:
@@ -42,11 +43,16 @@ class SampleBuffer:
 class WindowPacker:
     """Spans in, windows out, in order."""
 
-    def __init__(self, max_window_s: float, max_gap_s: float) -> None:
-        """Pack to at most ``max_window_s`` seconds; a silence over ``max_gap_s`` always starts a new window."""
+    def __init__(self, max_window_s: float, max_gap_s: float, meter: LevelMeter | None = None) -> None:
+        """Pack to at most ``max_window_s`` seconds; a silence over ``max_gap_s`` always starts a new window.
+
+        With a ``meter`` windows know how loud both channels were.
+        """
+        self._meter = meter
         self._max_samples = int(max_window_s * SAMPLE_RATE_HZ)
         self._max_gap_samples = int(max_gap_s * SAMPLE_RATE_HZ)
         self._parts: list[tuple[Span, Samples]] = []
+        self._levels: list[Levels] = []
         self._n_samples = 0
         self._n_windows = 0
 
@@ -60,6 +66,8 @@ class WindowPacker:
             if self._parts and not self._fits(span, len(samples)):
                 windows.append(self._close())
             self._parts.append((span, samples))
+            if self._meter is not None:
+                self._levels.append(self._meter.cut(span))
             self._n_samples += len(samples)
         return windows
 
@@ -79,7 +87,8 @@ class WindowPacker:
             at += len(samples)
         joined = np.concatenate([samples for _, samples in self._parts])
         peak = max(span.peak for span, _ in self._parts)
-        window = Window(self._n_windows, joined, tuple(pieces), peak)
-        self._parts, self._n_samples = [], 0
+        levels = np.concatenate(self._levels) if self._levels else None
+        window = Window(self._n_windows, joined, tuple(pieces), peak, levels)
+        self._parts, self._levels, self._n_samples = [], [], 0
         self._n_windows += 1
         return window

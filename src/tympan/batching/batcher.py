@@ -190,7 +190,7 @@ class Batcher:
         if self._over():
             return False
         self._load_failures += 1
-        _log.error("the engine could not be loaded (attempt %d): %s", self._load_failures, error)
+        _log.error("the engine could not be loaded (attempt %d): %s", self._load_failures, str(error))
         policy = self._options.recovery
         hopeless = isinstance(error, ModelError | ConfigError)
         if hopeless or self._load_failures >= policy.max_load_failures:

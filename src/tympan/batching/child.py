@@ -12,7 +12,10 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from tympan.batching.protocol import Answer, Done, Failed, LoadFailed, Ready, Request, Run, Stop, encode, engine_error
@@ -28,6 +31,8 @@ def main(arguments: list[str]) -> NoReturn:
     """Serve one engine over the socket ``arguments[0]`` for the parent ``arguments[1]``; never returns."""
     fd, parent_pid = int(arguments[0]), int(arguments[1])
     _follow_parent(parent_pid)
+    sys.excepthook = _tell
+    threading.excepthook = lambda what: _tell(what.exc_type, what.exc_value, what.exc_traceback)
     faulthandler.enable()
     # The parent decides when this ends: a signal to the whole group must not cut a drain short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -55,6 +60,12 @@ def _follow_parent(parent_pid: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(_ORPHANED)
+
+
+def _tell(kind: type[BaseException], _error: BaseException | None, trace: TracebackType | None) -> None:
+    """Print one line about an error that nobody caught, for the log; its message may quote what was said."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(trace)[-4:]]
+    sys.stderr.write(f"{kind.__name__} at {' '.join(places)}\n")
 
 
 def _receive(wire: "Connection[Answer, Request | EngineSpec]", inbox: "queue.Queue[Request]") -> None:

@@ -1,15 +1,14 @@
-"""All models of a server: each has a seat, all share the memory, every one answers to its name."""
+"""All models of a server: each has a slot, all share the memory, every one answers to its name."""
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from tympan.batching.batcher import Batcher
-from tympan.batching.quarters import Quarters
-from tympan.batching.seat import Seat
-from tympan.batching.served import ModelPlan, ModelStatus, SeatOptions
-from tympan.batching.stats import BatcherState, BatcherStats
-from tympan.domain import Lane
+from tympan.batching.group import AnyBatcher
+from tympan.batching.memory_budget import MemoryBudget
+from tympan.batching.served import ModelPlan, ModelStatus, SlotOptions
+from tympan.batching.slot import ModelSlot
+from tympan.batching.stats import BatcherStats, together
 from tympan.engine.base import EngineSpec
 from tympan.errors import ModelNotFound
 
@@ -23,7 +22,7 @@ _CLOSE_S = 30.0
 class FleetOptions:
     """How the models of a fleet are treated. ``stand_in`` names the one that answers for those that cannot load."""
 
-    seats: SeatOptions = field(default_factory=SeatOptions)
+    slots: SlotOptions = field(default_factory=SlotOptions)
     stand_in: str | None = None
 
 
@@ -33,66 +32,54 @@ class Fleet:
     def __init__(
         self,
         plans: Iterable[ModelPlan],
-        quarters: Quarters,
-        make_batcher: Callable[[EngineSpec], Batcher],
+        budget: MemoryBudget,
+        make_batcher: Callable[[EngineSpec], AnyBatcher],
         options: FleetOptions | None = None,
     ) -> None:
-        """Give each of ``plans`` a seat; nothing is loaded yet. Raises ``ValueError`` for more than ``MAX_MODELS``."""
+        """Give each of ``plans`` a slot; nothing is loaded yet. Raises ``ValueError`` for more than ``MAX_MODELS``."""
         options = options or FleetOptions()
         known = {plan.name: plan for plan in plans}
         if not 0 < len(known) <= MAX_MODELS:
             raise ValueError(f"A server has 1 to {MAX_MODELS} models, not {len(known)}.")
-        self._quarters = quarters
-        self._seats = {name: Seat(plan, quarters, make_batcher, options.seats) for name, plan in known.items()}
+        self._budget = budget
+        self._slots = {name: ModelSlot(plan, budget, make_batcher, options.slots) for name, plan in known.items()}
         if options.stand_in is not None:
-            for seat in self._seats.values():
-                if seat.name != options.stand_in:
-                    seat.let_stand_in(self.seat(options.stand_in))
+            for slot in self._slots.values():
+                if slot.name != options.stand_in:
+                    slot.let_stand_in(self.slot(options.stand_in))
 
     @property
-    def default(self) -> Seat:
+    def default(self) -> ModelSlot:
         """The model for requests that name none."""
-        return next(iter(self._seats.values()))
+        return next(iter(self._slots.values()))
 
     @property
     def ready(self) -> bool:
         """Whether at least one model takes work."""
-        return any(seat.ready for seat in self._seats.values())
+        return any(slot.ready for slot in self._slots.values())
 
-    def seat(self, name: str) -> Seat:
-        """Return a model's seat. Raises ``ModelNotFound``."""
+    def slot(self, name: str) -> ModelSlot:
+        """Return a model's slot. Raises ``ModelNotFound``."""
         try:
-            return self._seats[name]
+            return self._slots[name]
         except KeyError:
             raise ModelNotFound(f"There is no model {name!r} here.", param="model") from None
 
     def statuses(self) -> list[ModelStatus]:
         """Return how every model stands, the default first."""
-        return [seat.status() for seat in self._seats.values()]
+        return [slot.status() for slot in self._slots.values()]
 
     def stats(self) -> BatcherStats:
-        """Return what waits and runs, all models together; ``ready`` if any of them is."""
-        each = [seat.stats() for seat in self._seats.values()]
-        return replace(
-            BatcherStats(),
-            state=BatcherState.READY if any(one.ready for one in each) else each[0].state,
-            queued_windows={lane: sum(one.queued_windows.get(lane, 0) for one in each) for lane in Lane},
-            queued_audio_s={lane: sum(one.queued_audio_s.get(lane, 0.0) for one in each) for lane in Lane},
-            running_windows=sum(one.running_windows for one in each),
-            restarts=sum(one.restarts for one in each),
-            batches=sum(one.batches for one in each),
-            windows=sum(one.windows for one in each),
-            audio_s=sum(one.audio_s for one in each),
-            compute_s=sum(one.compute_s for one in each),
-        )
+        """Return what waits and runs, all models together."""
+        return together([slot.stats() for slot in self._slots.values()])
 
     def close(self) -> None:
         """End every process, side by side; nobody may use a model any more."""
-        with self._quarters.lock:
-            self._quarters.closing = True
-            self._quarters.lock.notify_all()
+        with self._budget.lock:
+            self._budget.closing = True
+            self._budget.lock.notify_all()
         closers = [
-            threading.Thread(target=seat.close, name="close-model", daemon=True) for seat in self._seats.values()
+            threading.Thread(target=slot.close, name="close-model", daemon=True) for slot in self._slots.values()
         ]
         for closer in closers:
             closer.start()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import tympan
+from tympan.batching.overhearing import overhear
 from tympan.batching.protocol import Done, Event, Exited, Failed, LoadFailed, Ready, Run, Stop, encode
 from tympan.domain import WindowTask
 from tympan.engine.base import EngineInfo, EngineSpec
@@ -233,17 +234,18 @@ class EngineHost:
         with theirs:
             command = [sys.executable, "-m", "tympan.batching.child", str(theirs.fileno()), str(os.getpid())]
             try:
-                # What runtimes print goes to the log, never into a transcript on standard output.
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=2,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
                     env=self._environment(),
                     pass_fds=(theirs.fileno(),),
                 )
             except OSError as error:
                 ours.close()
                 raise EngineError(f"The engine process could not be started: {error}") from error
+        overhear(process)
         return process, Connection(ours.detach())
 
     def _environment(self) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 Pure policy: no clock, no thread, no I/O; the time is an argument. The order is
 
-1. the lane, where a window that has waited ``aging_s`` counts as one lane higher (and so on), so nothing starves;
-2. the tenant that has had the least audio, then that tenant's request that has had the least audio;
+1. the lane, where a window that has waited ``aging_s`` counts as one lane higher (and so on), so nothing starves; ahead
+   of everything goes only a request of which nothing has been taken for so long: one with a long backlog of its own,
+   which is served all the time, does not starve;
+2. the tenant that has had the least audio for its weight, then that tenant's request that has had the least audio;
 3. arrival.
 
 The first window in that order is always in the batch; windows that can share its pass fill the rest.
@@ -29,6 +31,9 @@ BUCKET_S = 2.0
 LIVE_MEMORY_S = 3.0
 """For so long after a live window the next one is expected: batches of other lanes stay short meanwhile."""
 
+_MUCH_LONGER = 2.0
+"""A window of more than so many times the length of the most deserving one would hold that up: it waits its turn."""
+
 _SCAN_WINDOWS = 64
 """How deep into one request's windows the search for a fitting one goes."""
 
@@ -36,13 +41,22 @@ _FlowKey: TypeAlias = tuple[Lane, str, str]
 _Rank: TypeAlias = tuple[int, float, float, int]
 
 
+def _always(_now_s: float) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose window it is: the units of fairness."""
+    """Whose window it is: the units of fairness; ``weight`` is the tenant's.
+
+    ``is_wanted`` tells at a time whether anybody waits for the answer then: nothing begins of what nobody waits for.
+    """
 
     request_id: str
     tenant: str
     lane: Lane
+    weight: float = field(default=1.0, compare=False)
+    is_wanted: Callable[[float], bool] = field(default=_always, compare=False)
 
 
 class BatchKey(NamedTuple):
@@ -58,6 +72,7 @@ class BatchKey(NamedTuple):
     full_context: bool
     align: bool
     suppression: Suppression
+    language_only: bool = False
 
 
 def batch_key(params: DecodeParams) -> BatchKey:
@@ -76,6 +91,7 @@ def batch_key(params: DecodeParams) -> BatchKey:
         full_context=params.full_context,
         align=params.align,
         suppression=params.suppression,
+        language_only=params.language_only,
     )
 
 
@@ -118,8 +134,8 @@ class BatchLimits:
     """How large a batch may be.
 
     Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``, nor over ``max_ms``
-    in other lanes while somebody speaks live. While others wait, a request adds no second window, and no lower lane
-    adds any, once the batch is predicted to take ``max_ms``.
+    in other lanes while somebody speaks live. While others wait, a request adds no second window and none much longer
+    than the first, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
     ``max_windows`` is what a busy engine gains from; the ONNX Runtime engine bounds its memory itself.
     ``take_turns``: while several requests wait, a batch takes half of the windows present, since whoever is answered
     sends its next one only then. With everybody in one batch the engine would wait for all; so one half is decoded
@@ -134,12 +150,24 @@ class BatchLimits:
 
 @dataclass(slots=True, eq=False)
 class _Flow:
-    """The waiting windows of one request in one lane; ``level`` is the lane they count in at present."""
+    """The waiting windows of one request in one lane.
+
+    ``level`` is the lane they count in at present, ``served_s`` when one was taken last.
+    """
 
     key: _FlowKey
     arrival: int
     level: int
+    weight: float = 1.0
+    served_s: float = float("-inf")
     items: deque[Item] = field(default_factory=deque)
+
+    def grown(self, now_s: float, aging_s: float) -> int:
+        """Return the lane that its first window has grown into by waiting."""
+        came_s = self.items[0].enqueued_s
+        lane = self.key[0] - int(max(0.0, now_s - came_s) // aging_s)
+        starves = now_s - max(came_s, self.served_s) >= aging_s
+        return max(lane, int(Lane.LIVE) if starves else min(int(Lane.INTERACTIVE), self.key[0]))
 
     @property
     def member(self) -> tuple[int, str, _FlowKey]:
@@ -191,7 +219,8 @@ class _Draft:
 
     def _must_be_short(self, item: Item, lane: int) -> bool:
         again = any(other.origin == item.origin for other in self.items)
-        return lane > self._lane or (self._contended and again)
+        much_longer = item.audio_s > _MUCH_LONGER * self._head.audio_s
+        return lane > self._lane or (self._contended and (again or much_longer))
 
 
 class WindowQueue:
@@ -203,7 +232,7 @@ class WindowQueue:
         self._flows: dict[_FlowKey, _Flow] = {}
         self._shares = FairShares()
         self._arrivals = 0
-        self._last_live_s = float("-inf")
+        self._last_live_s = self._now_s = float("-inf")
         self._windows = dict.fromkeys(Lane, 0)
         self._audio_s = dict.fromkeys(Lane, 0.0)
 
@@ -229,7 +258,7 @@ class WindowQueue:
     def put(self, item: Item) -> None:
         """Admit a window, or raise ``Overloaded`` when the queue is full."""
         if self._full(item):
-            self.purge()
+            self.purge(item.enqueued_s)
         if self._full(item):
             raise Overloaded("The queue is full.", remedy="Try again later, or with less audio at a time.")
         origin = item.origin
@@ -239,14 +268,14 @@ class WindowQueue:
         flow = self._flows.get(key)
         if flow is None:
             self._arrivals += 1
-            flow = self._flows[key] = _Flow(key, self._arrivals, int(origin.lane))
-            self._shares.join(*flow.member)
+            flow = self._flows[key] = _Flow(key, self._arrivals, int(origin.lane), origin.weight)
+            self._shares.join(*flow.member, flow.weight)
         flow.items.append(item)
         self._count(item, +1)
 
     def take(self, now_s: float, limits: BatchLimits, cost: CostModel) -> list[Item]:
         """Return the next batch, most deserving window first; empty when nothing waits."""
-        self.purge()
+        self.purge(now_s)
         self._promote(now_s)
         heap = self._heap()
         if not heap:
@@ -255,6 +284,7 @@ class WindowQueue:
         level = flow.level
         if level > Lane.LIVE and now_s - self._last_live_s < LIVE_MEMORY_S:
             limits = replace(limits, idle_ms=min(limits.idle_ms, limits.max_ms))
+        self._now_s = now_s
         draft = _Draft(self._hand_over(flow, flow.items.popleft()), level, limits, cost)
         if any(other.level <= level for _, other in heap if other is not flow):
             draft.contend()
@@ -262,9 +292,12 @@ class WindowQueue:
             self._fill(draft, similar=similar)
         return draft.items
 
-    def purge(self) -> None:
-        """Drop the windows whose callers have gone, and tell their futures so."""
+    def purge(self, now_s: float) -> None:
+        """Drop the windows whose callers have gone, or do not wait any more at ``now_s``; tell their futures so."""
         for flow in list(self._flows.values()):
+            if not flow.items[0].origin.is_wanted(now_s):
+                for item in flow.items:
+                    item.reply.cancel()
             if any(item.gone for item in flow.items):
                 self._drop_gone(flow)
 
@@ -300,14 +333,13 @@ class WindowQueue:
             self._forget(flow)
 
     def _promote(self, now_s: float) -> None:
-        """Let every request count in the lane that its longest waiting window has grown into."""
+        """Let every request count in the lane that it has grown into."""
         for flow in self._flows.values():
-            steps = int(max(0.0, now_s - flow.items[0].enqueued_s) // self._limits.aging_s)
-            level = max(int(Lane.LIVE), flow.key[0] - steps)
+            level = flow.grown(now_s, self._limits.aging_s)
             if level != flow.level:
                 self._shares.leave(*flow.member)
                 flow.level = level
-                self._shares.join(*flow.member)
+                self._shares.join(*flow.member, flow.weight)
 
     def _heap(self) -> list[tuple[_Rank, _Flow]]:
         # The arrival number makes every rank unique, so flows are never compared.
@@ -336,6 +368,7 @@ class WindowQueue:
 
     def _hand_over(self, flow: _Flow, item: Item) -> Item:
         """Book a window that was taken out of its flow."""
+        flow.served_s = self._now_s
         self._shares.charge(*flow.member, item.audio_s)
         self._count(item, -1)
         if not flow.items:

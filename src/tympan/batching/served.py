@@ -55,8 +55,8 @@ class ModelObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SeatOptions:
-    """How seats are treated; times are in seconds.
+class SlotOptions:
+    """How slots are treated; times are in seconds.
 
     A caller waits ``wait_s`` for the model at most. A model that nobody used for ``idle_s`` is unloaded; ``None``:
     never. After a load that failed the next is tried ``first_pause_s`` later, then after twice that, up to

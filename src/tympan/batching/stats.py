@@ -1,7 +1,7 @@
 """What the batcher tells about itself: one report per batch, and a snapshot on request."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -18,6 +18,9 @@ class BatcherState(StrEnum):
     DOWN = "down"
     FAILED = "failed"
     CLOSED = "closed"
+
+
+_BEST_FIRST = tuple(BatcherState[name] for name in ["READY", "RECYCLING", "LOADING", "NEW", "DOWN", "FAILED", "CLOSED"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +76,27 @@ class BatcherStats:
     def predicted_wait_s(self, audio_s: float) -> float:
         """Return the seconds until ``audio_s`` more seconds of audio, sent now, would be done."""
         return self.predicted_drain_s + audio_s * self.compute_s_per_audio_s
+
+
+def together(each: Sequence[BatcherStats]) -> BatcherStats:
+    """Return several batchers' figures as one: sums; the best state; what a window sent now waits for the first.
+
+    ``each`` has at least one. Their rates are joined as if every one took its share of the work.
+    """
+    rates = [one.compute_s_per_audio_s for one in each if one.compute_s_per_audio_s]
+    open_ones = [one for one in each if one.ready] or each
+    return replace(
+        BatcherStats(),
+        state=min((one.state for one in each), key=_BEST_FIRST.index),
+        queued_windows={lane: sum(one.queued_windows.get(lane, 0) for one in each) for lane in Lane},
+        queued_audio_s={lane: sum(one.queued_audio_s.get(lane, 0.0) for one in each) for lane in Lane},
+        running_windows=sum(one.running_windows for one in each),
+        restarts=sum(one.restarts for one in each),
+        batches=sum(one.batches for one in each),
+        windows=sum(one.windows for one in each),
+        audio_s=sum(one.audio_s for one in each),
+        compute_s=sum(one.compute_s for one in each),
+        max_batch=max(one.max_batch for one in each),
+        compute_s_per_audio_s=sum(rates) / len(rates) ** 2 if rates else 0.0,
+        predicted_drain_s=min(one.predicted_drain_s for one in open_ones),
+    )

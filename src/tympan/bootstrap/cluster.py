@@ -8,16 +8,18 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from tympan import __version__, telemetry
 from tympan.api.app import Application, create_app, create_ops_app
 from tympan.api.deps import Backend, Services, make_services
-from tympan.api.lineup import FixedLineup, Lineup
+from tympan.api.intake.staging import open_staging
+from tympan.api.registry import FixedRegistry, ModelRegistry
 from tympan.api.server import Address, HttpServer, ServerHooks
-from tympan.api.staging import open_staging
+from tympan.bootstrap.access import open_doors
 from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.pipeline import make_data_dir, running
-from tympan.bootstrap.roster import berths, names
+from tympan.bootstrap.registry import configured_models, names
 from tympan.bootstrap.waiting import wait_for
 from tympan.bootstrap.web import exit_at_once, limits_of, open_address
 from tympan.config import Settings
@@ -38,7 +40,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve_api(settings: Settings) -> None:
     """Serve the HTTP interface without an engine: synchronous calls and jobs are worked off by the workers."""
     with ExitStack() as started:
-        node = _Node(settings, started)
+        node = _Node(settings, started, has_doors=True)
         over = threading.Event()
 
         def begin() -> None:
@@ -67,7 +69,7 @@ def run_worker(settings: Settings) -> None:
         bench.tell(node.signals.announce)
         bench.start()
         started.callback(bench.close)
-        node.begin(pipeline.roster)
+        node.begin(pipeline.registry)
         pipeline.preload()
 
         def stop() -> None:
@@ -77,7 +79,7 @@ def run_worker(settings: Settings) -> None:
         def work() -> None:
             # A bell is only a reason to look: what is most urgent goes first whatever it was for. And who has done
             # one step looks for more, since the next bell may take its time.
-            while pipeline.roster.ready and bench.work_once(tuple(Lane)):
+            while pipeline.registry.ready and bench.work_once(tuple(Lane)):
                 node.relay.ring()
 
         hands = Hands(work, settings.job_slots)
@@ -114,7 +116,7 @@ def _leave_when_asked() -> None:
 class _Node:
     """What the processes of a cluster have in common. Everything is stopped with the stack it is started on."""
 
-    def __init__(self, settings: Settings, started: ExitStack) -> None:
+    def __init__(self, settings: Settings, started: ExitStack, *, has_doors: bool = False) -> None:
         if settings.mode != "cluster":
             raise ConfigError("This command is for clusters.", remedy="Set MODE to 'cluster', or use `tympan serve`.")
         self.settings, self._started = settings, started
@@ -127,8 +129,11 @@ class _Node:
         started.callback(publisher.close)
         self.relay = Relay(Outbox(self.stores.database), publisher.ring, poll_s=settings.poll_s)
         self.post = WorkerPost(0.0, self.relay.ring)
-        desks = started.enter_context(open_desks(settings, self.stores, self.post))
-        self.services: Services = make_services(staging, limits_of(settings), Backend(), __version__, desks)
+        doors = started.enter_context(open_doors(settings, self.stores.database)) if has_doors else None
+        desks = started.enter_context(open_desks(settings, self.stores, self.post, doors))
+        # What is worked on elsewhere does not stand still for a caller who may come back.
+        limits = replace(limits_of(settings), reattach_s=0.0)
+        self.services: Services = make_services(staging, limits, Backend(), __version__, desks)
         started.callback(self.services.runner.close)
         started.callback(self.relay.stop)
         self.signals: Signals = started.enter_context(_signals(settings))
@@ -143,11 +148,11 @@ class _Node:
         self.stores.database.check()
         return True
 
-    def begin(self, lineup: Lineup) -> None:
+    def begin(self, registry: ModelRegistry) -> None:
         """Say that this process is ready, and publish doorbells."""
         self.relay.start()
-        self.services.backend.arrive_all(lineup)
-        _LOG.info("ready", model=lineup.pick(None)[1].id)
+        self.services.backend.arrive_all(registry)
+        _LOG.info("ready", model=registry.pick(None)[1].id)
 
     def serve(self, app: Application, what: str) -> None:
         """Answer HTTP on the main thread until a signal asks to stop."""
@@ -191,15 +196,15 @@ def _secret(settings: Settings) -> str:
     return settings.broker_url.get_secret_value() if settings.broker_url else ""
 
 
-def _elsewhere(node: _Node, lookout: Lookout) -> FixedLineup:
+def _elsewhere(node: _Node, lookout: Lookout) -> FixedRegistry:
     """Return the models that the workers serve, by the settings: an api process does not need their files.
 
     The default has no name in what is handed in, so that each worker may have its own.
     """
-    jobs, cards = node.services.jobs, [berth.card for berth in berths(node.settings)]
+    jobs, cards = node.services.jobs, [each.card for each in configured_models(node.settings)]
     wanted: list[str | None] = [None, *(card.id for card in cards[1:])]
     found = [
         (RemoteTranscriber(jobs, card.id, lookout, node.signals, job_model=name), card)
         for name, card in zip(wanted, cards, strict=True)
     ]
-    return FixedLineup(found, names(node.settings, cards))
+    return FixedRegistry(found, names(node.settings, cards))

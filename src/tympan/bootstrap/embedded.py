@@ -9,8 +9,9 @@ from tympan import __version__
 from tympan.api.app import create_app
 from tympan.api.deps import Backend, make_services
 from tympan.api.deps import Services as ApiServices
+from tympan.api.intake.staging import open_staging
 from tympan.api.server import HttpServer, ServerHooks
-from tympan.api.staging import open_staging
+from tympan.bootstrap.access import open_doors
 from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.pipeline import Services, make_data_dir, running
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
@@ -33,7 +34,8 @@ def serve(settings: Settings) -> None:
         # 2. What is kept: the database and the audio, and who tidies them up.
         stores = started.enter_context(open_stores(settings))
         post = WorkerPost(settings.drain_s)
-        desks = started.enter_context(open_desks(settings, stores, post))
+        doors = started.enter_context(open_doors(settings, stores.database))
+        desks = started.enter_context(open_desks(settings, stores, post, doors))
         started.enter_context(upkeep_of(settings, stores, desks, post))
         # 3. The HTTP application, which takes jobs at once and transcribes when step 4 is done.
         services = make_services(staging, limits_of(settings), Backend(), __version__, desks)
@@ -84,7 +86,7 @@ class _Keeper:
         started = time.monotonic()
         try:
             with running(self._settings) as services, self._worker(services):
-                self._services.backend.arrive_all(services.roster)
+                self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()
                 announce(services, self._server.url, time.monotonic() - started)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tympan import telemetry
+from tympan.access.limits import LimitDesk
+from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
+from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.pipeline import Services
 from tympan.config import Settings
 from tympan.domain import SourceKind
@@ -28,11 +31,13 @@ from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.webhooks import WebhookService
 from tympan.jobs.workbench import BenchOptions, Workbench
 from tympan.storage import migrate
+from tympan.storage.audit import AuditStore
 from tympan.storage.blobs import BlobStore, open_blobs
 from tympan.storage.database import Database, sqlite_url
 from tympan.storage.deliveries import DeliveryStore
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import JobStore
+from tympan.storage.queue_bound import QueueBound, QueueLimits
 from tympan.storage.upkeep import Upkeep
 from tympan.storage.uploads import UploadStore
 from tympan.storage.webhooks import WebhookStore
@@ -55,6 +60,7 @@ class Stores:
     work: WorkStore
     upkeep: Upkeep
     egress: Egress
+    limits: LimitDesk
 
 
 class WorkerPost:
@@ -123,14 +129,17 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         upkeep = Upkeep(database, endings, lease_s=settings.lease_s, rings=not embedded)
         if database.is_sqlite:
             stack.enter_context(_only_user(settings.data_dir / LOCK_FILE, upkeep))
-        yield Stores(
+        stores = Stores(
             database,
             open_audio(settings),
-            JobStore(database, endings, rings=not embedded),
+            JobStore(database, endings, rings=not embedded, bound=QueueBound(database, _queue_limits(settings))),
             WorkStore(database, endings, lease_s=settings.lease_s, rings=not embedded),
             upkeep,
             Egress(EgressRules(allow=settings.egress_allow)),
+            make_limits(settings, database),
         )
+        apply_limits(stores.limits, stores.jobs, stores.work)
+        yield stores
 
 
 @contextmanager
@@ -140,7 +149,7 @@ def job_worker(
     """Yield threads that work off jobs; on leaving they finish what they can in ``DRAIN_S`` and give the rest back."""
     bench = make_bench(settings, stores, pipeline, scratch)
     runner = LocalRunner(
-        bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: pipeline.roster.ready
+        bench, slots=settings.job_slots, poll_s=settings.poll_s, is_ready=lambda: pipeline.registry.ready
     )
     post.take(runner)
     runner.start()
@@ -161,35 +170,45 @@ def make_bench(settings: Settings, stores: Stores, pipeline: Services, scratch: 
         settings.max_audio_s,
         settings.result_ttl_s,
         patience_s=_PATIENCE_SHARE * settings.lease_s,
+        narrowed=lambda tenant, max_audio_s: stores.limits.of(tenant).shorter_audio(max_audio_s),
     )
-    steps = Steps(pipeline.roster.transcriber, stores.work, desk, stores.blobs, limits)
+    steps = Steps(pipeline.registry.transcriber, stores.work, desk, stores.blobs, limits)
     options = BenchOptions(
         owner=_worker_name(),
         slots=settings.job_slots,
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         watch_s=_WATCH_SHARE * settings.heartbeat_s,
-        models=pipeline.roster.known_names if settings.mode == "cluster" else None,
+        models=pipeline.registry.known_names if settings.mode == "cluster" else None,
     )
     return Workbench(steps, stores.work, stores.upkeep, scratch, options)
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(settings.max_queued_jobs, settings.max_queued_audio_s)
 
 
 def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobService:
     """Return what may be asked about jobs."""
     guard = SourceGuard(stores.egress, _objects(settings))
-    return JobService(stores.jobs, stores.blobs, guard, ring=post.ring, max_queued=settings.max_queued_jobs)
+    return JobService(stores.jobs, stores.blobs, guard, ring=post.ring)
 
 
 @contextmanager
-def open_desks(settings: Settings, stores: Stores, post: WorkerPost) -> Iterator[Desks]:
-    """Yield whom to ask about jobs, uploads and webhooks."""
+def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Doors | None = None) -> Iterator[Desks]:
+    """Yield whom to ask about jobs, uploads, webhooks and limits, who counts usage, and who gets to ask.
+
+    That is everybody without ``doors``.
+    """
     rules = UploadRules(settings.max_resumable_mb * 1_000_000)
     uploads = ResumableUploads(UploadStore(stores.database, ttl_s=settings.upload_ttl_s), stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
-    try:
-        yield Desks(make_service(settings, stores, post), uploads, webhooks)
-    finally:
-        uploads.close()
+    with enforced(stores.limits), counting(stores.database) as meter:
+        try:
+            service = make_service(settings, stores, post)
+            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors())
+        finally:
+            uploads.close()
 
 
 @contextmanager
@@ -199,6 +218,7 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
     janitor = Janitor(stores.upkeep, desks.jobs, stores.blobs, options, post.ring)
     if isinstance(desks.uploads, ResumableUploads):
         janitor.also(desks.uploads.sweep_expired)
+    janitor.also(lambda: AuditStore(stores.database).forget(settings.audit_days))
     tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tympan import telemetry
-from tympan.api.lineup import ModelCard
+from tympan.api.registry import ModelCard
 from tympan.audio.decode import Decoder
 from tympan.audio.vad import SpeechDetector
+from tympan.audio.versions import FFMPEG_FLOOR, is_old
 from tympan.batching.batcher import BatcherOptions
 from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
-from tympan.bootstrap.roster import Roster, berths, make_fleet, names
+from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names
 from tympan.config import Settings
 from tympan.engine import hardware, layouts, models
 from tympan.engine.base import EngineSpec
@@ -41,21 +42,21 @@ class Services:
     settings: Settings
     decoder: Decoder
     fleet: Fleet
-    roster: Roster
+    registry: LocalRegistry
 
     @property
     def transcriber(self) -> Transcriber:
         """The pipeline over the default model."""
-        return self.roster.transcriber(None)
+        return self.registry.transcriber(None)
 
     @property
     def model(self) -> ModelCard:
         """The default model."""
-        return self.roster.pick(None)[1]
+        return self.registry.pick(None)[1]
 
     def preload(self) -> None:
         """Begin to load the models that should be there before somebody asks; returns at once."""
-        self.roster.preload()
+        self.registry.preload()
 
 
 @contextmanager
@@ -73,22 +74,39 @@ def running(settings: Settings) -> Iterator[Services]:
         started.callback(_stop, "decoder", decoder.close)
         decoder.start()
         # 3. The models by name; nothing of them is loaded.
-        found = berths(_with_model(settings))
+        found = configured_models(_with_model(settings))
         options = BatcherOptions(
             batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=engine_environment())
         )
         fleet = make_fleet(settings, found, options, _locate)
         started.callback(_stop, "engine", fleet.close)
         # 4. The pipeline over them.
-        cards = [berth.card for berth in found]
+        cards = [each.card for each in found]
         detector = SpeechDetector()
-        roster = Roster(fleet, found, names(settings, cards), lambda seat: ModelTranscriber(decoder, detector, seat))
+        registry = LocalRegistry(
+            fleet, found, names(settings, cards), lambda slot: ModelTranscriber(decoder, detector, slot)
+        )
         # 5. The default model: its files, verified, and its engine in a process.
-        _load_default(fleet, roster, settings.model_fallback)
-        yield Services(settings, decoder, fleet, roster)
+        _load_default(fleet, registry, settings.model_fallback)
+        _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
+        yield Services(settings, decoder, fleet, registry)
 
 
-def _load_default(fleet: Fleet, roster: Roster, fallback: str | None) -> None:
+def _check_libraries(libraries: str, *, allowed: bool) -> None:
+    """Raise ``ConfigError`` when the media library is too old for files from strangers, unless that is ``allowed``."""
+    if not is_old(libraries):
+        return
+    floor = ".".join(map(str, FFMPEG_FLOOR))
+    if not allowed:
+        raise ConfigError(
+            f"The media library is too old for files from strangers: {libraries or 'unknown'}; FFmpeg {floor} is the "
+            "oldest.",
+            remedy="Install the packages as they are locked, or set ALLOW_OLD_FFMPEG if you trust every file.",
+        )
+    _LOG.warning("old_media_library", libraries=libraries, floor=floor)
+
+
+def _load_default(fleet: Fleet, registry: LocalRegistry, fallback: str | None) -> None:
     """Wait for the default model, or for the one that stands in for it. Raises why it cannot be loaded."""
     fleet.default.ask()
     try:
@@ -97,9 +115,9 @@ def _load_default(fleet: Fleet, roster: Roster, fallback: str | None) -> None:
         if fallback is None:
             raise
         _LOG.error("default_model_cannot_be_loaded", model=fleet.default.name, error=str(error), instead=fallback)
-        seat = fleet.seat(roster.pick(fallback)[1].id)
-        seat.ask()
-        seat.wait_loaded()
+        slot = fleet.slot(registry.pick(fallback)[1].id)
+        slot.ask()
+        slot.wait_loaded()
 
 
 def _with_model(settings: Settings) -> Settings:

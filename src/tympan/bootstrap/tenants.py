@@ -1,11 +1,16 @@
 """What operators may ask about tenants, for the command line; a server may be running on the same stores."""
 
+from collections.abc import Mapping
+
+from tympan.bootstrap.access import operator_entry
 from tympan.bootstrap.jobs import Stores, WorkerPost, make_service, open_stores
 from tympan.bootstrap.pipeline import make_data_dir
 from tympan.config import Settings
+from tympan.storage.audit import AuditStore
+from tympan.storage.keys import KeyStore
 from tympan.storage.tenants import Tenant, TenantStore
 
-__all__ = ["Tenant", "erase", "listing", "retain"]
+__all__ = ["Tenant", "erase", "limit", "listing", "retain"]
 
 
 def listing(settings: Settings) -> list[Tenant]:
@@ -22,7 +27,21 @@ def retain(settings: Settings, tenant: str, audio_days: float | None, text_days:
     """
     make_data_dir(settings.data_dir)
     with open_stores(settings) as stores:
+        entry = operator_entry("tenant.retain", audio_days=audio_days, text_days=text_days)
+        AuditStore(stores.database).record(entry.about(tenant, tenant))
         return _tenants(settings, stores).retain(tenant, audio_days, text_days)
+
+
+def limit(settings: Settings, tenant: str, changes: Mapping[str, float | None], weight: float | None) -> None:
+    """Change limits of a tenant's own, ``None`` for those of the settings again, and its weight if one is given.
+
+    Raises ``StorageUnavailable``.
+    """
+    make_data_dir(settings.data_dir)
+    with open_stores(settings) as stores:
+        entry = operator_entry("tenant.limit", changes=dict(changes), weight=weight)
+        AuditStore(stores.database).record(entry.about(tenant, tenant))
+        _tenants(settings, stores).limit(tenant, changes, weight)
 
 
 def erase(settings: Settings, tenant: str) -> int:
@@ -33,6 +52,8 @@ def erase(settings: Settings, tenant: str) -> int:
     make_data_dir(settings.data_dir)
     with open_stores(settings) as stores:
         _tenants(settings, stores).require(tenant)
+        AuditStore(stores.database).record(operator_entry("tenant.erase").about(tenant, tenant))
+        KeyStore(stores.database).revoke_all(tenant)  # Nothing more is to come in meanwhile.
         count = make_service(settings, stores, WorkerPost(0.0)).erase_tenant(tenant)
         stores.upkeep.scrub()
         return count

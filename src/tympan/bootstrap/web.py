@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import resource
 import sys
 from typing import NoReturn
 
 from tympan import __version__, config, telemetry
 from tympan.api.deps import Limits
+from tympan.api.doors.live_bounds import LineLimits, LiveBounds
 from tympan.api.server import Address, check_free
 from tympan.bootstrap.memory import return_large_blocks
 from tympan.bootstrap.pipeline import Services
@@ -20,11 +22,26 @@ def open_address(settings: Settings) -> Address:
     """Return where to listen, after setting up log and memory. Raises ``ConfigError`` when the address is taken."""
     return_large_blocks()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    telemetry.log_crashes()
     for note in config.notes(settings):
         _LOG.warning("settings", note=note)
-    address = Address(settings.host, settings.port, settings.drain_s, settings.reuse_port)
+    room = _room_for_connections(settings.max_connections)
+    address = Address(settings.host, settings.port, settings.drain_s, settings.reuse_port, room)
     check_free(address)
     return address
+
+
+def _room_for_connections(wanted: int) -> int:
+    """Return how many connections to allow: each may need a second file; the limit on those is raised if it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    if resource.RLIM_INFINITY != soft < 2 * wanted:
+        soft = min(2 * wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft // 2)
+    if room < wanted:
+        _LOG.warning("fewer_connections", wanted=wanted, room=room, remedy="Raise the limit on open files (ulimit -n).")
+    return room
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -37,6 +54,12 @@ def limits_of(settings: Settings) -> Limits:
         max_requests=settings.max_requests,
         max_concurrent=settings.max_concurrent,
         disk_reserve_bytes=None if settings.disk_reserve_mb is None else settings.disk_reserve_mb * 1_000_000,
+        max_wait_s=settings.max_wait_s,
+        reattach_s=settings.reattach_s,
+        live=LiveBounds(
+            max_sessions=settings.max_live_sessions,
+            line=LineLimits(idle_s=settings.live_idle_s),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``tympan serve``, ``api``, ``worker``, ``scheduler``, ``migrate``, ``tenants``, ``transcribe``...
+"""The command line: ``tympan serve``, ``api``, ``worker``, ``scheduler``, ``migrate``, ``keys``, ``transcribe``...
 
 Modules that cost time to import (engine, decoder, web server) are imported by the commands that use them.
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import bench, doctor, live, migrate, models, serve, tenants, transcribe
+from tympan.cli import audit, bench, doctor, keys, live, migrate, models, serve, tenants, transcribe, usage
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 serve.register(app)
 migrate.register(app)
 tenants.register(app)
+keys.register(app)
+audit.register(app)
+usage.register(app)
 transcribe.register(app)
 live.register(app)
 models.register(app)

@@ -104,7 +104,9 @@ class ServerArgs:
     api_key: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", envvar="TYMPAN_BENCH_API_KEY", help="Bearer token; better in TYMPAN_BENCH_API_KEY."
+            metavar="KEY",
+            envvar=["TYMPAN_API_KEY", "TYMPAN_BENCH_API_KEY"],
+            help="Bearer token; better in TYMPAN_API_KEY.",
         ),
     ] = None
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Limit for one request.")] = (

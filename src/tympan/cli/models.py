@@ -109,9 +109,9 @@ def list_models(args: ListArgs, place: PlaceArgs) -> int:
 
 def _served(settings: "Settings") -> list[str]:
     """Return the models that the settings name, the default first."""
-    from tympan.bootstrap.roster import berths  # noqa: PLC0415
+    from tympan.bootstrap.registry import configured_models  # noqa: PLC0415
 
-    first, *others = (berth.card.id for berth in berths(settings))
+    first, *others = (each.card.id for each in configured_models(settings))
     return [f"{first} (the default)", *others]
 
 

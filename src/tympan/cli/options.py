@@ -68,6 +68,12 @@ class DecodeArgs:
         str | None, typer.Option(metavar="NUMBERS", help="Tokens not to write, separated by commas.")
     ] = None
     suppress_numerals: Annotated[bool, typer.Option("--suppress-numerals", help="Write numbers in words.")] = False
+    diarize: Annotated[
+        bool, typer.Option("--diarize", help="Tell two speakers apart, in stereo with one on either channel.")
+    ] = False
+    tinydiarize: Annotated[
+        bool, typer.Option("--tinydiarize", help="Mark where the speaker changes, with a model made for it.")
+    ] = False
     hotwords: Annotated[
         str | None, typer.Option(metavar="WORDS", help="Names and terms to expect, separated by commas.")
     ] = None
@@ -132,6 +138,8 @@ def to_options(args: DecodeArgs) -> Options:
         temperature_fallback=not args.no_fallback,
         timestamps=Timestamps.WORD if args.word_timestamps else Timestamps.SEGMENT,
         vad=_vad(args),
+        speaker_turns=args.tinydiarize,
+        diarize=args.diarize,
         multilingual=args.multilingual,
         languages=tuple(language_code(word) for word in (args.languages or "").split(",") if word.strip()),
         suppression=Suppression(_numbers(args.suppress_tokens), numerals=args.suppress_numerals),

@@ -23,6 +23,7 @@ class Format(StrEnum):
     SRT = "srt"
     VTT = "vtt"
     TSV = "tsv"
+    DIARIZED_JSON = "diarized_json"
 
     @property
     def response_format(self) -> ResponseFormat:
@@ -35,9 +36,14 @@ class Format(StrEnum):
         return self not in {Format.TXT, Format.JSON}
 
     @property
+    def names_speakers(self) -> bool:
+        """Whether it shows who speaks."""
+        return self in {Format.VERBOSE_JSON, Format.DIARIZED_JSON, Format.SRT, Format.VTT}
+
+    @property
     def suffix(self) -> str:
         """How a file in this format ends."""
-        return ".verbose.json" if self is Format.VERBOSE_JSON else f".{self.value}"
+        return _SUFFIXES.get(self, f".{self.value}")
 
 
 _RESPONSE_FORMATS: Mapping[Format, ResponseFormat] = {
@@ -47,9 +53,11 @@ _RESPONSE_FORMATS: Mapping[Format, ResponseFormat] = {
     Format.SRT: "srt",
     Format.VTT: "vtt",
     Format.TSV: "tsv",
+    Format.DIARIZED_JSON: "diarized_json",
 }
+_SUFFIXES: Mapping[Format, str] = {Format.VERBOSE_JSON: ".verbose.json", Format.DIARIZED_JSON: ".diarized.json"}
 
-_AMBIGUOUS_ENDING = ".verbose"
+_AMBIGUOUS_ENDINGS = (".verbose", ".diarized")
 """A name that ends so would share ``x.verbose.json`` with the verbose transcript of ``x``."""
 
 
@@ -69,7 +77,7 @@ def plan_names(
         names[source.key] = name = next(
             name
             for name in _candidates(source, shared=wanted[_stem(source).casefold()] > 1)
-            if name.casefold() not in taken and not name.endswith(_AMBIGUOUS_ENDING) and not is_foreign(name)
+            if name.casefold() not in taken and not name.endswith(_AMBIGUOUS_ENDINGS) and not is_foreign(name)
         )
         taken.add(name.casefold())
     return names

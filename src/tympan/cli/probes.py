@@ -19,7 +19,7 @@ from tympan.errors import ModelNotFound, ModelUnavailable
 if TYPE_CHECKING:
     from tympan.audio.sandbox import Measure
     from tympan.bootstrap import Services
-    from tympan.bootstrap.roster import Berth
+    from tympan.bootstrap.registry import ConfiguredModel
     from tympan.config import Settings
 
 _CLIP_S = 1.0
@@ -64,24 +64,24 @@ def check_model(settings: "Settings") -> Check:
 
 def check_further_models(settings: "Settings") -> list[Check]:
     """Tell which further models are here, and what all may take together; fetches nothing."""
-    from tympan.bootstrap.roster import berths, budget_bytes  # noqa: PLC0415
+    from tympan.bootstrap.registry import budget_bytes, configured_models  # noqa: PLC0415
 
-    found = berths(settings)
+    found = configured_models(settings)
     if len(found) == 1:
         return []
     budgets = ", ".join(f"{device} {n_bytes / 1e9:.1f} GB" for device, n_bytes in budget_bytes(settings).items())
-    return [*(_further(berth) for berth in found[1:]), Check("Memory for models", Status.OK, budgets or "no limit")]
+    return [*(_further(each) for each in found[1:]), Check("Memory for models", Status.OK, budgets or "no limit")]
 
 
-def _further(berth: "Berth") -> Check:
+def _further(model: "ConfiguredModel") -> Check:
     from tympan.engine import models  # noqa: PLC0415
 
-    name = f"Model {berth.card.id}"
-    manner = ", ".join(word for word in ("pinned", "preload") if getattr(berth.entry, word)) or "loaded when asked for"
-    if berth.is_fake:
+    name = f"Model {model.card.id}"
+    manner = ", ".join(word for word in ("pinned", "preload") if getattr(model.entry, word)) or "loaded when asked for"
+    if model.is_fake:
         return Check(name, Status.WARN, f"the fake engine makes up its text; {manner}")
     try:
-        path = models.path_of(berth.entry.name, berth.settings.data_dir)
+        path = models.path_of(model.entry.name, model.settings.data_dir)
     except ModelUnavailable as error:
         return Check(name, Status.WARN, error.message, error.remedy or "")
     except ModelNotFound as error:
@@ -99,7 +99,17 @@ def check_decoder(services: "Services") -> list[Check]:
     took_ms = (time.monotonic() - started) * 1000
     detail = f"{decoded_s:.2f} s of audio decoded in {took_ms:.0f} ms"
     is_right = math.isclose(decoded_s, _CLIP_S, abs_tol=0.05)
+    lines.append(_libraries_line(report.media_libraries))
     return [*lines, Check("Decoder", Status.OK, detail) if is_right else _wrong_length(detail)]
+
+
+def _libraries_line(libraries: str) -> Check:
+    from tympan.audio.versions import is_old  # noqa: PLC0415
+
+    if not is_old(libraries):
+        return Check("Media libraries", Status.OK, libraries)
+    remedy = "Install the packages as they are locked: faults of older ones are known."
+    return Check("Media libraries", Status.WARN, f"{libraries or 'unknown'}: too old for files from strangers", remedy)
 
 
 def _sandbox_line(measure: "Measure") -> Check:

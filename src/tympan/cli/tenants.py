@@ -1,8 +1,9 @@
-"""``tympan tenants``: whose jobs there are, how long they are kept, and erasing all that is somebody's."""
+"""``tympan tenants``: whose jobs there are, how long they are kept, limits, and erasing all that is somebody's."""
 
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tympan.bootstrap.tenants import Tenant
 
 _DEFAULT = "default"
+_MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,30 @@ class RetainArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitArgs:
+    """Limits of the tenant's own: a number, 0 for none, or 'default' for what the settings say."""
+
+    requests_per_min: Annotated[str | None, typer.Option(metavar="N", help="Requests in a minute.")] = None
+    audio_minutes_per_min: Annotated[str | None, typer.Option(metavar="MIN", help="Audio in a minute.")] = None
+    audio_minutes_per_day: Annotated[str | None, typer.Option(metavar="MIN", help="Audio in 24 hours.")] = None
+    requests_at_once: Annotated[str | None, typer.Option(metavar="N", help="Requests at a time.")] = None
+    jobs_at_once: Annotated[str | None, typer.Option(metavar="N", help="Jobs queued or running at a time.")] = None
+    live_at_once: Annotated[str | None, typer.Option(metavar="N", help="Live sessions at a time.")] = None
+    storage_mb: Annotated[str | None, typer.Option(metavar="MB", help="Uploads and audio kept here.")] = None
+    upload_mb: Annotated[str | None, typer.Option(metavar="MB", help="Largest body or upload.")] = None
+    audio_minutes: Annotated[str | None, typer.Option(metavar="MIN", help="Longest recording.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightArgs:
+    """The tenant's share beside others who want something too."""
+
+    weight: Annotated[
+        float | None, typer.Option(metavar="N", min=0.01, max=100, help="2 gets twice as much as 1, the default.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class EraseArgs:
     """Whether to ask."""
 
@@ -48,15 +74,18 @@ class EraseArgs:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="List tenants, set how long they are kept, erase them.")
+    group = typer.Typer(
+        no_args_is_help=True, help="List tenants, set their limits and how long they are kept, erase them."
+    )
     command(group, "list")(list_tenants)
     command(group, "retain")(retain)
+    command(group, "limit")(limit)
     command(group, "erase")(erase)
     app.add_typer(group, name="tenants")
 
 
 def list_tenants(args: ListArgs) -> int:
-    """List whose jobs there are: how many are kept, and for how many days."""
+    """List whose jobs there are: how many are kept, for how many days, the weight, and limits of the tenant's own."""
     from tympan.bootstrap import tenants  # noqa: PLC0415  (imports the database)
 
     settings = load_settings({})
@@ -80,6 +109,21 @@ def retain(tenant: TenantArgs, args: RetainArgs) -> int:
     changed = tenants.retain(load_settings({}), tenant.tenant, *days)
     said = ["as the settings say" if value is None else f"{value:g} days" for value in days]
     say(f"{tenant.tenant}: audio {said[0]}, text {said[1]}; {changed} ended jobs follow.")
+    return ExitCode.OK
+
+
+def limit(tenant: TenantArgs, args: LimitArgs, weight: WeightArgs) -> int:
+    """Set what a tenant may do; what is not named stays as it is. Servers that run follow within 5 seconds."""
+    from tympan.bootstrap import tenants  # noqa: PLC0415
+
+    changes = {name: _number(name, value) for name, value in asdict(args).items() if value is not None}
+    if not changes and weight.weight is None:
+        raise InvalidRequest("There is nothing to change.", remedy="Name a limit; see --help.")
+    tenants.limit(load_settings({}), tenant.tenant, changes, weight.weight)
+    said = [f"{name} {'as the settings say' if value is None else _amount(value)}" for name, value in changes.items()]
+    if weight.weight is not None:
+        said.append(f"weight {weight.weight:g}")
+    say(f"{tenant.tenant}: {', '.join(said)}.")
     return ExitCode.OK
 
 
@@ -117,14 +161,40 @@ def _days(option: str, value: str) -> float | None:
     return days
 
 
+def _number(name: str, value: str) -> float | None:
+    """Return a limit, ``None`` for the one of the settings. Raises ``InvalidRequest``."""
+    if value == _DEFAULT:
+        return None
+    whole = not name.startswith("audio_minutes")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _MOST or (whole and number != int(number)):
+        raise InvalidRequest(
+            f"--{name.replace('_', '-')} is {value!r}.",
+            remedy=f"Give a {'whole ' if whole else ''}number, 0 for no limit, or 'default'.",
+        )
+    return int(number) if whole else number
+
+
+def _amount(value: float) -> str:
+    return f"{value:g}" if value else "without limit"
+
+
+def _own(limits: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {_amount(value)}" for name, value in limits.items()) or _DEFAULT
+
+
 def _show_table(found: "list[Tenant]") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tenant")
-    for column in ("jobs", "audio days", "text days"):
+    for column in ("jobs", "audio days", "text days", "weight"):
         table.add_column(column, justify="right")
+    table.add_column("limits")
     for tenant in found:
         days = (_DEFAULT if value is None else f"{value:g}" for value in (tenant.audio_days, tenant.text_days))
-        table.add_row(tenant.id, f"{tenant.n_jobs:,}", *days)
+        table.add_row(tenant.id, f"{tenant.n_jobs:,}", *days, f"{tenant.weight:g}", _own(tenant.limits))
     stdout().print(table)

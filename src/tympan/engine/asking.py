@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tympan.domain import Ranking, Suppression, WindowResult, WindowTask, Word
+from tympan.domain import Ranking, Suppression, TokenChance, WindowResult, WindowTask, Word
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
 
@@ -23,12 +23,16 @@ _TOKENS_ALWAYS = 12
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A window's text: tokens, mean log-probability with the end token, and whether it filled its cap."""
+    """A window's text: tokens, mean log-probability with the end token, and whether it filled its cap.
+
+    ``logprobs`` are those of the tokens, where the search keeps them.
+    """
 
     tokens: list[int]
     avg_logprob: float
     no_speech_prob: float
     hit_cap: bool
+    logprobs: Sequence[float] = ()
 
 
 def token_cap(duration_s: float) -> int:
@@ -37,6 +41,11 @@ def token_cap(duration_s: float) -> int:
     Fast English needs about five tokens a second; 20 leaves room for scripts spelled in several tokens a character.
     """
     return min(MAX_TOKENS, _TOKENS_ALWAYS + int(_TOKENS_PER_S * duration_s))
+
+
+def task_cap(task: WindowTask) -> int:
+    """Return how many tokens a task may need: one, where nobody reads them."""
+    return 1 if task.params.language_only else token_cap(task.window.duration_s)
 
 
 def given_languages(vocabulary: Vocabulary, tasks: Sequence[WindowTask]) -> list[Ranking] | None:
@@ -84,7 +93,7 @@ def prompts_and_caps(
     params = tasks[0].params
     prompts = [vocabulary.prompt(names[0][0], params.task, params.prompt, params.hotwords) for names in languages]
     room = DECODER_POSITIONS - len(prompts[0])
-    return prompts, [min(room, token_cap(task.window.duration_s)) for task in tasks]
+    return prompts, [min(room, task_cap(task)) for task in tasks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,15 @@ def window_result(vocabulary: Vocabulary, task: WindowTask, answer: Answer) -> W
         full_context=answer.full_context,
         hit_token_cap=decoded.hit_cap,
         words=answer.words,
+        token_chances=_chances(vocabulary, decoded) if task.params.token_chances else (),
+    )
+
+
+def _chances(vocabulary: Vocabulary, decoded: Decoded) -> tuple[TokenChance, ...]:
+    return tuple(
+        TokenChance(tuple(vocabulary.octets(token)), min(0.0, logprob))
+        for token, logprob in zip(decoded.tokens, decoded.logprobs, strict=True)
+        if token < vocabulary.end
     )
 
 

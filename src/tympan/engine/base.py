@@ -1,5 +1,6 @@
 """The engine contract: what a model runtime must do to serve windows."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,6 +24,12 @@ class EngineInfo:
     languages: tuple[str, ...]
     multilingual: bool
     can: Abilities = field(default_factory=Abilities)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what decides its text, beside audio and options: engine, model, revision and number format."""
+        facts = (self.engine, self.model, self.revision, self.compute_type)
+        return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

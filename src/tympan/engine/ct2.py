@@ -1,7 +1,10 @@
 """Whisper on CTranslate2, with silence-tail splice. The only importer of ``ctranslate2``."""
 
+import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ from tympan.engine.asking import (
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
+from tympan.engine.knobs import Knobs
+from tympan.engine.pauses import Heads, lead_s, settled
 from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, Encoded, Splice, speech_positions, with_tail
 from tympan.engine.tokens import Vocabulary
 
 _MAX_REPLICAS = 4
+_LEAST = 1e-30
 _NAME = "CTranslate2"
 
 
@@ -51,10 +57,10 @@ class CTranslate2Engine:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Load the model in ``spec.path``. Raises ``EngineError`` when the runtime refuses it."""
-        options = dict(spec.options)
-        self._replicas = int(options.get("replicas", "0")) or _replicas(spec)
-        self._deterministic = options.get("deterministic") == "on"
+        """Load the model in ``spec.path``. Raises ``ConfigError``, and ``EngineError`` when the runtime refuses it."""
+        knobs = Knobs(spec, "splice margin_s replicas deterministic")
+        self._replicas = knobs.count("replicas") or _replicas(spec)
+        self._deterministic = knobs.is_on("deterministic", default=False)
         with translated(_NAME, RuntimeError):
             self._model = ctranslate2.models.Whisper(
                 spec.path,
@@ -66,7 +72,8 @@ class CTranslate2Engine:
             )
         multilingual = bool(self._model.is_multilingual)
         self._vocabulary = Vocabulary(Path(spec.path) / "tokenizer.json", multilingual=multilingual)
-        self._splice = Splice.of(options)
+        self._splice = Splice.of(knobs)
+        self._lead_s = lead_s(_heads(Path(spec.path) / "config.json"))
         self._pool = ThreadPoolExecutor(self._replicas, thread_name_prefix="replica")
         self._silence = self._encode_one(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)
         self.info = EngineInfo(
@@ -99,10 +106,10 @@ class CTranslate2Engine:
         features = _storage(encoded)
         languages = given_languages(self._vocabulary, tasks) or self._detect(features, tasks)
         decoded = self._generate(features, tasks, languages)
-        words = self._align(features, tasks, languages, decoded)
+        heard = self._align(features, tasks, languages, decoded)
         return [
             self._result(task, names, best, found)
-            for task, names, best, found in zip(tasks, languages, decoded, words, strict=True)
+            for task, names, (best, found) in zip(tasks, languages, heard, strict=True)
         ]
 
     def _encode(self, task: WindowTask) -> Encoded:
@@ -146,30 +153,48 @@ class CTranslate2Engine:
         tasks: Sequence[WindowTask],
         languages: Sequence[Ranking],
         decoded: Sequence[Decoded],
-    ) -> list[tuple[Word, ...]]:
-        """Return word times per task, relative to the window; empty when not asked for or nothing was said."""
-        found: list[tuple[Word, ...]] = [()] * len(tasks)
-        if not tasks[0].params.align:
-            return found
-        encoded = np.array(features)
+    ) -> list[tuple[Decoded, tuple[Word, ...]]]:
+        """Return, per task, its text with what each token's chance is, and its words with times in the window.
+
+        What was not asked for is not looked for; nor is there anything where nothing was said.
+        """
+        encoded = np.array(features) if any(_is_read_again(task) for task in tasks) else ()
+        found: list[tuple[Decoded, tuple[Word, ...]]] = []
         for i, (task, names, best) in enumerate(zip(tasks, languages, decoded, strict=True)):
-            tokens = self._vocabulary.text_tokens(best.tokens)
-            if tokens:
-                found[i] = self._align_one(encoded[i], task, names[0][0], tokens)
+            said = replace(best, tokens=self._vocabulary.text_tokens(best.tokens))
+            again = _is_read_again(task) and bool(said.tokens)
+            found.append(self._align_one(encoded[i], task, names[0][0], said) if again else (said, ()))
         return found
 
-    def _align_one(self, encoded: Encoded, task: WindowTask, language: str, tokens: list[int]) -> tuple[Word, ...]:
+    def _align_one(
+        self, encoded: Encoded, task: WindowTask, language: str, said: Decoded
+    ) -> tuple[Decoded, tuple[Word, ...]]:
         """Look for the words in the speech alone, since silence attracts the last; the decoder hears both."""
         duration_s = task.window.duration_s
         frames = speech_positions(duration_s) * FRAMES_PER_POSITION
         start = self._vocabulary.start_sequence(language, task.params.task)
-        answer = self._model.align(_storage(encoded[None]), start, [tokens], frames)[0]
-        words = self._vocabulary.words(tokens, language)
-        return word_times(words, answer.alignments, answer.text_token_probs, duration_s)
+        answer = self._model.align(_storage(encoded[None]), start, [said.tokens], frames)[0]
+        rated = replace(said, logprobs=[math.log(max(chance, _LEAST)) for chance in answer.text_token_probs])
+        if not task.params.align:
+            return rated, ()
+        words = self._vocabulary.words(said.tokens, language)
+        found = word_times(words, answer.alignments, answer.text_token_probs, duration_s)
+        return rated, settled(found, task.window.samples, self._lead_s)
 
     def _result(self, task: WindowTask, languages: Ranking, best: Decoded, words: tuple[Word, ...]) -> WindowResult:
         whole = self._splice.frames(task.window.samples, full_context=task.params.full_context) >= MAX_POSITIONS * 2
         return window_result(self._vocabulary, task, Answer(languages, best, whole, words))
+
+
+def _is_read_again(task: WindowTask) -> bool:
+    """Return whether the text has to be looked for in the speech: its search keeps no chances of single tokens."""
+    return task.params.align or task.params.token_chances
+
+
+def _heads(config: Path) -> Heads:
+    """Return the attention heads that the runtime takes times of words from, none where the model does not say."""
+    named = json.loads(config.read_text(encoding="utf-8")).get("alignment_heads") or ()
+    return tuple((int(layer), int(head)) for layer, head in named)
 
 
 def _storage(array: "np.ndarray[Any, Any]") -> ctranslate2.StorageView:

@@ -33,9 +33,10 @@ from typing import Final, NoReturn
 
 import numpy as np
 
-from tympan.domain import DecodeParams, WindowResult, WindowTask, Word
+from tympan.domain import DecodeParams, TokenChance, WindowResult, WindowTask, Word
 from tympan.engine.base import EngineInfo, EngineSpec
-from tympan.errors import ConfigError, EngineError
+from tympan.engine.knobs import Knobs
+from tympan.errors import EngineError
 
 TOKEN_CAP: Final = 224
 """No window gets more tokens than this, as in Whisper's decoder."""
@@ -49,11 +50,11 @@ _VOCABULARY: Final = (
 _WORDS: Final = tuple(_VOCABULARY.split())
 _WORDS_PER_S: Final = 2.5
 _QUIET_SAMPLE: Final = 8
-_KNOB_NAMES: Final = (
+_LOGPROB: Final = -0.2
+_KNOBS: Final = (
     "ms_per_batch ms_per_window ms_per_audio_s language never_ends fail_at fail_text hang_at abort_at exit_at poison "
     "poison_does max_windows counter leak_mb load_delay_s load_error load_exit stuck_close gone"
 )
-_KNOBS: Final = frozenset(_KNOB_NAMES.split())
 
 
 def create(spec: EngineSpec) -> "FakeEngine":
@@ -66,10 +67,7 @@ class FakeEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Read the knobs, and take as long or fail as they say."""
-        self._knobs = dict(spec.options)
-        unknown = sorted(self._knobs.keys() - _KNOBS)
-        if unknown:
-            raise ConfigError(f"The fake engine has no knob {unknown[0]!r}.", remedy=f"Choose from: {_KNOB_NAMES}.")
+        self._knobs = Knobs(spec, _KNOBS).said
         self._info = EngineInfo(
             engine="fake",
             model=spec.model,
@@ -162,13 +160,16 @@ class FakeEngine:
             tokens=tuple(_WORDS.index(word) for word in words),
             language=language,
             language_probabilities=((language, 0.9), ("de" if language != "de" else "en", 0.06)) if detected else (),
-            avg_logprob=-0.2,
+            avg_logprob=_LOGPROB,
             no_speech_prob=0.02 if words else 0.95,
             compression_ratio=len(text) / len(zlib.compress(text.encode())) if words else 0.0,
             temperature=task.params.temperature,
             full_context=task.params.full_context,
             hit_token_cap=endless,
             words=_timed(words, task.window.duration_s) if task.params.align else (),
+            token_chances=tuple(TokenChance(tuple(f" {word}".encode()), _LOGPROB) for word in words)
+            if task.params.token_chances
+            else (),
         )
 
 

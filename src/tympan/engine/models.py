@@ -5,6 +5,7 @@ source, nothing is handed out before size and SHA-256 of every file are right. A
 use of the network.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tympan.engine import layouts, sources
-from tympan.engine.catalogue import ENTRIES, Entry, find, near
+from tympan.engine.catalogue import ENTRIES, Entry, FileSpec, find, near
 from tympan.engine.store import ModelStore, Record, Report, check, measure, silent
 from tympan.errors import ModelNotFound, ModelUnavailable, ModelUnpinned
 
@@ -208,7 +209,7 @@ def _cached(
         return None
     pinned = _with_record(store, entry)
     if not pinned.pinned:
-        pinned = _trust(store, entry, access, lambda: Record("local", measure(folder, report)))
+        pinned = _trust(store, entry, access, lambda: _recorded(measure(folder, report)))
     store.verify(folder, pinned.files, report, again=again)
     return ResolvedModel(entry.name, folder, pinned.revision, "cache", entry)
 
@@ -231,6 +232,12 @@ def _fetch(store: ModelStore, entry: Entry, access: Access, report: Report, *, f
                 entry_to_fetch = _trust(store, entry, access, lambda: Record(revision, measure(staged, report)))
             folder = store.install(entry.name, staged, entry_to_fetch.files)
     return ResolvedModel(entry.name, folder, entry_to_fetch.revision, source, entry)
+
+
+def _recorded(files: tuple[FileSpec, ...]) -> Record:
+    """Return the record of files that came from nowhere known; the revision follows from what they hold."""
+    together = hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
+    return Record(f"sha256-{together[:16]}", files)
 
 
 def _trust(store: ModelStore, entry: Entry, access: Access, measured: Callable[[], Record]) -> Entry:

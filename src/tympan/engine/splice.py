@@ -6,7 +6,6 @@ loops. So the speech and a margin are encoded; the frames that would follow are 
 made once per model. Figures: ``docs/benchmarks/``; choice of margin: ``docs/decisions/``.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +13,15 @@ from numpy.typing import NDArray
 
 from tympan.domain import Samples
 from tympan.engine.features import FRAMES_PER_S, HOP, MAX_FRAMES
+from tympan.engine.knobs import Knobs
 
 FRAMES_PER_POSITION = 2
 """The encoder's second convolution halves the frame rate."""
 
 MAX_POSITIONS = MAX_FRAMES // FRAMES_PER_POSITION
 POSITIONS_PER_S = FRAMES_PER_S // FRAMES_PER_POSITION
+
+WINDOW_S = MAX_FRAMES / FRAMES_PER_S
 
 MARGIN_S = 3.0
 """Silence encoded after the speech; below it the error rate rises, see ``docs/decisions/``."""
@@ -37,9 +39,9 @@ class Splice:
     enabled: bool = True
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> "Splice":
-        """Read ``margin_s`` and ``splice`` (``on`` or ``off``) from an engine's options."""
-        return cls(margin_s=float(options.get("margin_s", MARGIN_S)), enabled=options.get("splice", "on") == "on")
+    def of(cls, knobs: Knobs) -> "Splice":
+        """Read ``margin_s`` and ``splice`` (``on`` or ``off``). Raises ``ConfigError``."""
+        return cls(knobs.seconds("margin_s", MARGIN_S, WINDOW_S), enabled=knobs.is_on("splice", default=True))
 
     def frames(self, samples: Samples, *, full_context: bool) -> int:
         """Return how many mel frames to encode: speech and margin, rounded up to a bucket; all 30 s if asked."""

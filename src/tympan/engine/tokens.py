@@ -10,6 +10,7 @@ from typing import Protocol
 import tokenizers
 
 from tympan.domain import Task
+from tympan.engine.byte_level import byte_of
 from tympan.languages import LANGUAGES
 
 MAX_PREVIOUS_TOKENS = 223
@@ -44,6 +45,10 @@ class Spelling(Protocol):
         """Return the text of plain tokens; bytes that are no character become U+FFFD."""
         ...
 
+    def octets(self, token: int) -> bytes:
+        """Return the bytes of a plain token."""
+        ...
+
 
 class FileSpelling:
     """The spelling in a ``tokenizer.json``."""
@@ -66,6 +71,10 @@ class FileSpelling:
         """Return the text of plain tokens; bytes that are no character become U+FFFD."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=False)
         return text
+
+    def octets(self, token: int) -> bytes:
+        """Return the bytes of a plain token."""
+        return bytes(byte_of()[letter] for letter in self._tokenizer.id_to_token(token) or "")
 
 
 class Vocabulary:
@@ -131,6 +140,10 @@ class Vocabulary:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``; special tokens are left out."""
         return self._tokenizer.decode(self.text_tokens(tokens))
+
+    def octets(self, token: int) -> bytes:
+        """Return the bytes of a token of text, which may end inside a character."""
+        return self._tokenizer.octets(token)
 
     def words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
         """Split ``tokens`` into words with their punctuation; in scripts without spaces, into characters."""

@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from tympan import telemetry
 from tympan.domain import Job, NewJob
-from tympan.errors import IdempotencyMismatch, InvalidRequest, TympanError
+from tympan.errors import IdempotencyMismatch, InvalidRequest, Overloaded, RateLimited, TympanError
 from tympan.faultpoints import reach
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
 from tympan.storage.batches import Batch, BatchStore, NewBatch
 from tympan.storage.blobs import BlobStore
 from tympan.storage.idempotency import IdempotencyKey
+
+_LOG = telemetry.get_logger(__name__)
 
 __all__ = ["MAX_ITEMS", "Batch", "BatchService", "NewBatch", "refuse_items"]
 
@@ -31,10 +34,9 @@ class BatchService:
         guard: SourceGuard,
         *,
         ring: Callable[[], None],
-        admit: Callable[[], None],
     ) -> None:
-        """Keep batches in ``store``, audio in ``blobs``; ``ring`` wakes a worker, ``admit`` raises when all is full."""
-        self._store, self._blobs, self._guard, self._ring, self._admit = store, blobs, guard, ring, admit
+        """Keep batches in ``store``, audio in ``blobs``; ``ring`` wakes a worker."""
+        self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
 
     def check(self, members: Sequence[NewJob]) -> None:
         """Raise ``InvalidRequest`` when audio may not be fetched from an address, naming every such item."""
@@ -53,7 +55,7 @@ class BatchService:
         ``JobService.submit``.
         """
         self.check(members)
-        self._admit()
+        self._store.bound.check()
         try:
             for job_id, path in media.items():
                 self._blobs.adopt(media_key(job_id), path)
@@ -62,7 +64,7 @@ class BatchService:
             raise
         try:
             batch, replayed = self._store.submit(new, members, key)
-        except IdempotencyMismatch:
+        except (IdempotencyMismatch, Overloaded, RateLimited):
             # After any other failure the rows may be there all the same; what is not is swept up later.
             self._drop(media)
             raise
@@ -70,6 +72,7 @@ class BatchService:
             self._drop(media)
         else:
             self._ring()
+        _LOG.info("batch_submitted", batch_id=batch.id, tenant=batch.tenant, jobs=len(members), replayed=replayed)
         return batch, replayed
 
     def earlier(self, tenant: str, key: IdempotencyKey) -> Batch | None:

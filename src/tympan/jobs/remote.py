@@ -3,10 +3,22 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tympan.domain import Abilities, Job, JobState, Lane, NewJob, Options, Progress, Source, SourceKind, Transcript
+from tympan.domain import (
+    Abilities,
+    Job,
+    JobState,
+    Lane,
+    NewJob,
+    Options,
+    Progress,
+    Source,
+    SourceKind,
+    Timestamps,
+    Transcript,
+)
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
 from tympan.jobs.background import attempt
 from tympan.jobs.service import JobService, new_id
@@ -17,6 +29,7 @@ _FIRST_POLL_S, _LONGEST_POLL_S = 0.03, 0.5
 _PEEK_S = 1.0
 _STALE_S = 8.0
 _JOIN_S = 10.0
+_HEARD_FOR_LANGUAGE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class RemoteQueue:
 
     queued_windows: Mapping[Lane, int]
     queued_audio_s: Mapping[Lane, float]
+    compute_s_per_audio_s: float = 0.0
 
 
 class Lookout:
@@ -141,6 +155,15 @@ class RemoteTranscriber:
             raise
         self._erase(context.tenant, new.id)
         return transcript
+
+    def detect_language(self, source: Path, context: RequestContext, options: Options) -> Transcript:
+        """Return which languages the beginning of a media file may be in: a transcript without text.
+
+        Raises as ``transcribe``.
+        """
+        asked = replace(options, beam_size=1, temperature_fallback=False, timestamps=Timestamps.NONE)
+        asked = replace(asked, length_s=_HEARD_FOR_LANGUAGE_S)
+        return replace(self.transcribe(source, asked, context), text="", segments=())
 
     def _wait(self, context: RequestContext, job_id: str) -> Transcript:
         pause_s = _FIRST_POLL_S

@@ -1,9 +1,11 @@
 """A section: consecutive windows of one job, cut in silence, and the file that carries them to a worker.
 
 The file starts with ``TYMS1``; the samples follow as signed 16-bit little-endian PCM, then a table in JSON with each
-window's place in the source, the table's length, and a CRC-32 of all three. So it is written as windows come.
+window's place in the source (and the levels of its channels, where they were measured), the table's length, and a
+CRC-32 of all three. So it is written as windows come.
 """
 
+import base64
 import json
 import os
 import struct
@@ -17,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tympan.domain import SAMPLE_RATE_HZ, Piece, Window
+from tympan.domain import SAMPLE_RATE_HZ, Levels, Piece, Window
 from tympan.errors import MediaMissing
 from tympan.storage.blob_port import translated
 
@@ -114,7 +116,7 @@ def read_section(path: Path) -> Iterator[Window]:
         for described in json.loads(table):
             samples = np.frombuffer(file.read(2 * described["n_samples"]), dtype="<i2").astype(np.int16, copy=False)
             pieces = tuple(Piece(*piece) for piece in described["pieces"])
-            yield Window(described["index"], samples, pieces, described["speech_peak"])
+            yield Window(described["index"], samples, pieces, described["speech_peak"], _levels(described))
 
 
 def _checked_table(file: BinaryIO) -> bytes:
@@ -148,7 +150,19 @@ def _described(window: Window) -> dict[str, Any]:
         "pieces": [(piece.window_sample, piece.source_sample, piece.n_samples) for piece in window.pieces],
         "speech_peak": window.speech_peak,
         "n_samples": len(window.samples),
+        **(
+            {}
+            if window.levels is None
+            else {"levels": base64.b64encode(window.levels.astype("<f2").tobytes()).decode()}
+        ),
     }
+
+
+def _levels(described: dict[str, Any]) -> Levels | None:
+    if "levels" not in described:
+        return None
+    numbers = np.frombuffer(base64.b64decode(described["levels"]), dtype="<f2")
+    return numbers.reshape(-1, 2).astype(np.float16, copy=False)
 
 
 def _damaged() -> SectionLost:

@@ -9,8 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tympan.domain import Job, JobState, NewJob, Source, SourceKind, Transcript
-from tympan.errors import IdempotencyMismatch, JobNotFinished, JobNotRetryable, MediaMissing, NotFound, Overloaded
+from tympan import telemetry
+from tympan.domain import Job, JobState, Lane, NewJob, Source, SourceKind, Transcript
+from tympan.errors import (
+    IdempotencyMismatch,
+    JobNotFinished,
+    JobNotRetryable,
+    MediaMissing,
+    NotFound,
+    Overloaded,
+    RateLimited,
+)
 from tympan.faultpoints import reach
 from tympan.jobs.batches import BatchService
 from tympan.jobs.fetching import SourceGuard
@@ -24,6 +33,7 @@ from tympan.storage.tenants import forget_tenant
 
 __all__ = ["IdempotencyKey", "JobFilter", "JobService", "JobView", "SectionText", "StoredResult", "new_id"]
 
+_LOG = telemetry.get_logger(__name__)
 _RETRYABLE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _POLL_S = 2.0
 
@@ -48,12 +58,10 @@ class JobService:
         guard: SourceGuard,
         *,
         ring: Callable[[], None],
-        max_queued: int = 1_000_000,
     ) -> None:
         """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process."""
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
-        self._max_queued = max_queued
-        self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring, admit=self._admit)
+        self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring)
 
     def submit(self, new: NewJob, media: Path | None = None, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
@@ -62,12 +70,13 @@ class JobService:
         Raises ``IdempotencyMismatch``, ``Overloaded``, ``InsufficientStorage``, ``StorageUnavailable``.
         """
         self._guard.check(new.source)
-        self._admit()
+        if new.lane is Lane.BATCH:
+            self._store.bound.check()
         if media is not None:
             self._blobs.adopt(media_key(new.id), media)
         try:
             job, replayed = self._store.submit(new, key)
-        except IdempotencyMismatch:
+        except (IdempotencyMismatch, Overloaded, RateLimited):
             # After any other failure the row may be there all the same; what is not is swept up later.
             self._blobs.delete_prefix(job_prefix(new.id))
             raise
@@ -75,6 +84,8 @@ class JobService:
             self._blobs.delete_prefix(job_prefix(new.id))
         else:
             self._ring()
+        # From here on the log knows the work by the job's id; this line ties it to the request that handed it in.
+        _LOG.info("job_submitted", job_id=job.id, tenant=job.tenant, replayed=replayed)
         return job, replayed
 
     def check(self, source: Source) -> None:
@@ -191,13 +202,6 @@ class JobService:
     def backlog_s(self) -> float:
         """Return about how many audio-seconds wait."""
         return self._store.backlog_s()
-
-    def _admit(self) -> None:
-        if self._store.is_full(self._max_queued):
-            raise Overloaded(
-                f"{self._max_queued} jobs are waiting.", remedy="Try again after the time in Retry-After.",
-                retry_after_s=60.0,
-            )  # fmt: skip
 
 
 def _again(old: Job) -> NewJob:

@@ -41,12 +41,14 @@ class StepLimits:
     """What one job may take: seconds of audio, how old an equal result may be, and how long a section usually is.
 
     A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
+    ``narrowed`` returns what a tenant may take of ``max_audio_s``.
     """
 
     max_audio_s: float = 14_400.0
     result_ttl_s: float = 3_600.0
     section_s: float = SECTION_S
     patience_s: float = 25.0
+    narrowed: Callable[[str, float], float] = lambda _tenant, max_audio_s: max_audio_s
 
 
 PickModel: TypeAlias = Callable[[str | None], Transcriber]
@@ -72,7 +74,8 @@ class Steps:
         Raises ``LeaseLost``, ``Cancelled`` when ``cancel`` was set, and the typed error that the job failed with.
         """
         try:
-            self._run(claim, _context(claim, cancel, self._limits.max_audio_s), scratch, on_progress)
+            max_audio_s = self._limits.narrowed(claim.job.tenant, self._limits.max_audio_s)
+            self._run(claim, _context(claim, cancel, max_audio_s), scratch, on_progress)
         except (LeaseLost, Cancelled):
             if self._work.is_erased(claim.job.id):  # What was stored after that has no owner.
                 self._blobs.delete_prefix(job_prefix(claim.job.id))
@@ -111,10 +114,13 @@ class Steps:
         options = replace(claim.job.options, language=_language(claim.job))
         model = self._pick(claim.job.model)
         with self._audio_of_section(f"{prefix}pcm", scratch) as path, model.held(context) as transcriber:
+            info = _info(transcriber)
+            self._work.bind(claim, info.model, info.digest)
             decoded = transcriber.decode(read_section(path), options, context, tell)
-            name = _info(transcriber).model
+            if _info(transcriber).digest != info.digest:  # It failed, and another kind of engine took its place.
+                raise Unavailable("The engine was replaced by another one meanwhile.", retry_after_s=1.0)
         reach("section.decoded")
-        result = _section_result(decoded, name, time.monotonic() - started)
+        result = _section_result(decoded, info.model, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
         patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
         self._blobs.delete_prefix(prefix)
@@ -174,7 +180,7 @@ def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:
 
 def _fingerprint(claim: Claim, media: Media, info: EngineInfo) -> str:
     """Return a digest of all that decides the result."""
-    facts = (media.sha256, codec.dump(claim.job.options), info.model, info.revision, info.compute_type)
+    facts = (media.sha256, codec.dump(claim.job.options), info.digest)
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 

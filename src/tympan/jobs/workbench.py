@@ -20,6 +20,7 @@ from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, Ty
 from tympan.jobs.background import attempt
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
+from tympan.storage.anew import BegunAnew, LeftToOthers
 from tympan.storage.upkeep import Upkeep, Worker
 from tympan.storage.work import Claim, LeaseLost, WorkStore
 
@@ -161,11 +162,11 @@ class Workbench:
         with self._lock:
             self._running[claim.step_id] = running
             self._budget.started()
-        token = telemetry.request_id.set(claim.job.id)
         try:
-            self._run(running)
+            batch = {"batch_id": claim.job.batch_id} if claim.job.batch_id else {}
+            with telemetry.about(job_id=claim.job.id, tenant=claim.job.tenant, **batch):
+                self._run(running)
         finally:
-            telemetry.request_id.reset(token)
             with self._lock:
                 del self._running[claim.step_id]
         self._tell(claim.job.id)
@@ -186,6 +187,12 @@ class Workbench:
         claim = running.claim
         try:
             self._steps.run(claim, running.cancel, self._scratch, running.advance)
+        except BegunAnew:
+            _LOG.warning("begun_anew", index=claim.index, reason="The model's weights are not those it began with.")
+        except LeftToOthers:
+            _LOG.info(
+                "left_to_others", index=claim.index, reason="Another worker has the model that the job began with."
+            )
         except LeaseLost:
             _LOG.warning("fence_rejected", step=claim.kind.value, index=claim.index)
         except Cancelled:
@@ -227,6 +234,7 @@ class Workbench:
     def _measure(self, running: _Running) -> None:
         claim, elapsed_s = running.claim, time.monotonic() - running.started
         telemetry.STEP_SECONDS.labels(claim.kind.value).observe(elapsed_s)
+        _LOG.debug("step_done", step=claim.kind.value, index=claim.index, duration_ms=round(elapsed_s * 1000, 1))
         if claim.kind is not StepKind.SECTION or elapsed_s <= 0:
             return
         with self._lock:
@@ -236,7 +244,7 @@ class Workbench:
 
     def _beat(self) -> None:
         options = self._options
-        self._upkeep.seen(Worker(options.owner, options.slots, self.busy, self._rate))
+        self._upkeep.seen(Worker(options.owner, options.slots, self.busy, self._rate, self._work.weights))
         self._look(self._work.extend)
         self._tell_progress()
 

@@ -85,10 +85,13 @@ def placed(window: Window, words: Sequence[Word]) -> list[Word]:
 
 def without_context(window: Window, result: WindowResult, known: Sequence[Word]) -> WindowResult:
     """Return ``result`` without the words that say again what is ``known``, whose times count in the source."""
-    words = result.words[overlap(known, placed(window, result.words)) :]
+    n_known = overlap(known, placed(window, result.words))
+    words = result.words[n_known:]
+    n_tokens = sum(len(word.tokens) for word in result.words[:n_known])
     return replace(
         result,
         text="".join(word.text for word in words),
         tokens=tuple(token for word in words for token in word.tokens),
         words=words,
+        token_chances=result.token_chances[n_tokens:],
     )

@@ -9,7 +9,7 @@ from tympan.domain import SAMPLE_RATE_HZ, Abilities, Lane, Options, Samples, Spa
 from tympan.live.context import placed
 from tympan.live.draft import Draft
 from tympan.live.ear import Ear, Utterance
-from tympan.live.events import Cause, Ended, Event, Lost, SpeechStarted, SpeechStopped
+from tympan.live.events import Cause, Committed, Ended, Event, Lost, SpeechStarted, SpeechStopped
 from tympan.live.finals import Finals, Work
 from tympan.live.options import LiveLimits, LiveOptions
 from tympan.live.pace import Pace
@@ -102,8 +102,11 @@ class Conversation:
 
     def commit(self) -> None:
         """End the utterance that goes on."""
-        for utterance in self._ear.commit():
+        ended = self._ear.commit()
+        for utterance in ended:
             self._close(utterance)
+        at_s = self._ear.heard_samples / SAMPLE_RATE_HZ
+        self._emit(Committed(at_s, ended[-1].number if ended else None))
 
     def finish(self) -> None:
         """End the audio."""

@@ -38,7 +38,9 @@ class Draft:
     def __init__(self, number: int, options: Options, can: Abilities, known: Agreement | None = None) -> None:
         """Start with what is ``known`` from the utterance that this one was cut off from; the model ``can`` so much."""
         self.number = number
-        self._options = fallback.within(replace(options, beam_size=1, temperature_fallback=False), can)
+        self._options = fallback.within(
+            replace(options, beam_size=1, temperature_fallback=False, token_chances=False), can
+        )
         self._timed = can.word_times
         self._agreement = known or Agreement()
         self._look: _Look | None = None

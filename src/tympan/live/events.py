@@ -2,7 +2,8 @@
 
 Every utterance has a number, from 0, and is told of in this order: one ``SpeechStarted``, any number of ``Partial``,
 one ``SpeechStopped``, then one ``Final`` or one ``Lost``. Finals come in the order of their utterances; the next
-utterance may start before the final of the last one is there. ``Ended`` is the last event of a session that ended well.
+utterance may start before the final of the last one is there. Every ``commit`` is answered by one ``Committed``.
+``Ended`` is the last event of a session that ended well.
 Times are seconds from the first sample of the session.
 """
 
@@ -69,6 +70,14 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """The caller's ``commit`` took effect at ``at_s``, and ended an ``utterance`` or, with ``None``, nothing."""
+
+    at_s: float
+    utterance: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """The settled text of an utterance; empty when it was noise. Its segments have words where they were asked for."""
 
@@ -97,4 +106,4 @@ class Ended:
     transcript: Transcript
 
 
-Event: TypeAlias = SpeechStarted | Partial | SpeechStopped | Final | Lost | Ended
+Event: TypeAlias = SpeechStarted | Partial | SpeechStopped | Committed | Final | Lost | Ended

@@ -9,6 +9,9 @@ from enum import Enum, auto
 from tympan.domain import SAMPLE_RATE_HZ, Samples
 from tympan.errors import Conflict, Overloaded, TooLarge, TooLong, TympanError
 
+MAX_MARKS = 64
+"""Commits that may wait to be acted on."""
+
 
 class Mark(Enum):
     """What the caller said between two pieces of audio."""
@@ -32,6 +35,7 @@ class Inbox:
         self._items: deque[Samples | Mark] = deque()
         self._fed = 0
         self._waiting = 0
+        self._marks = 0
         self._released = 0
         self._finished = False
         self._closed: TympanError | None = None
@@ -43,6 +47,12 @@ class Inbox:
         """Samples that were fed and are still needed."""
         with self._condition:
             return self._fed - self._released
+
+    @property
+    def fed_samples(self) -> int:
+        """Samples that were fed."""
+        with self._condition:
+            return self._fed
 
     @property
     def waiting_samples(self) -> int:
@@ -84,9 +94,16 @@ class Inbox:
             self._condition.notify_all()
 
     def mark(self, mark: Mark) -> None:
-        """Say something about the audio so far. Raises ``Conflict`` after the end, and what the session failed with."""
+        """Say something about the audio so far.
+
+        Raises ``Overloaded`` when too much was said that was not acted on yet, ``Conflict`` after the end, and what the
+        session failed with.
+        """
         with self._condition:
             self._refuse(0)
+            if mark is not Mark.FINISH and self._marks >= MAX_MARKS:
+                raise Overloaded(f"{MAX_MARKS} commits wait.", remedy="Wait.", retry_after_s=1.0)
+            self._marks += 1
             self._items.append(mark)
             self._finished = mark is Mark.FINISH
             self._condition.notify_all()
@@ -100,6 +117,7 @@ class Inbox:
                 return None
             item = self._items.popleft()
             if isinstance(item, Mark):
+                self._marks -= 1
                 return item
             if len(item) > max_samples:
                 self._items.appendleft(item[max_samples:])
@@ -129,6 +147,7 @@ class Inbox:
         with self._condition:
             self._closed = self._closed or reason
             self._items.clear()
+            self._marks = 0
             self._waiting, self._released = 0, self._fed
             self._news = True
             self._condition.notify_all()

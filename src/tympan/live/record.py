@@ -45,7 +45,7 @@ class Record:
         first = len(self._segments)
         segments = tuple(replace(segment, id=first + at) for at, segment in enumerate(said.segments))
         # Token numbers would be half of what a long session keeps, and no format shows them.
-        self._segments += [replace(segment, tokens=(), words=_bare(segment)) for segment in segments]
+        self._segments += [replace(segment, tokens=(), token_chances=(), words=_bare(segment)) for segment in segments]
         self._languages = self._languages or languages
         self._count(stats)
         self._used_samples += span.end_sample - span.start_sample

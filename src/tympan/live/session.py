@@ -91,6 +91,16 @@ class LiveSession:
         return self._inbox.held_samples / SAMPLE_RATE_HZ
 
     @property
+    def dropped_partials(self) -> int:
+        """Partials that a newer one took the place of before they were read, or for which there was no room."""
+        return self._outbox.dropped
+
+    @property
+    def fed_s(self) -> float:
+        """Seconds of audio that were fed."""
+        return self._inbox.fed_samples / SAMPLE_RATE_HZ
+
+    @property
     def alive(self) -> bool:
         """Whether the session still works; events may be left to read when it does not."""
         return self._thread.is_alive()
@@ -108,7 +118,9 @@ class LiveSession:
             self._inbox.put(samples.copy(), timeout_s)
 
     def commit(self) -> None:
-        """End the utterance that goes on, as if a pause had come; nothing happens when there is none.
+        """End the utterance that goes on, if there is one, as if a pause had come; ``Committed`` says whether.
+
+        At most 64 commits wait: then it raises ``Overloaded``.
 
         Raises as ``feed`` does.
         """
@@ -148,6 +160,7 @@ class LiveSession:
     # What follows runs on the session's thread.
 
     def _run(self) -> None:
+        telemetry.request_id.set(self._context.request_id)
         failure: TympanError | None = None
         try:
             # The model is loaded first where it has to be, and stays: audio is taken meanwhile.

@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from tympan.domain import Abilities, LanguageUse, Options, Suppression, Task, Timestamps
 from tympan.errors import UnsupportedLanguage, UnsupportedOption
+from tympan.languages import language_name
 
 
 class ModelFacts(Protocol):
@@ -63,6 +64,11 @@ _REFUSED: Final[tuple[tuple[str, _Lacks, str], ...]] = (
         "cannot leave out tokens",
     ),
     (
+        "include",
+        lambda asked, info: asked.token_chances and not info.can.token_chances,
+        "does not tell how likely each token is",
+    ),
+    (
         "tinydiarize",
         lambda asked, info: asked.speaker_turns and not info.can.speaker_turns,
         "does not mark where the speaker changes",
@@ -99,11 +105,20 @@ def tells_language(info: ModelFacts | None) -> bool:
 
 
 def check_detection(info: ModelFacts | None) -> None:
-    """Raise ``UnsupportedOption`` when the model does not say which language it hears."""
-    if info is not None and not tells_language(info):
-        raise UnsupportedOption(
-            f"The model {info.model!r} does not tell languages.", remedy="Serve a Whisper model to detect them."
-        )
+    """Raise ``UnsupportedOption`` when the model cannot tell which of several languages it hears."""
+    if info is None:
+        return
+    if len(info.languages) == 1:
+        reason = f"knows one language only, {language_name(info.languages[0]).capitalize()}"
+    elif not tells_language(info):
+        reason = "does not tell languages"
+    else:
+        return
+    raise UnsupportedOption(
+        f"The model {info.model!r} {reason}.",
+        param="model",
+        remedy="Detect languages with a multilingual Whisper model.",
+    )
 
 
 def _check_language(language: str | None, info: ModelFacts) -> None:

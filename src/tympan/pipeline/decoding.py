@@ -26,7 +26,9 @@ from tympan.domain import (
 from tympan.engine.base import EngineInfo
 from tympan.errors import Overloaded
 from tympan.pipeline.ballot import Ballot
+from tympan.pipeline.narrator import Narrator
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.speakers import told_apart
 
 MAX_IN_FLIGHT = 16
 """Windows of one request that may wait or run at once; bounds its audio to about 15 MB."""
@@ -90,8 +92,9 @@ class Decoding:
         self._options = fallback.within(options, service.info.can if service.info else Abilities())
         self._context = context
         self._on_progress = on_progress
-        self._origin = Origin(context.request_id, context.tenant, context.lane)
+        self._origin = Origin(context.request_id, context.tenant, context.lane, context.weight, context.is_wanted)
         self._ballot = _ballot(options, service.info)
+        self._narrator = Narrator(options, context.on_segments) if context.on_segments else None
         self._gathered: deque[Window] = deque()
         self._gathering_since_s = 0.0
         self._under_way: deque[_Attempt] = deque()
@@ -115,6 +118,8 @@ class Decoding:
         if not self._gathered:
             self._gathering_since_s = time.monotonic()
         self._gathered.append(window)
+        if self._narrator is not None:
+            self._narrator.expect(window)
         self._go_on(more=True)
         while len(self._gathered) + len(self._under_way) >= (1 if self._only_language else MAX_IN_FLIGHT):
             self._wait(more=True)
@@ -154,6 +159,8 @@ class Decoding:
             self._ballot.close()
             self._decode_outvoted()
         self._hand_over(more=more)
+        if self._narrator is not None and self.language_is_settled:
+            self._narrator.go_on(self._done, {attempt.window.index for attempt in self._under_way})
 
     def _hand_over(self, *, more: bool) -> None:
         if not self.language_is_settled:  # One after the other, since the first may know the language for all.
@@ -163,12 +170,15 @@ class Decoding:
         if self._only_language:
             self._gathered.clear()
         late = time.monotonic() - self._gathering_since_s > GATHER_S
-        if self._under_way or not more or late or len(self._gathered) >= GATHERED_WINDOWS:
+        # Whoever hears of text as it comes has the first window alone: a batch of four takes four times as long.
+        enough = 1 if self._narrator is not None and not self._has_begun else GATHERED_WINDOWS
+        if self._under_way or not more or late or len(self._gathered) >= enough:
             while self._gathered:
                 self._start(self._gathered.popleft())
 
     def _start(self, window: Window) -> None:
         params = fallback.first_attempt(self._options, self._ballot.language)
+        params = replace(params, language_only=True) if self._only_language else params
         self._under_way.append(_Attempt(window, params, self._submit(window, params)))
 
     def _submit(self, window: Window, params: DecodeParams) -> Future[WindowResult]:
@@ -189,9 +199,15 @@ class Decoding:
         """Take a reply, if it is there, and decode the window again if the ladder says so."""
         if attempt.reply is None or not attempt.reply.done():
             return
+        if attempt.reply.cancelled():  # Nobody waited for it; whoever came back since has it handed over again.
+            self._context.check()
+            attempt.reply = self._submit(attempt.window, attempt.params)
+            return
         result = attempt.reply.result()
         attempt.results.append(result)
         attempt.reply = None
+        if self._only_language:
+            return  # There is no text that could be doubted.
         following = fallback.next_attempt(attempt.window, attempt.params, result, self._options)
         if following is not None:
             attempt.params = following
@@ -199,12 +215,15 @@ class Decoding:
 
     def _keep(self, attempt: _Attempt) -> None:
         window = attempt.window
-        result = fallback.best_of(window, attempt.results, self._options)
+        result = told_apart(window, fallback.best_of(window, attempt.results, self._options))
         self._count(window, result, +1, len(attempt.results) - 1)
         # Once nothing can be decoded again, the samples are dropped: they would add up to the whole file.
         kept = window.without_samples() if self.language_is_settled else window
         rejected = fallback.is_silence(window, result, self._options)
-        self._done[window.index] = kept, replace(result, text="", tokens=(), words=()) if rejected else result
+        self._done[window.index] = (
+            kept,
+            replace(result, text="", tokens=(), words=(), speakers=(), token_chances=()) if rejected else result,
+        )
         self._done_samples = max(self._done_samples, window.end_sample)
         self._report(self._done_samples, None)
         undecided = not self.language_is_settled

@@ -14,7 +14,7 @@ from tympan.pipeline.transcriber import Decoded, Transcriber
 
 
 class ModelService(WindowService, Protocol):
-    """Where a model's windows are answered, once it is loaded: a seat."""
+    """Where a model's windows are answered, once it is loaded: a slot."""
 
     def hold(self, check: Callable[[], None]) -> AbstractContextManager[WindowService]:
         """Have the model loaded, and keep it so inside the block; ``check`` raises when the caller should not wait."""

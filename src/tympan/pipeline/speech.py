@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from tympan.audio.stereo import LevelMeter, Stereo, StereoMixer
 from tympan.audio.vad import SpeechDetector
 from tympan.audio.windows import SampleBuffer, WindowPacker
-from tympan.domain import Options, Samples, Window
+from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Window
 from tympan.pipeline.request import RequestContext
 
 MAX_GAP_S = 4.0
 """A silence beyond this starts a new window: what lies behind it is another thought."""
+
+_Block = TypeVar("_Block", Samples, Stereo)
 
 
 class AudioSource(Protocol):
@@ -23,6 +27,12 @@ class AudioSource(Protocol):
         """Yield the file's samples in order; closing ends the work. Raises ``MediaError`` and its kin, ``TooLong``."""
         ...
 
+    def stream_stereo(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
+    ) -> Generator[Stereo, None, None]:
+        """Yield both channels of a stereo file. Raises ``NotStereo`` too."""
+        ...
+
 
 class Speech:
     """One source, heard once: iterate over ``windows``, then ask what was counted on the way."""
@@ -32,30 +42,87 @@ class Speech:
         self._source = source
         self._stream = detector.stream(options.vad, max_window_s)
         self._keep_all = options.vad is None
+        self._clip = _Clip(options)
         self._buffer = SampleBuffer()
-        self._packer = WindowPacker(max_window_s, MAX_GAP_S)
+        self._meter = LevelMeter() if options.diarize else None
+        self._packer = WindowPacker(max_window_s, MAX_GAP_S, self._meter)
 
     @property
     def audio_samples(self) -> int:
-        """Samples heard so far."""
-        return self._buffer.end_sample
+        """Where in the source it has been heard to, in samples."""
+        return self._clip.skipped + self._buffer.end_sample
 
     @property
     def speech_samples(self) -> int:
         """How many of them were speech."""
-        return self.audio_samples if self._keep_all else min(self._stream.speech_samples, self.audio_samples)
+        heard = self._buffer.end_sample
+        return heard if self._keep_all else min(self._stream.speech_samples, heard)
 
     def windows(self, path: Path, context: RequestContext) -> Generator[Window, None, None]:
         """Yield the windows of the file at ``path`` in order. Close it: a traceback would keep the decoder at work.
 
-        Raises ``MediaError`` and its kin, ``TooLong``, ``Cancelled``, ``RequestTimeout``.
+        Raises ``MediaError`` and its kin, ``NotStereo`` where speakers are to be told apart, ``TooLong``,
+        ``Cancelled``, ``RequestTimeout``.
         """
-        chunks = self._source.stream(path, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
-        with closing(chunks):
+        with closing(self._samples(path, context)) as chunks:
             for chunk in chunks:
                 context.check()
                 self._buffer.push(chunk)
-                yield from self._packer.add(self._stream.push(chunk), self._buffer)
-                self._buffer.forget(self._stream.settled_sample)
-        yield from self._packer.add(self._stream.finish(), self._buffer)
-        yield from self._packer.finish()
+                yield from map(self._clip.placed, self._packer.add(self._stream.push(chunk), self._buffer))
+                self._forget(self._stream.settled_sample)
+        yield from map(self._clip.placed, self._packer.add(self._stream.finish(), self._buffer))
+        yield from map(self._clip.placed, self._packer.finish())
+
+    def _samples(self, path: Path, context: RequestContext) -> Generator[Samples, None, None]:
+        limit_s, cancelled = context.max_audio_s, context.cancel.is_set
+        if self._meter is None:
+            return self._clip.cut(self._source.stream(path, max_audio_s=limit_s, cancelled=cancelled))
+        both = self._source.stream_stereo(path, max_audio_s=limit_s, cancelled=cancelled)
+        return _metered(self._clip.cut(both), self._meter)
+
+    def _forget(self, before_sample: int) -> None:
+        self._buffer.forget(before_sample)
+        if self._meter is not None:
+            self._meter.forget(before_sample)
+
+
+class _Clip:
+    """The part of a source that is asked for."""
+
+    def __init__(self, options: Options) -> None:
+        self.skipped = 0
+        self._start = round(options.start_s * SAMPLE_RATE_HZ)
+        self._length = None if options.length_s is None else round(options.length_s * SAMPLE_RATE_HZ)
+
+    def cut(self, blocks: Generator[_Block, None, None]) -> Generator[_Block, None, None]:
+        """Yield what lies inside; the source is closed behind it."""
+        left = self._length
+        with closing(blocks):
+            for block in blocks:
+                before = min(len(block), self._start - self.skipped)
+                self.skipped += before
+                part = block[before:] if left is None else block[before : before + left]
+                if len(part):
+                    yield part
+                if left is not None:
+                    left -= len(part)
+                    if not left:
+                        return
+
+    def placed(self, window: Window) -> Window:
+        """Return a window of the part with its place in the whole."""
+        if not self._start:
+            return window
+        pieces = (replace(piece, source_sample=piece.source_sample + self._start) for piece in window.pieces)
+        return replace(window, pieces=tuple(pieces))
+
+
+def _metered(blocks: Generator[Stereo, None, None], meter: LevelMeter) -> Generator[Samples, None, None]:
+    """Yield both channels as one, once it is measured how loud each is."""
+    mixer = StereoMixer()
+    with closing(blocks):
+        for block in blocks:
+            meter.push(block)
+            yield mixer.push(block)
+    meter.finish()
+    yield mixer.finish()

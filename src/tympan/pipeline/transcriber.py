@@ -145,11 +145,19 @@ class Transcriber:
             raise
         return decoding.languages
 
-    def detect_language(self, source: Path, context: RequestContext) -> Ranking:
-        """Return the languages that the first speech in ``source`` may be in; empty when there is no speech.
+    def detect_language(self, source: Path, context: RequestContext, options: Options = _DETECTION) -> Transcript:
+        """Return which languages the first speech in ``source`` may be in: a transcript that has no text.
 
-        Raises ``UnsupportedOption`` when the model does not tell languages, and as ``transcribe`` does.
+        It has no language when there is no speech. Its accounting covers what was heard until the language was known.
+        Of ``options`` count the languages to choose among and how speech is found. Raises ``UnsupportedOption`` when
+        the model does not tell languages apart, and as ``transcribe`` does.
         """
-        check_detection(self._service.info)
-        with closing(self.listen(_DETECTION).windows(source, context)) as windows:
-            return self.rank_languages(windows, context)
+        started = time.monotonic()
+        with self.held(context) as held:
+            check_detection(held.info)
+            speech = self.listen(replace(_DETECTION, vad=options.vad))
+            with closing(speech.windows(source, context)) as windows:
+                ranking = held.rank_languages(windows, context, options.languages)
+            model = held.info.model if held.info else ""
+        transcript = assemble((), ranking, options, Totals(speech.audio_samples, speech.speech_samples, model))
+        return replace(transcript, processing_s=time.monotonic() - started)

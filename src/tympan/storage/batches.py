@@ -11,6 +11,7 @@ from tympan.errors import NotFound
 from tympan.faultpoints import reach
 from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
 from tympan.storage.jobs import JobStore
+from tympan.storage.queue_bound import QueueBound
 from tympan.storage.rows import job_from
 from tympan.storage.tables import batches, events, idempotency, jobs, steps
 
@@ -52,6 +53,11 @@ class BatchStore:
     def __init__(self, store: JobStore) -> None:
         """Work on the database of ``store``."""
         self._jobs, self._db = store, store.database
+
+    @property
+    def bound(self) -> QueueBound:
+        """What keeps the jobs that wait below their limit."""
+        return self._jobs.bound
 
     def submit(self, new: NewBatch, members: Sequence[NewJob], key: IdempotencyKey | None) -> tuple[Batch, bool]:
         """Store a batch and all its jobs, or nothing; return it, and whether it is an earlier one with the same key.
@@ -171,7 +177,7 @@ def _with_counts(tx: Connection, rows: Sequence[RowMapping]) -> list[Batch]:
     known = func.coalesce(jobs.c.audio_s_total, 0.0)
     query = (
         select(jobs.c.batch_id, jobs.c.state, func.count(), func.sum(jobs.c.audio_s_done), func.sum(known))
-        .where(jobs.c.batch_id.in_([row["id"] for row in rows]))
+        .where(jobs.c.batch_id.in_([row["id"] for row in rows]), jobs.c.tenant.in_({row["tenant"] for row in rows}))
         .group_by(jobs.c.batch_id, jobs.c.state)
     )
     found: dict[str, list[tuple[JobState, int, float, float]]] = {row["id"]: [] for row in rows}

@@ -1,6 +1,7 @@
-"""How a job ends: its state, its event and the count of its batch change in the caller's transaction, once.
+"""How a job ends: its state, its event, its batch's count and its usage change in the caller's transaction, once.
 
-Rows are locked in one order everywhere, steps before jobs before batches, so that two endings cannot deadlock.
+Rows are locked in one order everywhere, steps before jobs before batches before usage, so that two endings cannot
+deadlock.
 """
 
 import json
@@ -8,14 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, case, delete, insert, select, update
 
-from tympan.domain import Fault, JobState, Lane
+from tympan.domain import Fault, JobState, Lane, Transcript
 from tympan.errors import DeadlinePassed, Quarantined
 from tympan.storage.database import Database
 from tympan.storage.ids import new_id
 from tympan.storage.tables import batches, deliveries, events, jobs, steps, tenants
+from tympan.storage.usage import UsageRow, Used, add_usage, day_of
 
 _DAY_S = 86_400.0
 _HOUR_DAYS = 1 / 24
+_FAILURES = (JobState.FAILED.value, JobState.EXPIRED.value)
+_NO_MODEL = "unknown"
 
 
 class Endings:
@@ -26,8 +30,18 @@ class Endings:
         self._db = database
         self._audio_days, self._text_days = audio_days, text_days
 
-    def end(self, connection: Connection, job_id: str, state: JobState, fault: Fault | None = None) -> bool:
-        """Return whether the job ended now; ``False`` when it had ended before or is not there."""
+    def end(
+        self,
+        connection: Connection,
+        job_id: str,
+        state: JobState,
+        fault: Fault | None = None,
+        transcript: Transcript | None = None,
+    ) -> bool:
+        """Return whether the job ended now; ``False`` when it had ended before or is not there.
+
+        ``transcript`` tells which model it was and how long it worked, for the tenant's usage.
+        """
         connection.execute(delete(steps).where(steps.c.job_id == job_id))
         values: dict[str, Any] = {
             "state": state.value,
@@ -45,6 +59,7 @@ class Endings:
         self._announce(connection, ended)
         if ended["batch_id"] is not None:
             self._count_down(connection, ended["batch_id"])
+        self._count_usage(connection, ended, transcript)
         return True
 
     def expire(self, connection: Connection, job_id: str) -> bool:
@@ -110,6 +125,19 @@ class Endings:
                 created_at=now,
             )
         )
+
+    def _count_usage(self, connection: Connection, job: RowMapping, transcript: Transcript | None) -> None:
+        """Count a job for its tenant; a synchronous call is counted by the process that answers it."""
+        if job["lane"] != int(Lane.BATCH):
+            return
+        used = Used(
+            requests=1,
+            failures=int(job["state"] in _FAILURES),
+            audio_s=job["audio_s_done"],
+            processing_s=transcript.processing_s if transcript else 0.0,
+        )
+        model = (transcript.model if transcript else job["model"]) or _NO_MODEL
+        add_usage(self._db, connection, UsageRow(job["tenant"], day_of(job["finished_at"]), "job", model, used))
 
     def _count_down(self, connection: Connection, batch_id: str) -> None:
         pending = batches.c.pending - 1

@@ -6,11 +6,10 @@ section adds its own length. So a long file advances by one section for every ot
 a thousand jobs delays another's first one by no more than one section. (Start-time fair queueing, Goyal et al., 1996.)
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
@@ -21,9 +20,11 @@ from tympan.faultpoints import reach
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
+from tympan.storage.queue_bound import ASSUMED_BYTES_PER_S, SEEN_WITHIN_S, QueueBound
 from tympan.storage.results import StoredResult, find_result
 from tympan.storage.rows import job_from, values_of
 from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants, workers
+from tympan.storage.tenants import possessions
 
 __all__ = ["IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
 
@@ -33,18 +34,15 @@ SECTION_S = 300.0
 _CHARGED_BYTES_PER_S = 32_000
 """Bytes of a second of 16-kHz PCM. What is compressed is charged too little, which favours short jobs."""
 
-SEEN_WITHIN_S = 30.0
-"""A worker that has not been seen for this long does not count."""
-
 ORDER = (steps.c.lane, steps.c.rank, steps.c.tag_s, steps.c.id)
 """The order in which ready steps are taken; an index has it."""
 
-_ASSUMED_BYTES_PER_S = 8_000
-"""For how long a job may take: speech comes as MP3 or Opus of 32 to 64 kbit/s more often than as PCM."""
-
 _MIN_COST_S = 1.0
 _MAX_COUNTED = 10_000
-_COUNT_EVERY_S = 2.0
+
+
+CheckPossessions: TypeAlias = Callable[[str, Callable[[], tuple[int, int]], int], None]
+"""Told of a tenant, how to count what it has now, and how many jobs of it are new; raises to refuse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +77,23 @@ class JobStore:
     """The jobs table and what hangs on it."""
 
     def __init__(
-        self, database: Database, endings: Endings, *, rings: bool = False, section_s: float = SECTION_S
+        self,
+        database: Database,
+        endings: Endings,
+        *,
+        rings: bool = False,
+        section_s: float = SECTION_S,
+        bound: QueueBound | None = None,
     ) -> None:
-        """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready."""
+        """Work on ``database``; ``rings`` writes a doorbell for each step that becomes ready, ``bound`` may refuse."""
         self.database, self.endings, self._rings, self._section_s = database, endings, rings, section_s
-        self._counted_at, self._waiting = -_COUNT_EVERY_S, 0
+        self.check_possessions: CheckPossessions = lambda _tenant, _count, _added: None
+        self.bound = bound or QueueBound(database)
 
     def submit(self, job: NewJob, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
 
-        Raises ``IdempotencyMismatch``, ``StorageUnavailable``, ``InsufficientStorage``.
+        Raises ``IdempotencyMismatch``, ``Overloaded``, ``StorageUnavailable``, ``InsufficientStorage``.
         """
         try:
             stored, replayed = self.database.write(lambda tx: self._submit(tx, job, key))
@@ -186,6 +191,7 @@ class JobStore:
 
     def insert_many(self, tx: Connection, new: Sequence[NewJob]) -> None:
         """Store jobs of one tenant and lane, in this order, in the caller's transaction: a few statements for all."""
+        self.bound.check_in(tx, new)
         now = tx.scalar(select(self.database.now()))
         costs = [self._cost_s(job) for job in new]
         tag_s, weight = self._tag(tx, new[0], sum(costs))
@@ -195,16 +201,8 @@ class JobStore:
         tx.execute(insert(steps), [_first_step(job, tag, now) for job, tag in zip(new, tags, strict=True)])
         if self._rings:
             tx.execute(insert(bells), [{"lane": int(job.lane), "created_at": now} for job in new])
+        self._check_possessions(tx, new[0], len(new))
         reach("job.insert")
-
-    def is_full(self, max_waiting: int) -> bool:
-        """Return whether ``max_waiting`` steps or more wait; counted every few seconds only."""
-        now = time.monotonic()
-        if now - self._counted_at > _COUNT_EVERY_S:
-            self._counted_at = now
-            query = select(func.count()).select_from(steps).where(steps.c.state == "ready")
-            self._waiting = self.database.read(lambda tx: tx.scalar(query)) or 0
-        return self._waiting >= max_waiting
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""
@@ -225,6 +223,7 @@ class JobStore:
     def _submit(self, tx: Connection, job: NewJob, key: IdempotencyKey | None) -> tuple[Job, bool]:
         if key is not None and (earlier := claim_key(self.database, tx, job.tenant, key, job.id)) is not None:
             return self._get(tx, job.tenant, earlier), True
+        self.bound.check_in(tx, [job])
         now = self.database.now()
         row = (
             tx.execute(
@@ -236,8 +235,14 @@ class JobStore:
         tx.execute(insert(steps).values(_first_step(job, self._tag(tx, job, self._cost_s(job))[0], now)))
         if self._rings:
             tx.execute(insert(bells).values(lane=int(job.lane), created_at=now))
+        self._check_possessions(tx, job, 1)
         reach("job.insert")
         return job_from(row), False
+
+    def _check_possessions(self, tx: Connection, job: NewJob, added: int) -> None:
+        """Refuse what is too much for a tenant, whose row is locked by now: two of its requests cannot both fit."""
+        if job.lane is Lane.BATCH:
+            self.check_possessions(job.tenant, lambda: possessions(tx, job.tenant), added)
 
     def _tag(self, tx: Connection, job: NewJob, cost_s: float) -> tuple[float, float]:
         """Return the new job's place in the fair order and its tenant's weight; move the tenant on by ``cost_s``."""
@@ -307,8 +312,8 @@ def _served(tx: Connection, lane: Lane) -> float:
 
 
 def _estimate_s(n_bytes: int | None) -> float:
-    return _MIN_COST_S if n_bytes is None else max(_MIN_COST_S, n_bytes / _ASSUMED_BYTES_PER_S)
+    return _MIN_COST_S if n_bytes is None else max(_MIN_COST_S, n_bytes / ASSUMED_BYTES_PER_S)
 
 
 def _cost_column() -> Any:
-    return func.coalesce(jobs.c.source_bytes, 0) / float(_ASSUMED_BYTES_PER_S)
+    return func.coalesce(jobs.c.source_bytes, 0) / float(ASSUMED_BYTES_PER_S)

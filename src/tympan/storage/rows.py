@@ -35,6 +35,8 @@ def job_from(row: RowMapping) -> Job:
         batch_id=row["batch_id"],
         retry_of=row["retry_of"],
         language=row["language"],
+        weights=row["weights"],
+        restarts=row["restarts"],
     )
 
 

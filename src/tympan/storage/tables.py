@@ -44,6 +44,21 @@ tenants = Table(
     Column("weight", Float(53), nullable=False, server_default=text("1")),
     Column("audio_days", Float(53)),
     Column("text_days", Float(53)),
+    Column("limits", Text),  # JSON: limits of its own by name, 0 for none; what is not in it is as for everybody.
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant", _ID, primary_key=True),
+    Column("day", String(10), primary_key=True),  # In UTC, as 2026-01-31.
+    Column("kind", String(16), primary_key=True),
+    Column("model", String(255), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("audio_s", Float(53), nullable=False),
+    Column("processing_s", Float(53), nullable=False),
+    Index(None, "day"),
 )
 
 batches = Table(
@@ -92,6 +107,9 @@ jobs = Table(
     Column("audio_s_total", Float(53)),
     Column("audio_s_done", Float(53), nullable=False, server_default=text("0")),
     Column("prepared", Text),
+    # Digest of the model whose text the sections are; see ``storage.anew``.
+    Column("weights", String(64)),
+    Column("restarts", Integer, nullable=False, server_default=text("0")),
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("error_remedy", Text),
@@ -294,4 +312,41 @@ workers = Table(
     Column("rate", Float(53)),
     Column("slots", Integer, nullable=False),
     Column("busy", Integer, nullable=False),
+    Column("weights", Text, nullable=False, server_default=text("''")),  # Digests, with spaces between them.
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("tenant", _ID, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),  # With spaces between them.
+    Column("created_at", Float(53), nullable=False),
+    Column("expires_at", Float(53)),
+    Column("revoked_at", Float(53)),
+    Column("last_used_at", Float(53)),  # To the minute.
+    Column("rotated_from", _ID),  # The key that this one takes the place of.
+    Index(None, "tenant", "id"),
+)
+
+# Triggers keep it: rows are added, and removed when they are older than 30 days; nothing is changed but that an erased
+# tenant's addresses go.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("at", Float(53), nullable=False),
+    Column("tenant", _ID, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", String(255)),
+    Column("outcome", String(64), nullable=False),
+    Column("address", String(64)),
+    Column("request_id", String(64)),
+    Column("detail", Text),  # JSON: scopes, days and the like.
+    Index(None, "at"),
+    Index(None, "tenant", "id"),
+    sqlite_autoincrement=True,
 )

@@ -1,29 +1,48 @@
-"""What is known of tenants beside their jobs: how long to keep what is theirs, and how to forget them."""
+"""What is known of tenants beside their jobs: how long to keep what is theirs, their limits, how to forget them."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from tympan.domain import Lane
+from tympan.domain import Lane, SourceKind
 from tympan.errors import NotFound
+from tympan.storage.audit import forget_addresses
 from tympan.storage.database import Database
-from tympan.storage.tables import batches, deliveries, events, idempotency, jobs, tenants, uploads, webhook_endpoints
+from tympan.storage.tables import (
+    api_keys,
+    batches,
+    deliveries,
+    events,
+    idempotency,
+    jobs,
+    tenants,
+    uploads,
+    usage,
+    webhook_endpoints,
+)
 
 _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant, how many jobs are kept of it, and its own days of retention; ``None`` for the installation's."""
+    """A tenant, how many jobs are kept of it, and what it has of its own: days of retention, limits, its weight.
+
+    ``None``, and a limit that is not there, is the installation's; a limit of 0 is none.
+    """
 
     id: str
     n_jobs: int
     audio_days: float | None
     text_days: float | None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
 
 
 class TenantStore:
-    """The tenants table; a tenant is in it from its first job on, or once it has days of its own."""
+    """The tenants table; a tenant is in it from its first job on, or once it has something of its own."""
 
     def __init__(self, database: Database, *, audio_days: float, text_days: float) -> None:
         """Work on ``database``; who has no days of its own has these."""
@@ -32,8 +51,34 @@ class TenantStore:
     def all(self) -> list[Tenant]:
         """Return every tenant, by name."""
         count = select(func.count()).where(jobs.c.tenant == tenants.c.id).scalar_subquery()
-        query = select(tenants.c.id, count, tenants.c.audio_days, tenants.c.text_days).order_by(tenants.c.id)
-        return self._db.read(lambda tx: [Tenant(*row) for row in tx.execute(query)])
+        columns = (tenants.c.id, count, tenants.c.audio_days, tenants.c.text_days, tenants.c.limits, tenants.c.weight)
+        query = select(*columns).order_by(tenants.c.id)
+        return self._db.read(lambda tx: [_tenant(*row) for row in tx.execute(query)])
+
+    def limit(self, tenant: str, changes: Mapping[str, float | None], weight: float | None = None) -> None:
+        """Change limits of a tenant's own, ``None`` for the installation's again; and its weight, if that is given."""
+
+        def work(tx: Connection) -> None:
+            tx.execute(self._db.insert(tenants).values(id=tenant).on_conflict_do_nothing())
+            mine = tenants.c.id == tenant
+            text = tx.scalar(select(tenants.c.limits).where(mine).with_for_update())
+            limits = {**_limits(text), **changes}
+            kept = {name: value for name, value in limits.items() if value is not None}
+            values = {"limits": json.dumps(kept, sort_keys=True) if kept else None}
+            tx.execute(update(tenants).where(mine).values(values | ({} if weight is None else {"weight": weight})))
+
+        self._db.write(work)
+
+    def own_limits(self) -> dict[str, tuple[dict[str, float], float]]:
+        """Return the limits and the weight of every tenant that has some of its own."""
+        query = select(tenants.c.id, tenants.c.limits, tenants.c.weight)
+        query = query.where(tenants.c.limits.is_not(None) | (tenants.c.weight != 1.0))
+        found = self._db.read(lambda tx: tx.execute(query).all())
+        return {row.id: (_limits(row.limits), row.weight) for row in found}
+
+    def possessions(self, tenant: str) -> tuple[int, int]:
+        """Return what a tenant has here; see ``possessions``."""
+        return self._db.read(lambda tx: possessions(tx, tenant))
 
     def retain(self, tenant: str, audio_days: float | None, text_days: float | None) -> int:
         """Give a tenant days of its own, or the installation's again; return how many ended jobs that changes.
@@ -58,7 +103,7 @@ class TenantStore:
 
     def require(self, tenant: str) -> None:
         """Raise ``NotFound`` unless anything is kept of the tenant."""
-        tables = (tenants.c.id, uploads.c.tenant, webhook_endpoints.c.tenant)
+        tables = (tenants.c.id, uploads.c.tenant, webhook_endpoints.c.tenant, api_keys.c.tenant)
 
         def work(tx: Connection) -> bool:
             return any(tx.scalar(select(column).where(column == tenant).limit(1)) for column in tables)
@@ -67,17 +112,45 @@ class TenantStore:
             raise NotFound(f"There is no tenant {tenant!r}.", remedy="`tympan tenants list` names them.")
 
 
+def possessions(tx: Connection, tenant: str) -> tuple[int, int]:
+    """Return how many jobs of a tenant have not ended, and the bytes of its uploads and of the audio it handed in.
+
+    An upload counts for the length that was announced. Audio that was fetched from elsewhere does not count.
+    """
+    alive = (jobs.c.tenant == tenant, jobs.c.lane == int(Lane.BATCH), jobs.c.finished_at.is_(None))
+    kept = jobs.c.finished_at.is_(None) | jobs.c.audio_until.is_not(None)
+    stored = (jobs.c.tenant == tenant, jobs.c.source_kind == SourceKind.STORED.value, kept)
+    length = func.coalesce(uploads.c.n_bytes, uploads.c.offset_bytes)
+    loose = (uploads.c.tenant == tenant, uploads.c.job_id.is_(None))
+    n_jobs = tx.scalar(select(func.count()).select_from(jobs).where(*alive))
+    of_jobs = tx.scalar(select(func.sum(jobs.c.source_bytes)).where(*stored))
+    of_uploads = tx.scalar(select(func.sum(length)).where(*loose))
+    return int(n_jobs or 0), int(of_jobs or 0) + int(of_uploads or 0)
+
+
+def _tenant(
+    name: str, n_jobs: int, audio_days: float | None, text_days: float | None, limits: str | None, weight: float
+) -> Tenant:
+    return Tenant(name, n_jobs, audio_days, text_days, _limits(limits), weight)
+
+
+def _limits(text: str | None) -> dict[str, float]:
+    found: dict[str, float] = json.loads(text) if text else {}
+    return found
+
+
 def forget_tenant(database: Database, tenant: str) -> list[str]:
-    """Remove a tenant's batches, events, webhooks, keys, uploads and name; its jobs have to be gone.
+    """Remove a tenant's batches, events, webhooks, keys, uploads, usage and name; its jobs have to be gone.
 
     Return the ids of its uploads, whose blobs are the caller's to remove. Raises ``StorageUnavailable``.
     """
 
     def work(tx: Connection) -> list[str]:
         found = list(tx.scalars(select(uploads.c.id).where(uploads.c.tenant == tenant)))
-        for table in (deliveries, events, webhook_endpoints, idempotency, batches, uploads):
+        for table in (deliveries, events, webhook_endpoints, idempotency, batches, uploads, api_keys, usage):
             tx.execute(delete(table).where(table.c.tenant == tenant))
         tx.execute(delete(tenants).where(tenants.c.id == tenant))
+        forget_addresses(tx, tenant)
         return found
 
     return database.write(work)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -11,7 +12,8 @@ from tympan.faultpoints import reach
 from tympan.storage.clock import LeaseClock
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
-from tympan.storage.jobs import ORDER, SEEN_WITHIN_S
+from tympan.storage.jobs import ORDER
+from tympan.storage.queue_bound import SEEN_WITHIN_S
 from tympan.storage.rows import job_from
 from tympan.storage.tables import batches, bells, events, idempotency, jobs, steps, workers
 
@@ -24,12 +26,13 @@ _FORGET_WORKER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that works: how many steps it can run, how many it runs, and audio-seconds done per second."""
+    """A process that works: how many steps it can run, how many it runs, audio-seconds done per second, its models."""
 
     id: str
     slots: int
     busy: int
     rate: float | None = None
+    weights: str = ""
 
 
 class Upkeep:
@@ -66,13 +69,18 @@ class Upkeep:
         return self._db.write(work) if self._any_expired() else 0
 
     def disown(self) -> int:
-        """Release every lease, uncharged; for one who knows that nobody else can hold one."""
+        """Release every lease, uncharged, and forget all workers; for one who knows that nobody else can be alive."""
         query = (
             update(steps)
             .where(steps.c.state == "running")
             .values(state="ready", lease_owner=None, lease_until=None, run_at=self._db.now())
         )
-        return self._db.write(lambda tx: tx.execute(query).rowcount)
+
+        def work(tx: Connection) -> int:
+            tx.execute(delete(workers))
+            return tx.execute(query).rowcount
+
+        return self._db.write(work)
 
     def expire_deadlines(self) -> int:
         """End jobs whose deadline has passed; return how many."""
@@ -105,7 +113,8 @@ class Upkeep:
     def seen(self, worker: Worker) -> None:
         """Note that a worker lives, and forget those that have not been seen for an hour."""
         now = self._db.now()
-        values = {"seen_at": now, "rate": worker.rate, "slots": worker.slots, "busy": worker.busy}
+        values: dict[str, Any] = {"seen_at": now, "rate": worker.rate, "slots": worker.slots, "busy": worker.busy}
+        values["weights"] = worker.weights
 
         def work(tx: Connection) -> None:
             mine = self._db.insert(workers).values(id=worker.id, started_at=now, **values)

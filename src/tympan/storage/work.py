@@ -4,7 +4,7 @@ Every write names the claim's fence and a lease that has not run out; a worker t
 finds that it holds nothing (``LeaseLost``) and drops what it has.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, func, insert, select, update
@@ -13,38 +13,18 @@ from tympan.domain import SAMPLE_RATE_HZ, Fault, Job, JobState, Lane, Ranking, S
 from tympan.errors import NotFound, TympanError
 from tympan.faultpoints import reach
 from tympan.storage import codec
+from tympan.storage.anew import BegunAnew, Bound, KnownWeights, LeftToOthers, bind, told
 from tympan.storage.choosing import choosable
+from tympan.storage.claims import UNTIL_CUT_S, Claim, LeaseLost, check, claim_from, mine
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import ORDER
 from tympan.storage.results import find_result, pack, store_result
 from tympan.storage.rows import job_from
-from tympan.storage.tables import bells, jobs, steps
+from tympan.storage.tables import bells, jobs, steps, workers
 
-_UNTIL_CUT_S = 3600.0
-"""How long a section whose audio was lost waits for being cut again; then it is looked for all the same."""
-
-
-class LeaseLost(Exception):
-    """Somebody else has this step now, or its job has ended: stop, and drop what was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A step that is ours until the lease runs out; ``fence`` proves it."""
-
-    step_id: int
-    kind: StepKind
-    index: int
-    fence: int
-    owner: str
-    start_sample: int
-    end_sample: int
-    tag_s: float
-    retries: int
-    crashes: int
-    job: Job
+__all__ = ["Claim", "Cut", "LeaseLost", "WorkStore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +42,50 @@ class WorkStore:
     def __init__(self, database: Database, endings: Endings, *, lease_s: float = 30.0, rings: bool = False) -> None:
         """Work on ``database``; a claim is good for ``lease_s`` unless extended; ``rings`` writes doorbells."""
         self._db, self._endings, self._rings, self._lease_s = database, endings, rings, lease_s
+        self._weights = KnownWeights()
+        self.on_ended: Callable[[Job, float], object] = lambda _job, _audio_s: None
+        """Told of each job that has succeeded or failed here, and for how many seconds of audio it counts."""
 
     def claim(
         self, owner: str, lanes: Iterable[Lane], but: Iterable[str] = (), models: Collection[str] | None = None
     ) -> Claim | None:
         """Return the step whose turn it is, leased to ``owner``; ``None`` for nothing to do. See ``choosable``."""
-        wanted = choosable(lanes, but, models)
+        wanted = choosable(lanes, but, models) & self._weights.choosable(self._db.now())
         claim = self._db.write(lambda tx: self._claim(tx, owner, wanted))
         if claim is not None:
             reach("step.claimed")
         return claim
+
+    @property
+    def weights(self) -> str:
+        """Digests of the models that this process has transcribed jobs with, as others are told of them."""
+        return told(self._weights.digests)
+
+    def bind(self, claim: Claim, model: str, digest: str) -> None:
+        """Let the claim's job be transcribed by the model with this digest, and by no other.
+
+        What another model of that name has done of it is left to a worker that has that model, as long as one lives:
+        raises ``LeftToOthers``. Else it is done anew: raises ``BegunAnew`` when finished sections were dropped.
+        Raises ``LeaseLost`` too, and ``ModelError`` when the job has begun anew too often.
+        """
+        self._weights.learn(model, digest)
+
+        def work(tx: Connection) -> tuple[Bound, str | None]:
+            bound, other = bind(tx, self._db, claim, digest)
+            mine_too = update(workers).where(workers.c.id == claim.owner)
+            tx.execute(mine_too.values(weights=self.weights))  # So that others know before the next beat.
+            if bound is not Bound.OURS:
+                self._ring(tx, claim.job.lane)
+            if bound is Bound.ANEW:
+                reach("anew.commit")
+            return bound, other
+
+        bound, other = (Bound.OURS, None) if claim.job.weights == digest else self._db.write(work)
+        if bound is Bound.LEFT:
+            self._weights.leave(other or "")
+            raise LeftToOthers
+        if bound is Bound.ANEW:
+            raise BegunAnew
 
     def extend(self, owner: str, step_ids: Iterable[int]) -> set[int]:
         """Extend the leases of ``owner`` on these steps, and return which it still holds."""
@@ -106,7 +120,7 @@ class WorkStore:
         """Set language and model for the sections that are cut from now on. Raises ``LeaseLost``."""
 
         def work(tx: Connection) -> None:
-            self._check(tx, claim)
+            check(tx, self._db, claim)
             settled = {"language": languages[0][0], "model": func.coalesce(jobs.c.model, model)}
             tx.execute(update(jobs).where(jobs.c.id == claim.job.id).values(settled))
 
@@ -194,11 +208,12 @@ class WorkStore:
                     sections_total=func.coalesce(jobs.c.sections_total, 0),  # None, where an equal result was found.
                 )
             )
-            self._endings.end(tx, claim.job.id, JobState.SUCCEEDED)
+            self._endings.end(tx, claim.job.id, JobState.SUCCEEDED, transcript=transcript)
             reach("finish.commit")
 
         self._db.write(work)
         reach("finish.committed")
+        self.on_ended(claim.job, transcript.duration_s)
 
     def cached(self, claim: Claim, fingerprint: str, ttl_s: float) -> Transcript | None:
         """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago."""
@@ -217,11 +232,12 @@ class WorkStore:
         """End the job with an error. Raises ``LeaseLost``."""
 
         def work(tx: Connection) -> None:
-            self._check(tx, claim)
+            check(tx, self._db, claim)
             self._endings.end(tx, claim.job.id, JobState.FAILED, Fault(error.code, error.message, error.remedy))
             reach("job.fail")
 
         self._db.write(work)
+        self.on_ended(claim.job, 0.0)
 
     def retry(self, claim: Claim, delay_s: float) -> None:
         """Give the step back, to be tried again after ``delay_s``, and count that. Raises ``LeaseLost``."""
@@ -231,7 +247,7 @@ class WorkStore:
         """Let the job be prepared once more, and count that; the section waits for it. Raises ``LeaseLost``."""
 
         def work(tx: Connection) -> None:
-            self._give_back_in(tx, claim, _UNTIL_CUT_S, claim.retries + 1)
+            self._give_back_in(tx, claim, UNTIL_CUT_S, claim.retries + 1)
             done = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.PREPARE.value, steps.c.state == "done")
             tx.execute(update(steps).where(*done).values(state="ready", run_at=self._db.now()))
             # Until the audio is cut nobody knows which section is the last.
@@ -251,7 +267,7 @@ class WorkStore:
         while (step := self._next_step(tx, owner, wanted)) is not None:
             job = self._start(tx, step)
             if job is not None:
-                return _claim_from(step, owner, job)
+                return claim_from(step, owner, job)
         return None
 
     def _next_step(self, tx: Connection, owner: str, wanted: ColumnElement[bool]) -> RowMapping | None:
@@ -290,22 +306,9 @@ class WorkStore:
         )
         return job_from(tx.execute(select(jobs).where(of_job)).mappings().one())
 
-    def _mine(self, claim: Claim) -> tuple[object, ...]:
-        return (
-            steps.c.id == claim.step_id,
-            steps.c.state == "running",
-            steps.c.fence == claim.fence,
-            steps.c.lease_owner == claim.owner,
-            steps.c.lease_until > self._db.now(),
-        )
-
-    def _check(self, tx: Connection, claim: Claim) -> None:
-        if tx.scalar(select(steps.c.id).where(*self._mine(claim)).with_for_update()) is None:  # type: ignore[arg-type]
-            raise LeaseLost
-
     def _hand_in(self, tx: Connection, claim: Claim, **values: object) -> None:
         done = {"state": "done", "lease_owner": None, "lease_until": None, **values}
-        if not tx.execute(update(steps).where(*self._mine(claim)).values(done)).rowcount:  # type: ignore[arg-type]
+        if not tx.execute(update(steps).where(mine(self._db, claim)).values(done)).rowcount:
             raise LeaseLost
 
     def _give_back(self, claim: Claim, delay_s: float, retries: int) -> None:
@@ -319,13 +322,13 @@ class WorkStore:
             "retries": retries,
             "run_at": self._db.now() + delay_s,
         }
-        if not tx.execute(update(steps).where(*self._mine(claim)).values(values)).rowcount:  # type: ignore[arg-type]
+        if not tx.execute(update(steps).where(mine(self._db, claim)).values(values)).rowcount:
             raise LeaseLost
         if not delay_s:
             self._ring(tx, claim.job.lane)
 
     def _add_section(self, tx: Connection, claim: Claim, cut: Cut) -> None:
-        self._check(tx, claim)
+        check(tx, self._db, claim)
         of_job = (steps.c.job_id == claim.job.id, steps.c.kind == StepKind.SECTION.value)
         same = (
             steps.c.idx == cut.index,
@@ -380,19 +383,3 @@ class WorkStore:
     def _ring(self, tx: Connection, lane: Lane) -> None:
         if self._rings:
             tx.execute(insert(bells).values(lane=int(lane), created_at=self._db.now()))
-
-
-def _claim_from(step: RowMapping, owner: str, job: Job) -> Claim:
-    return Claim(
-        step_id=step["id"],
-        kind=StepKind(step["kind"]),
-        index=step["idx"],
-        fence=step["fence"],
-        owner=owner,
-        start_sample=step["start_sample"],
-        end_sample=step["end_sample"],
-        tag_s=step["tag_s"],
-        retries=step["retries"],
-        crashes=step["crashes"],
-        job=job,
-    )

@@ -8,8 +8,8 @@ import numpy as np
 
 from tympan.engine.onnx.dimensions import Dimensions
 from tympan.engine.onnx.eight_bit import ZERO
-from tympan.engine.onnx.graph import CONTRIB, INT8, INT32, INT64, UINT8, Graph, Shape
-from tympan.engine.onnx.memory import KINDS
+from tympan.engine.onnx.graph import CONTRIB, FLOAT, FLOAT16, INT8, INT32, INT64, UINT8, Graph, Shape
+from tympan.engine.onnx.memory import DIGITS, KINDS
 from tympan.engine.onnx.weights import Weights
 
 
@@ -109,21 +109,22 @@ def _declare(graph: Graph, size: Dimensions) -> None:
     own: Shape = ["rows", size.heads, "capacity", size.head_width]
     for layer in range(size.layers):
         graph.output(f"attention{layer}", ["windows", size.heads, "queries", "positions"])
+        graph.input(f"value_peak{layer}", ["windows", size.heads, 1, size.head_width])
         for kind in KINDS:
             graph.input(f"{kind}{layer}", ["windows", size.heads, "positions", size.head_width], _type(kind, graph))
             graph.input(f"{kind}_scale{layer}", ["windows", size.heads, 1, "positions"])
-            graph.input(f"past_{kind}{layer}", own)
-            graph.output(f"present_{kind}{layer}", own)
+            graph.input(f"past_{kind}{layer}", own, FLOAT16)
+            graph.output(f"present_{kind}{layer}", own, FLOAT16)
 
 
 def _self_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
     name = f"decoder/layer_{layer}/self_attention"
     packed = graph.layer(graph.quantise(y), f"{name}/linear_0")
-    inputs = [packed, "", "", f"past_key{layer}", f"past_value{layer}", "last", "total"]
+    inputs = [graph.node("Cast", packed, to=FLOAT16), "", "", f"past_key{layer}", f"past_value{layer}", "last", "total"]
     out = [f"own{layer}", f"present_key{layer}", f"present_value{layer}"]
     heads = {"num_heads": size.heads, "kv_num_heads": size.heads}
     mixed = graph.node("GroupQueryAttention", *inputs, out=out, domain=CONTRIB, **heads)
-    return graph.layer(graph.quantise(mixed), f"{name}/linear_1")
+    return graph.layer(graph.quantise(graph.node("Cast", mixed, to=FLOAT)), f"{name}/linear_1")
 
 
 def _cross_attention(graph: Graph, y: str, layer: int, size: Dimensions) -> str:
@@ -141,7 +142,8 @@ def _scores(graph: Graph, query: str, layer: int) -> str:
     """Return how well each query ``[windows, queries, heads, head_width]`` fits each position's key."""
     columns = graph.node("Transpose", query, perm=[0, 2, 3, 1])
     whole, scale = graph.quantise(columns, axis=-2, signed=graph.signed)
-    fits = graph.whole_product(f"key{layer}", whole, [ZERO] if graph.signed else [ZERO, ZERO])
+    points = [ZERO] if graph.signed else [ZERO, ZERO]
+    fits = graph.node("Cast", graph.whole_product(f"key{layer}", whole, points), to=FLOAT)
     # Positions become the last axis before anything is multiplied: along short axes that takes several times as long.
     # The shape is an input so that ONNX Runtime does not move the transposition to the end again.
     fits, scale = (graph.node("Transpose", name, perm=[0, 1, 3, 2]) for name in (fits, scale))
@@ -155,15 +157,11 @@ def _blend(graph: Graph, shares: str, layer: int) -> str:
     Weights are taken in two digits to the base of 255: many small ones, which one digit would round to nothing, add up.
     """
     weights = graph.node("Mul", shares, f"value_scale{layer}")
-    scale = graph.scale(weights, -1, 255)
-    shade = graph.node("Div", weights, scale)
-    first = graph.node("Floor", shade)
-    rest = graph.node("Sub", shade, first)
-    zero = graph.constant(np.uint8(0))
-    second = graph.node("QuantizeLinear", rest, graph.constant(np.float32(1 / 255)), zero)
-    digits = graph.node("Concat", graph.node("Cast", first, to=UINT8), second, axis=-2)
-    total = graph.whole_product(digits, f"value{layer}", [] if graph.signed else [0, ZERO])
+    first = graph.node("Cast", weights, to=UINT8)  # Cuts off what follows the point.
+    rest = graph.node("Sub", weights, graph.node("Cast", first, to=FLOAT))
+    second = graph.node("QuantizeLinear", rest, graph.constant(np.float32(1 / DIGITS)), graph.constant(np.uint8(0)))
+    digits = graph.node("Concat", first, second, axis=-2)
+    total = graph.scaled_product(digits, f"value{layer}", f"value_peak{layer}", [] if graph.signed else [0, ZERO])
     halves = [f"first{layer}", f"second{layer}"]
     graph.node("Split", total, out=halves, axis=-2, num_outputs=2)
-    small = graph.node("Mul", halves[1], graph.constant(np.float32(1 / 255)))
-    return graph.node("Mul", graph.node("Add", halves[0], small), scale)
+    return graph.node("Add", halves[0], graph.node("Mul", halves[1], graph.constant(np.float32(1 / DIGITS))))

@@ -22,6 +22,7 @@ from tympan.engine.asking import (
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.features import log_mel
+from tympan.engine.knobs import Knobs
 from tympan.engine.machine import probe_machine
 from tympan.engine.onnx.decoder import LARGE_POSITIONS, Int8Decoder, Marks, Masks
 from tympan.engine.onnx.decoder_graph import vocabulary_size
@@ -31,11 +32,12 @@ from tympan.engine.onnx.memory import Heard
 from tympan.engine.onnx.runtime import Crew, Session, trim
 from tympan.engine.onnx.search import BeamSearch, Sampling, Search
 from tympan.engine.onnx.weights import Weights
+from tympan.engine.pauses import lead_s, settled
 from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, Encoded, Splice, speech_positions
 from tympan.engine.tokens import Vocabulary
 from tympan.errors import ModelError
 
-GROUP_BYTES = 96 << 20
+GROUP_BYTES = 64 << 20
 """Memory for what one group of windows attends to; a single window may take more."""
 
 _MAX_THREADS = 8
@@ -54,11 +56,14 @@ def create(spec: EngineSpec) -> "OnnxEngine":
 class OnnxEngine:
     """A Whisper model in int8 on processors.
 
-    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``, see ``Splice``.
+    ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``, see ``Splice``; ``deterministic`` changes
+    nothing, because it always is.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the converted model in ``spec.path``. Raises ``ModelError`` for one that the graphs do not describe."""
+        knobs = Knobs(spec, "splice margin_s deterministic")
+        knobs.is_on("deterministic", default=True)
         folder = Path(spec.path)
         weights = Weights(folder / "model.bin")
         if not supported(weights):
@@ -66,7 +71,7 @@ class OnnxEngine:
                 f"The model {spec.model!r} is not built like Whisper.", remedy="Serve it with TYMPAN_ENGINE=ct2."
             )
         self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
-        self._splice = Splice.of(dict(spec.options))
+        self._splice = Splice.of(knobs)
         self._n_mels = mel_bands(weights)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._vocabulary = Vocabulary(
@@ -74,11 +79,14 @@ class OnnxEngine:
         )
         signed = not _saturates()
         self._encoder = Crew(encoder_graph(weights, signed=signed), self._threads)
-        [silence] = self._encoder.map(self._encoded, [(np.zeros(0, dtype=np.int16), MAX_POSITIONS * 2)])
+        nothing = np.zeros(0, dtype=np.int16)
+        [silence] = self._encoder.map(self._encoded, [(nothing, MAX_POSITIONS * FRAMES_PER_POSITION)])
         marks = _marks(config, self._vocabulary, Dimensions.of(weights, "decoder"))
+        self._lead_s = lead_s(marks.alignment_heads)
         self._decoder = Int8Decoder(weights, marks, silence, threads=self._threads, signed=signed)
+        del silence
         weights.let_go()
-        trim()
+        self._decoder.give_back()
         self.info = EngineInfo(
             engine="onnx",
             model=spec.model,
@@ -94,13 +102,20 @@ class OnnxEngine:
         """Return one result per task, in order. See ``Engine``."""
         with translated("The engine"):
             groups = self._groups(batch)
-            parts = [self._read([batch[i] for i in group]) for group in groups]
+            parts = []
+            for group in groups:
+                parts.append(self._read([batch[i] for i in group]))
+                if self._is_large(batch[group[0]]):
+                    trim()
         return in_order(groups, parts)
 
     def close(self) -> None:
         """End the threads; the rest goes with the process."""
         self._encoder.close()
         self._decoder.close()
+
+    def _is_large(self, task: WindowTask) -> bool:
+        return self._frames(task) > LARGE_POSITIONS * FRAMES_PER_POSITION
 
     def _frames(self, task: WindowTask) -> int:
         return self._splice.frames(task.window.samples, full_context=task.params.full_context)
@@ -128,8 +143,15 @@ class OnnxEngine:
     def _read(self, tasks: Sequence[WindowTask]) -> list[WindowResult]:
         # Groups come in order of length, longest first, which is what makes side by side end at about one time.
         given = [(task.window.samples, self._frames(task)) for task in tasks]
-        encoded = self._encoder.map(self._encoded, given, large=given[0][1] > LARGE_POSITIONS * FRAMES_PER_POSITION)
+        large = self._is_large(tasks[0])
+        encoded = self._encoder.map(self._encoded, given, large=large)
+        whole = [len(one) >= MAX_POSITIONS for one in encoded]
+        if large:
+            self._decoder.give_back()
         heard = self._decoder.listen(encoded)
+        del encoded  # 3 MB a window, and decoding takes the most memory of all.
+        if large:
+            self._decoder.give_back()
         languages = given_languages(self._vocabulary, tasks) or self._detect(heard, tasks)
         prompts, caps = prompts_and_caps(self._vocabulary, tasks, languages)
         searches = [self._search(task, cap) for task, cap in zip(tasks, caps, strict=True)]
@@ -140,7 +162,6 @@ class OnnxEngine:
             words[window] = self._words(heard, place, task, (languages[window][0][0], said))
 
         decoded = self._decoder.generate(heard, prompts, searches, align, self._masks(tasks[0].params.suppression))
-        whole = [len(one) >= MAX_POSITIONS for one in encoded]
         answers = map(Answer, languages, decoded, whole, words)
         return [window_result(self._vocabulary, task, answer) for task, answer in zip(tasks, answers, strict=True)]
 
@@ -174,7 +195,8 @@ class OnnxEngine:
         duration_s = task.window.duration_s
         lead = self._vocabulary.prompt(language, task.params.task, None, None)
         path, chances = self._decoder.align(heard.alone(place), speech_positions(duration_s), lead, tokens)
-        return word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
+        words = word_times(self._vocabulary.words(tokens, language), path, chances, duration_s)
+        return settled(words, task.window.samples, self._lead_s)
 
 
 def _even(order: Sequence[int], sizes: Mapping[int, int], count: int) -> list[list[int]]:

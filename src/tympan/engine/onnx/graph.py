@@ -18,9 +18,10 @@ from tympan.engine.onnx.weights import Weight, Weights
 CONTRIB = "com.microsoft"
 """Operators that ONNX Runtime adds to the standard ones."""
 
+FLOAT, FLOAT16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 INT8, UINT8 = int(TensorProto.INT8), int(TensorProto.UINT8)
 INT32, INT64 = int(TensorProto.INT32), int(TensorProto.INT64)
-"""Types of inputs and outputs that are not float32."""
+"""Types of values."""
 
 _OPSET = 21
 _IR_VERSION = 10
@@ -103,9 +104,17 @@ class Graph:
         return self.node("Mul", largest, self.constant(np.float32(1 / steps)))
 
     def whole_product(self, first: str, second: str, zeros: Sequence[int]) -> str:
-        """Return the exact product of two 8-bit matrices as float32; ``zeros`` are what stands for zero in them."""
+        """Return the exact product of two 8-bit matrices; ``zeros`` are what stands for zero in them."""
+        return self.node("MatMulInteger", first, second, *[self.constant(np.uint8(zero)) for zero in zeros])
+
+    def scaled_product(self, first: str, second: str, scale: str, zeros: Sequence[int]) -> str:
+        """Return the exact product of two 8-bit matrices, rounded to float32, times a scale for each of its columns.
+
+        ``zeros`` are what stands for zero in the matrices.
+        """
         points = [self.constant(np.uint8(zero)) for zero in zeros]
-        return self.node("Cast", self.node("MatMulInteger", first, second, *points), to=int(TensorProto.FLOAT))
+        one = self.constant(np.float32(1))
+        return self.node("MatMulIntegerToFloat", first, second, one, scale, *points, domain=CONTRIB)
 
     def product(self, x: Quantised, weight: "NDArray[np.floating[Any]]") -> str:
         """Return ``x`` times the transpose of ``weight``, without bias."""

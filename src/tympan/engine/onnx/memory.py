@@ -13,12 +13,17 @@ from tympan.engine.onnx.eight_bit import Bytes, Reals, quantised, zero_of
 KINDS = ("key", "value")
 """What every layer keeps, in this order."""
 
+DIGITS = 255
+"""Base in which a position's weight in the blend is written, with two digits."""
+
 _Number = TypeVar("_Number", bound=np.generic)
 
 _BLOCK = 64
 """Positions are padded to a multiple of this. Sums over them then run in the same order in every batch."""
 
 _IGNORED = -1e9
+
+_TINY = np.float32(1e-12)  # Values that are all zero have no largest scale.
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,9 @@ class Heard:
     """Cross-attention keys, values and score biases of a group of windows: speech, tail, padding.
 
     ``numbers`` and ``scales`` hold keys and values in turn, layer by layer, as ``Stored`` does, with a first axis more.
-    ``positions`` says how many of them are speech, window by window.
+    Scales of values are relative to the largest of a window and head, which is ``DIGITS``; ``peaks`` hold, layer by
+    layer, what one of those is worth, ``[windows, heads, 1, head_width]``. ``positions`` says how many are speech,
+    window by window.
     """
 
     def __init__(self, positions: Sequence[int], tail: Tail) -> None:
@@ -102,6 +109,8 @@ class Heard:
             heads, _, width = part.numbers.shape
             self.numbers.append(np.empty((windows, heads, length, width), part.numbers.dtype))
             self.scales.append(np.empty((windows, heads, 1, length), np.float32))
+        heads, _, width = tail.parts[0].numbers.shape
+        self.peaks = [np.empty((windows, heads, 1, width), np.float32) for _ in tail.parts[1::2]]
         self.bias = np.full((windows, 1, 1, length), _IGNORED, np.float32)
 
     def __len__(self) -> int:
@@ -120,6 +129,9 @@ class Heard:
                 tail.scales[..., first:],
             )
             numbers[window, :, end:], scales[window, ..., end:] = zero_of(numbers.dtype), 0.0
+        for scales, peaks in zip(self.scales[1::2], self.peaks, strict=True):
+            peaks[window] = np.maximum(scales[window].max(axis=-1, keepdims=True), _TINY) / np.float32(DIGITS)
+            scales[window] /= peaks[window, ..., :1]
         self.bias[window, ..., :speech] = 0.0
         self.bias[window, ..., speech:end] = self._tail.weights[first:]
 
@@ -130,6 +142,7 @@ class Heard:
         one.positions = self.positions[place]
         one.numbers = [array[place] for array in self.numbers]
         one.scales = [array[place] for array in self.scales]
+        one.peaks = [array[place] for array in self.peaks]
         one.bias = self.bias[place]
         return one
 
@@ -138,18 +151,20 @@ class Heard:
         self.positions = [self.positions[window] for window in windows]
         self.numbers = [_gathered(array, windows) for array in self.numbers]
         self.scales = [_gathered(array, windows) for array in self.scales]
+        self.peaks = [_gathered(array, windows) for array in self.peaks]
         self.bias = _gathered(self.bias, windows)
 
 
 class Past:
     """Self-attention keys and values of every row, for all layers, and the tokens they stand for.
 
-    ``store`` is ``[2 * layers, rows, heads, capacity, head_width]``; only the first ``rows`` of it are in use.
+    ``store`` is ``[2 * layers, rows, heads, capacity, head_width]``; only the first ``rows`` of it are in use. Half
+    precision is half the memory, and half of what a step with many rows has to read.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
         """Make room; memory is used only as far as tokens are stored."""
-        self.store = np.empty(shape, np.float32)
+        self.store = np.empty(shape, np.float16)
         self.rows = shape[1]
         self.length = 0
         self._tokens = np.zeros((shape[1], shape[3]), np.int64)
@@ -169,7 +184,7 @@ class Past:
         wide._tokens[:, : self.length] = np.repeat(self._tokens[:, : self.length], times, axis=0)
         return wide
 
-    def layer(self, number: int) -> Reals:
+    def layer(self, number: int) -> NDArray[np.float16]:
         """Return the rows in use of one layer's keys (even numbers) or values (odd ones)."""
         return self.store[number, : self.rows]
 

@@ -85,6 +85,14 @@ class Session:
             found: list[NDArray[Any]] = self._session.run(None, inputs)
         return found
 
+    def give_back(self, **inputs: NDArray[Any]) -> None:
+        """Give unused memory back to the system; the arena's goes with the end of a run on ``inputs``, best small."""
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        with translated(_NAME, *ERRORS):
+            self._session.run(None, inputs, options)
+        trim()
+
     def binding(self) -> Any:
         """Return an empty binding of arrays to names."""
         return self._session.io_binding()
@@ -119,6 +127,10 @@ class Crew:
         if large or len(given) < self._threads or self._threads == 1:
             return [work(self._together, one) for one in given]
         return list(self._pool.map(partial(work, self._alone), given))
+
+    def give_back(self, **inputs: NDArray[Any]) -> None:
+        """See ``Session``."""
+        self._together.give_back(**inputs)
 
     def close(self) -> None:
         """End the threads."""
@@ -208,6 +220,7 @@ class Rows:
             layer, name = place // 2, KINDS[place % 2]
             inputs |= {f"{name}{layer}": numbers, f"{name}_scale{layer}": scales}
             inputs[f"past_{name}{layer}"] = answers[f"present_{name}{layer}"] = self.past.layer(place)
+        inputs |= {f"value_peak{layer}": peaks for layer, peaks in enumerate(self.heard.peaks)}
         return _Bound(kind, self._session.binding(), inputs, answers)
 
     def _answers(self, shape: tuple[int, int], top: int) -> dict[str, NDArray[Any]]:

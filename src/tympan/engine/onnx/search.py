@@ -20,11 +20,12 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A text so far and the sum of its tokens' log-probabilities."""
+    """A text so far, the sum of its tokens' log-probabilities with the end, and each of them without it."""
 
     tokens: tuple[int, ...]
     score: float
     ended: bool = False
+    logprobs: tuple[float, ...] = ()
 
     @property
     def merit(self) -> float:
@@ -34,8 +35,8 @@ class Hypothesis:
     def then(self, token: int, score: float, end: int) -> "Hypothesis":
         """Return the text with one more token, or ended by ``end``."""
         if token == end:
-            return Hypothesis(self.tokens, score, ended=True)
-        return Hypothesis((*self.tokens, token), score)
+            return Hypothesis(self.tokens, score, True, self.logprobs)
+        return Hypothesis((*self.tokens, token), score, False, (*self.logprobs, score - self.score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,4 +171,4 @@ def _decoded(texts: Sequence[Hypothesis], no_speech_prob: float) -> Decoded:
     text = max(texts, key=lambda text: text.merit)
     # Whisper's average counts the end token as one of the text's.
     average = text.score / (len(text.tokens) + 1)
-    return Decoded(list(text.tokens), average, no_speech_prob, hit_cap=not text.ended)
+    return Decoded(list(text.tokens), average, no_speech_prob, not text.ended, text.logprobs)

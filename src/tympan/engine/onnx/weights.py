@@ -5,10 +5,12 @@ then per variable its name, shape, type and bytes, then aliases, all little-endi
 """
 
 import mmap
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,12 @@ class Weights:
     def __init__(self, path: Path) -> None:
         """Map the file at ``path``. Raises ``ModelError`` when it is not such a file or has been cut short."""
         try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            file = path.open("rb")
+            finalize(self, file.close)
+            self._file = file.fileno()
+            self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
             self._bytes = memoryview(self._map)
+            self._places: dict[str, int] = {}
             self._variables = dict(self._walk())
         except (OSError, struct.error, ValueError, KeyError) as error:
             raise ModelError(
@@ -63,6 +68,19 @@ class Weights:
         stored = self._variables[name]
         return self.real(name) if stored.dtype.kind == "i" else stored
 
+    def rows(self, name: str, numbers: Sequence[Sequence[int]]) -> Weight:
+        """Return rows of the matrix ``name`` by number as float32, with one axis more than ``numbers`` has.
+
+        They are read from the file each time: of a mapped file, 64 KiB would stay in memory around each of them.
+        """
+        stored, flat = self._variables[name], [number for row in numbers for number in row]
+        size = stored[:1].nbytes
+        read = b"".join(os.pread(self._file, size, self._places[name] + size * number) for number in flat)
+        values: Weight = np.frombuffer(read, stored.dtype).reshape(len(flat), -1).astype(np.float32)
+        if stored.dtype.kind == "i":
+            values /= self._variables[f"{name}_scale"].astype(np.float32)[flat, None]
+        return values.reshape(len(numbers), -1, stored.shape[1])
+
     def let_go(self) -> None:
         """Give the file's pages back to the system; what is asked for again is read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
@@ -77,28 +95,30 @@ class Weights:
         for _ in range(cursor.number("I")):
             name = cursor.text()
             shape = [cursor.number("I") for _ in range(cursor.number("B"))]
-            yield name, cursor.array(_TYPES[cursor.number("B")], shape)
+            values = cursor.array(_TYPES[cursor.number("B")], shape)
+            self._places[name] = cursor.at - values.nbytes
+            yield name, values
 
 
 class _Cursor:
-    """Reads one value after the other."""
+    """Reads one value after the other; ``at`` is where the next begins."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
 
     def number(self, code: str) -> int:
-        value: int = struct.unpack_from(f"<{code}", self._data, self._at)[0]
-        self._at += struct.calcsize(code)
+        value: int = struct.unpack_from(f"<{code}", self._data, self.at)[0]
+        self.at += struct.calcsize(code)
         return value
 
     def text(self) -> str:
         length = self.number("H")
-        self._at += length
-        return bytes(self._data[self._at - length : self._at]).rstrip(b"\0").decode()
+        self.at += length
+        return bytes(self._data[self.at - length : self.at]).rstrip(b"\0").decode()
 
     def array(self, dtype: type[Any], shape: list[int]) -> NDArray[Any]:
         size = self.number("I")
-        flat = np.frombuffer(self._data, dtype, size // np.dtype(dtype).itemsize, self._at)
-        self._at += size
+        flat = np.frombuffer(self._data, dtype, size // np.dtype(dtype).itemsize, self.at)
+        self.at += size
         return flat.reshape(shape)

@@ -12,6 +12,7 @@ from tympan.domain import SAMPLE_RATE_HZ, Samples, Task, WindowResult, WindowTas
 from tympan.engine.asking import in_order
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.catalogue import find as find_entry
+from tympan.engine.knobs import Knobs
 from tympan.engine.machine import probe_machine
 from tympan.engine.onnx_asr.families import Found, find
 from tympan.engine.onnx_asr.moonshine import Moonshine
@@ -56,14 +57,14 @@ class OnnxAsrEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model. Raises ``ModelError``, ``ConfigError``, or ``EngineError`` when the runtime refuses it."""
-        options = dict(spec.options)
+        knobs = Knobs(spec, "replicas batch languages")
         found = find(Path(spec.path), spec.compute_type)
         threads = spec.threads or probe_machine().cores
-        hands = int(options.get("replicas", "0")) or (min(threads, _MAX_HANDS) if spec.device == "cpu" else 1)
+        hands = knobs.count("replicas") or (min(threads, _MAX_HANDS) if spec.device == "cpu" else 1)
         self._network = _network(found, Place(spec.device, spec.device_index, max(1, threads // hands)))
-        self._batch = _batch(found, spec.device, int(options.get("batch", "0")))
+        self._batch = _batch(found, spec.device, knobs.count("batch"))
         self._pool = ThreadPoolExecutor(hands, thread_name_prefix="window")
-        languages = _languages(options.get("languages", ""), spec.model, found, self._network)
+        languages = _languages(knobs.text("languages"), spec.model, found, self._network)
         self.info = EngineInfo(
             engine="onnx-asr",
             model=spec.model,
@@ -125,7 +126,7 @@ def _network(found: Found, place: Place) -> Network:
     return Library(found, place)
 
 
-def _batch(found: Found, device: str, asked: int) -> int:
+def _batch(found: Found, device: str, asked: int | None) -> int:
     if found.family.alone:
         return 1
     return asked or (1 if device == "cpu" else _BATCH_ON_GPU)

@@ -18,6 +18,7 @@ _SPEECH_ONLY: Final = Abilities(
     temperatures=False,
     narrowing=False,
     suppression=False,
+    token_chances=False,
 )
 _TEXT_ONLY: Final = replace(_SPEECH_ONLY, word_times=False)
 _CANARY: Final = replace(_TEXT_ONLY, language=LanguageUse.NEEDS, translation=True)

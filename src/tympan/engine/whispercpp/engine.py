@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.domain import Abilities, Ranking, Task, WindowResult, WindowTask, Word
+from tympan.domain import Abilities, DecodeParams, Ranking, Task, WindowResult, WindowTask, Word
 from tympan.engine import layouts
 from tympan.engine.alignment import word_times
 from tympan.engine.asking import (
@@ -19,23 +19,28 @@ from tympan.engine.asking import (
     Decoded,
     given_languages,
     in_order,
-    token_cap,
+    task_cap,
     window_result,
 )
 from tympan.engine.base import EngineInfo, EngineSpec
 from tympan.engine.failures import translated
 from tympan.engine.ggml.blocks import FILE_TYPES
 from tympan.engine.ggml.check import checked, is_multilingual
+from tympan.engine.knobs import Knobs
 from tympan.engine.machine import probe_machine
+from tympan.engine.pauses import lead_s, settled
 from tympan.engine.splice import FRAMES_PER_POSITION, MAX_POSITIONS, POSITIONS_PER_S, Splice
 from tympan.engine.tokens import Vocabulary
-from tympan.engine.whispercpp.heads import alignment
+from tympan.engine.whispercpp.beams import Rules
+from tympan.engine.whispercpp.heads import KNOWN_HEADS, alignment
+from tympan.engine.whispercpp.silent import barred
 from tympan.engine.whispercpp.spelling import ByteSpelling
 from tympan.engine.whispercpp.turns import marked, turns_after
 from tympan.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from tympan.engine.whispercpp.library import Ask, Said, Token
+    from tympan.engine.whispercpp.filters import Token
+    from tympan.engine.whispercpp.library import Ask, Said
 
 _TURNS = "tdrz"
 """In the names of models that tinydiarize made."""
@@ -71,7 +76,8 @@ class WhisperCppEngine:
     """A Whisper model on whisper.cpp.
 
     ``options`` of the spec: ``splice`` (``on``, ``off``) and ``margin_s``: whether the encoder sees a short window and
-    so much silence only; ``words`` (``on``, ``off``): off takes the quicker attention, which gives no times of words.
+    so much silence only; ``words`` (``on``, ``off``): off takes the quicker attention, which gives no times of words;
+    ``beams`` (``kept``, ``drawn``): drawn takes the library's own search, which is quicker and finds less.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -81,21 +87,23 @@ class WhisperCppEngine:
         self._library = library
         path = _weights(Path(spec.path))
         header = checked(path)
-        options = dict(spec.options)
-        self._splice = Splice.of(options)
+        knobs = Knobs(spec, "splice margin_s words beams")
+        self._splice = Splice.of(knobs)
         self._threads = min(spec.threads or probe_machine().cores, _MAX_THREADS)
         device = _device(spec.device, library.gpu_devices())
-        gpu = device != "cpu"
-        self._hands = 1 if gpu else self._threads
-        timed = options.get("words", "on") == "on"
+        self._hands = self._threads if device == "cpu" else 1
+        timed = knobs.is_on("words", default=True)
         preset, heads = alignment(path.parent, header.sizes) if timed else (0, ())
-        self._model = library.CppModel(path, library.Setup(gpu, spec.device_index, preset, heads))
+        self._lead_s = lead_s(heads or KNOWN_HEADS.get(preset, ()))
+        self._model = library.CppModel(path, library.Setup(device != "cpu", spec.device_index, preset, heads))
         # Damaged weights show now, before anybody waits for a text.
         trial = library.Ask(self._threads, _TRIAL_TOKENS, positions=_TRIAL_POSITIONS)
         self._model.try_out(np.zeros(_SHORTEST_SAMPLES, np.float32), trial)
         multilingual = is_multilingual(header.sizes)
         spelling = ByteSpelling(header.words, self._model.special_tokens())
         self._vocabulary = Vocabulary(spelling, multilingual=multilingual)
+        drawn = knobs.choice("beams", "kept", "drawn") == "drawn"
+        self._barred = None if drawn else barred(self._vocabulary, self._model.n_vocab)
         self._likely = "en"
         self._pool = ThreadPoolExecutor(self._hands, thread_name_prefix="hand")
         self.info = EngineInfo(
@@ -141,7 +149,7 @@ class WhisperCppEngine:
         said = self._model.hear(_audio(task), self._ask(task, guess, threads))
         languages = self._ranking(said)
         self._likely = languages[0][0]
-        if languages[0][0] != guess:
+        if languages[0][0] != guess and not task.params.language_only:
             said = self._model.hear(_audio(task), self._ask(task, languages[0][0], threads))
         return self._result(task, languages, said)
 
@@ -149,11 +157,11 @@ class WhisperCppEngine:
         params = task.params
         whole = self._vocabulary.prompt(language, params.task, params.prompt, params.hotwords)
         prompt = self._vocabulary.previous_text(params.prompt, params.hotwords)
-        room = DECODER_POSITIONS - len(whole)
+        cap = min(DECODER_POSITIONS - len(whole), task_cap(task))
         positions = self._splice.frames(task.window.samples, full_context=params.full_context) // FRAMES_PER_POSITION
         return self._library.Ask(
             threads=threads,
-            cap=min(room, token_cap(task.window.duration_s)),
+            cap=cap,
             language=language,
             translate=params.task is Task.TRANSLATE,
             prompt=tuple(prompt),
@@ -162,7 +170,18 @@ class WhisperCppEngine:
             temperature=params.temperature,
             positions=0 if positions >= MAX_POSITIONS else positions,
             turns=params.speaker_turns,
+            search=self._rules(params, cap),
+            lead=tuple(whole),
         )
+
+    def _rules(self, params: DecodeParams, cap: int) -> Rules | None:
+        allowed = self._barred
+        if allowed is None or params.beam_size == 1 or params.temperature > 0:
+            return None
+        if params.speaker_turns:
+            allowed = allowed.copy()
+            allowed[self._model.turn] = 0.0
+        return Rules(params.beam_size, cap, self._vocabulary.end, allowed)
 
     def _ranking(self, said: "Said") -> Ranking:
         tokens = self._vocabulary.languages
@@ -179,6 +198,7 @@ class WhisperCppEngine:
             avg_logprob=sum(token.logprob for token in said.tokens) / (len(text) + 1),
             no_speech_prob=float(said.opening[self._vocabulary.no_speech]),
             hit_cap=bool(said.tokens) and not ended,
+            logprobs=[token.logprob for token in text],
         )
         words = self._words(task, languages[0][0], text) if task.params.align else ()
         positions = self._splice.frames(task.window.samples, full_context=task.params.full_context)
@@ -195,7 +215,8 @@ class WhisperCppEngine:
         steps = np.maximum.accumulate([round(max(0.0, begin_s) * POSITIONS_PER_S) for begin_s in begins])
         words = self._vocabulary.words([token.id for token in text], language)
         chances = [token.probability for token in text]
-        return word_times(words, list(enumerate(int(step) for step in steps)), chances, task.window.duration_s)
+        found = word_times(words, list(enumerate(int(step) for step in steps)), chances, task.window.duration_s)
+        return settled(found, task.window.samples, self._lead_s)
 
 
 def _audio(task: WindowTask) -> NDArray[np.float32]:
@@ -213,17 +234,18 @@ def _weights(folder: Path) -> Path:
 
 
 def _device(asked: str, found: Sequence[str]) -> str:
-    """Return what to run on: as ``asked``, for ``auto`` what the library was built for.
+    """Return what to run on: as ``asked``, for ``auto`` the first device that the library found.
 
-    Raises ``ConfigError`` when it was not built for the device asked for: it would take the CPU without a word.
+    Raises ``ConfigError`` when it found none of the kind asked for: it would take the CPU without a word.
     """
     kinds = [_DEVICES.get(name.rstrip("0123456789").lower(), name.lower()) for name in found]
     if asked == "auto":
         return kinds[0] if kinds else "cpu"
     if asked != "cpu" and asked not in kinds:
         raise ConfigError(
-            f"This build of whisper.cpp cannot use {asked}: it knows {', '.join(found) or 'the CPU alone'}.",
+            f"whisper.cpp cannot use {asked} here: it finds {', '.join(found) or 'the CPU alone'}.",
             param="device",
-            remedy="Set DEVICE=cpu, or build pywhispercpp for the device: see docs/howto/use-whisper-cpp.md.",
+            remedy="Set DEVICE=cpu, or build pywhispercpp for the device and look at its driver: see "
+            "docs/howto/use-whisper-cpp.md.",
         )
     return asked

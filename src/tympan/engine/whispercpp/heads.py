@@ -8,11 +8,9 @@ from types import MappingProxyType
 from tympan.engine.ggml.check import is_multilingual
 from tympan.engine.ggml.container import Sizes
 from tympan.engine.ggml.export import ABOUT
+from tympan.engine.pauses import BASE_HEADS, TINY_EN_HEADS, Heads
 from tympan.engine.whispercpp.structures import OWN_HEADS
 from tympan.errors import ModelError
-
-Heads = tuple[tuple[int, int], ...]
-"""Layer and head of each."""
 
 _PRESETS: Mapping[tuple[int, int, int, bool], int] = MappingProxyType(
     {
@@ -32,6 +30,9 @@ _PRESETS: Mapping[tuple[int, int, int, bool], int] = MappingProxyType(
 
 large-v1 and large-v2 cannot be told apart by their sizes.
 """
+
+KNOWN_HEADS: Mapping[int, Heads] = MappingProxyType({3: TINY_EN_HEADS, 6: BASE_HEADS})
+"""The heads behind some of the library's numbers: those whose lead is known."""
 
 
 def alignment(folder: Path, sizes: Sizes) -> tuple[int, Heads]:

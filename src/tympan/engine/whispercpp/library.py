@@ -6,12 +6,11 @@ may be at work at a time.
 """
 
 import ctypes
-import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int, c_void_p
-from dataclasses import dataclass, replace
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_float, c_int, c_void_p
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,8 @@ import _pywhispercpp
 import numpy as np
 from numpy.typing import NDArray
 
+from tympan.engine.whispercpp.beams import NO_NUMBERS, Dictation, Past, Rules
+from tympan.engine.whispercpp.filters import Guard, Sums, Token, Written
 from tympan.engine.whispercpp.structures import (
     BEAM_SEARCH,
     GREEDY,
@@ -39,12 +40,9 @@ _NEVER = 1e9
 _ABORT = 6
 """Place of the function that may end a computation among the callbacks."""
 
-_NO_NUMBERS = "whisper.cpp computed no numbers: the model's weights must be damaged."
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "alloc_buffer", "unable to allocate")
 
 _Log = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
-_Abort = CFUNCTYPE(c_bool, c_void_p)
-_Filter = CFUNCTYPE(None, c_void_p, c_void_p, POINTER(TokenData), c_int, POINTER(c_float), c_void_p)
 
 _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "whisper_log_set": (None, [_Log, c_void_p]),
@@ -95,7 +93,8 @@ class Ask:
     """What is asked of one stretch of audio.
 
     ``positions`` shortens what the encoder sees, in 50ths of a second; 0 is all of it. ``cap`` is the greatest number
-    of tokens. ``turns`` lets models made for it write down where the speaker changes.
+    of tokens. ``turns`` lets models made for it write down where the speaker changes. With ``search`` beams are kept
+    by its rules, not drawn by the library, behind ``lead``: all that the decoder is told before the text.
     """
 
     threads: int
@@ -108,16 +107,8 @@ class Ask:
     temperature: float = 0.0
     positions: int = 0
     turns: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token of a text: its log-probability and probability, and when it was said (-1: unknown)."""
-
-    id: int
-    logprob: float
-    probability: float
-    at_s: float
+    search: Rules | None = None
+    lead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +184,53 @@ class CppModel:
             audio = np.ascontiguousarray(samples, dtype=np.float32)
             prompt = (c_int * len(ask.prompt))(*ask.prompt)
             params = _full_params(self._library, ask, prompt)
-            sums = _Sums(ask.temperature, self._library.whisper_n_vocab(self._context))
+            sums = Sums(ask.temperature, self.n_vocab)
+            dictation = self._dictation(ask)
             if ask.temperature > 0.0:
                 params.logits_filter = ctypes.cast(sums.callback, c_void_p)
+            elif dictation is not None:
+                params.logits_filter = ctypes.cast(dictation.callback, c_void_p)
             code = self._library.whisper_full_with_state(
                 self._context, state, params, audio.ctypes.data_as(c_void_p), len(audio)
             )
             if code:
                 raise self._failure(f"The audio could not be transcribed ({code})")
-            return Said(sums.at_one(tuple(self._tokens(state))), self._opening(state, ask.threads))
+            tokens = sums.at_one(tuple(self._tokens(state)))
+            if dictation is not None:
+                tokens = dictation.rated(tokens)
+            return Said(tokens, self._opening(state, ask.threads))
+
+    @property
+    def n_vocab(self) -> int:
+        """How many tokens there are, special ones among them."""
+        return int(self._library.whisper_n_vocab(self._context))
+
+    def _dictation(self, ask: Ask) -> Written | None:
+        """Return what writes the text of a search of our own, if one is asked for."""
+        if ask.search is None or ask.temperature > 0.0:
+            return None
+
+        def past(state: int) -> Past:
+            return Past(lambda tokens, before: self._decoded(c_void_p(state), tokens, before, ask.threads), ask.lead)
+
+        return Written(Dictation(past, ask.search), self.n_vocab)
+
+    def _decoded(self, state: c_void_p, tokens: Sequence[int], before: int, threads: int) -> NDArray[np.float32]:
+        """Return the logits that follow ``tokens``, which follow ``before`` others that the state knows."""
+        numbers = (c_int * len(tokens))(*tokens)
+        if self._library.whisper_decode_with_state(self._context, state, numbers, len(tokens), before, threads):
+            raise self._failure("The decoder failed")
+        rows = self._library.whisper_get_logits_from_state(state)
+        # A copy: the library writes the next logits to the same place.
+        found: NDArray[np.float32] = np.ctypeslib.as_array(rows, (len(tokens), self.n_vocab))[-1].copy()
+        return found
 
     def try_out(self, samples: NDArray[np.float32], ask: Ask) -> None:
         """Let the model begin a text, and raise ``EngineError`` when no numbers come out.
 
         Its own search over what are no numbers ends the process, so it is stopped before.
         """
-        guard = _Guard(self._library.whisper_n_vocab(self._context))
+        guard = Guard(self._library.whisper_n_vocab(self._context))
         with self._state() as state:
             params = _full_params(self._library, ask, None)
             params.logits_filter = ctypes.cast(guard.filter, c_void_p)
@@ -216,7 +238,7 @@ class CppModel:
             audio = samples.ctypes.data_as(c_void_p)
             code = self._library.whisper_full_with_state(self._context, state, params, audio, len(samples))
         if guard.failed:
-            raise EngineError(_NO_NUMBERS)
+            raise EngineError(NO_NUMBERS)
         if code:
             raise self._failure(f"The model could not be tried out ({code})")
 
@@ -237,7 +259,7 @@ class CppModel:
         count = self._library.whisper_n_vocab(self._context)
         logits = np.ctypeslib.as_array(self._library.whisper_get_logits_from_state(state), (count,))
         if not np.isfinite(logits[self.start]):
-            raise EngineError(_NO_NUMBERS)
+            raise EngineError(NO_NUMBERS)
         chances = np.exp(logits - logits.max())
         found: NDArray[np.float32] = chances / chances.sum()
         return found
@@ -267,57 +289,6 @@ class CppModel:
         return (EngineOutOfMemory if scarce else kind)(f"whisper.cpp failed: {what}. {reasons}".strip())
 
 
-class _Guard:
-    """Stops a computation whose logits are no numbers."""
-
-    def __init__(self, n_vocab: int) -> None:
-        self._n_vocab = n_vocab
-        self.failed = False
-        self.filter = _Filter(self._check)
-        self.abort = _Abort(lambda _: self.failed)
-
-    def _check(self, context: int, state: int, tokens: Any, n_tokens: int, logits: Any, data: int) -> None:
-        values = np.ctypeslib.as_array(logits, (self._n_vocab,))
-        # What is ruled out is minus infinity; at least one token never is.
-        if np.isnan(values).any() or values.max() in {np.inf, -np.inf}:
-            self.failed = True
-            # Any plain token will do: the next step, which asks whether to go on, must come.
-            values[1:], values[0] = -np.inf, 0.0
-
-
-class _Sums:
-    """Turns log-probabilities at a temperature into those at temperature 1, by which texts are compared.
-
-    A sampled token's log-probability is told after its logit was divided by the temperature. Before each token this
-    notes the logarithms of the sums that both kinds are divided by; samples share what they have in common.
-    """
-
-    def __init__(self, temperature: float, n_vocab: int) -> None:
-        self._temperature, self._n_vocab = temperature, n_vocab
-        self._noted: dict[tuple[int, ...], tuple[float, float]] = {}
-        self.callback = _Filter(self._note)
-
-    def at_one(self, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-        """Return ``tokens`` with log-probabilities and probabilities at temperature 1."""
-        return tuple(self._corrected(tokens, place) for place in range(len(tokens))) if self._noted else tokens
-
-    def _corrected(self, tokens: tuple[Token, ...], place: int) -> Token:
-        warm, plain = self._noted[tuple(token.id for token in tokens[:place])]
-        token = tokens[place]
-        logprob = min(0.0, self._temperature * (token.logprob + warm) - plain)
-        return replace(token, logprob=logprob, probability=math.exp(logprob))
-
-    def _note(self, context: int, state: int, tokens: Any, n_tokens: int, logits: Any, data: int) -> None:
-        warm = np.ctypeslib.as_array(logits, (self._n_vocab,))
-        so_far = tuple(tokens[place].id for place in range(n_tokens))
-        self._noted[so_far] = _log_sum(warm), _log_sum(warm * np.float32(self._temperature))
-
-
-def _log_sum(values: NDArray[np.float32]) -> float:
-    top = float(values.max())
-    return top + math.log(float(np.exp(values - np.float32(top)).sum()))
-
-
 def _library() -> Any:
     """Return the C library inside ``pywhispercpp``. Raises ``EngineError`` when it is built otherwise than we know."""
     library = ctypes.CDLL(_pywhispercpp.__file__)
@@ -345,13 +316,15 @@ def _context_params(library: Any, setup: Setup, heads: Any) -> ContextParams:
 
 def _full_params(library: Any, ask: Ask, prompt: Any) -> FullParams:
     """Return one attempt without the library's own fallbacks, and without a word on standard output."""
-    searched = ask.beam_size > 1 and ask.temperature == 0.0
+    searched = ask.beam_size > 1 and ask.temperature == 0.0 and ask.search is None
     params: FullParams = library.whisper_full_default_params(BEAM_SEARCH if searched else GREEDY)
     params.n_threads, params.audio_ctx, params.max_tokens = ask.threads, ask.positions, ask.cap - 1
     params.language, params.translate = ask.language.encode(), ask.translate
-    params.no_context = params.no_timestamps = params.single_segment = params.suppress_nst = True
+    params.no_context = params.no_timestamps = params.single_segment = True
     params.print_progress = params.print_timestamps = False
     params.tdrz_enable = ask.turns
+    # A search of our own bars tokens itself; what it found must not be barred again.
+    params.suppress_nst = ask.search is None or ask.temperature > 0.0
     params.beam_size, params.best_of, params.temperature = ask.beam_size, ask.best_of, ask.temperature
     params.temperature_inc, params.entropy_thold = 0.0, 0.0
     params.logprob_thold, params.no_speech_thold = -_NEVER, _NEVER

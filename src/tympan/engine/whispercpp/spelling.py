@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tokenizers.pre_tokenizers import ByteLevel
 
-from tympan.engine.ggml.words import byte_of
+from tympan.engine.byte_level import byte_of
 
 
 class ByteSpelling:
@@ -34,6 +34,10 @@ class ByteSpelling:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of plain tokens; bytes that are no character become U+FFFD."""
         return b"".join(self._words[token] for token in tokens if token < len(self._words)).decode(errors="replace")
+
+    def octets(self, token: int) -> bytes:
+        """Return the bytes of a plain token."""
+        return self._words[token]
 
     def _joined(self, piece: bytes) -> list[int]:
         parts = [piece[place : place + 1] for place in range(len(piece))]

@@ -4,7 +4,7 @@
 it are called directly. What keeps that safe is ``agree``: the library's own defaults have to show up in every place.
 """
 
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
+from ctypes import CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from typing import ClassVar, Final
 
 GREEDY: Final = 0
@@ -115,6 +115,9 @@ class TokenData(Structure):
         ("vlen", c_float),
     ]
 
+
+Filter = CFUNCTYPE(None, c_void_p, c_void_p, POINTER(TokenData), c_int, POINTER(c_float), c_void_p)
+"""What the library calls with the logits of a token: context, state, tokens so far and their number, logits, data."""
 
 _DEFAULTS: Final = {
     "strategy": BEAM_SEARCH,

@@ -4,10 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
-from tympan.domain import WindowResult, Word
-
-MARK = " [SPEAKER_TURN]"
-"""As whisper.cpp's own programs spell it."""
+from tympan.domain import SPEAKER_TURN, WindowResult, Word
 
 
 def turns_after(tokens: Sequence[int], turn: int, end: int) -> tuple[int, ...]:
@@ -25,7 +22,7 @@ def marked(result: WindowResult, turns: Sequence[int], decode: Callable[[Sequenc
         return result
     words = _marked_words(result.words, turns)
     edges = [0, *turns, len(result.tokens)]
-    pieces = MARK.join(decode(result.tokens[begin:end]) for begin, end in pairwise(edges))
+    pieces = SPEAKER_TURN.join(decode(result.tokens[begin:end]) for begin, end in pairwise(edges))
     return replace(result, text="".join(word.text for word in words) or pieces, words=words)
 
 
@@ -33,4 +30,4 @@ def _marked_words(words: Sequence[Word], turns: Sequence[int]) -> tuple[Word, ..
     ends = list(accumulate(len(word.tokens) for word in words))
     begins = [-1, *ends]
     marks = [sum(begin < turn <= end for turn in turns) for begin, end in zip(begins, ends, strict=False)]
-    return tuple(replace(word, text=word.text + MARK * count) for word, count in zip(words, marks, strict=True))
+    return tuple(replace(word, text=word.text + SPEAKER_TURN * count) for word, count in zip(words, marks, strict=True))

@@ -1,0 +1,45 @@
+"""Pages of other sites, as browsers ask about them (CORS): those that the operator allows, and no other."""
+
+import re
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Send
+
+_METHODS = "GET, HEAD, POST, PATCH, DELETE"
+_HEADERS = re.compile(r"[A-Za-z0-9, -]{0,1000}", re.ASCII)
+_REMEMBER_S = 600
+
+
+def is_preflight(method: str, headers: Headers) -> bool:
+    """Return whether a browser asks if it may ask."""
+    return method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers
+
+
+def preflight_headers(headers: Headers) -> dict[str, str]:
+    """Return the answer to a preflight from an origin that is allowed."""
+    wanted = headers.get("access-control-request-headers", "")
+    return {
+        "access-control-allow-origin": headers["origin"],
+        "access-control-allow-methods": _METHODS,
+        "access-control-allow-headers": wanted if _HEADERS.fullmatch(wanted) else "authorization, content-type",
+        "access-control-max-age": str(_REMEMBER_S),
+        "vary": "Origin",
+    }
+
+
+def sharing(send: Send, headers: Headers, allowed: Collection[str]) -> Send:
+    """Return ``send``, which lets a page of an allowed origin read the answer, if one asks."""
+    origin = headers.get("origin")
+    if origin is None or origin not in allowed:
+        return send
+
+    async def send_shared(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer = MutableHeaders(scope=message)
+            answer["access-control-allow-origin"] = origin
+            answer["access-control-expose-headers"] = "*"
+            answer.add_vary_header("Origin")
+        await send(message)
+
+    return send_shared

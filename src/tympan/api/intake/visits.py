@@ -1,0 +1,259 @@
+"""A request with a media file on its way through the house: let in, read, understood, worked on, counted."""
+
+import hashlib
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from starlette.requests import Request
+
+from tympan import telemetry
+from tympan.api.access.callers import tenant_of
+from tympan.api.deps import ModelCard, Services, Transcriber, services_of
+from tympan.api.doors.admission import Errand, Place
+from tympan.api.doors.retries import RETRY_HEADER, Likeness, Running
+from tympan.api.errors import STATUS, standing_headers
+from tympan.api.fields.jobs import idempotency_key
+from tympan.api.fields.transcription import require_language
+from tympan.api.intake import uploads
+from tympan.api.intake.incoming import UploadLimits
+from tympan.api.intake.metering import bill_of, bounds_of
+from tympan.api.wire.deadlines import deadline_of, patience_of
+from tympan.domain import Options, Progress, Transcript
+from tympan.errors import Cancelled, TympanError, Unavailable
+from tympan.pipeline import Audience, RequestContext, check_options
+
+
+class Asks(Protocol):
+    """What a form asks for, as far as letting it in goes."""
+
+    @property
+    def options(self) -> Options:
+        """How to transcribe."""
+
+    @property
+    def model(self) -> str | None:
+        """Which model; ``None`` for the default."""
+
+
+Asked = TypeVar("Asked", bound=Asks)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Door(Generic[Asked]):
+    """How a route reads its form: which part is the file, and what the fields mean; ``parse`` raises ``TympanError``.
+
+    ``parse`` is given the whole upload, since some routes tell the name of the file again.
+    """
+
+    parse: Callable[[uploads.Upload], Asked]
+    rules: uploads.FileRules = field(default_factory=uploads.FileRules)
+
+
+@dataclass(slots=True)
+class _Stay:
+    """What a request holds while it is in the house: its place and its folder. Given up once, by whoever ends last."""
+
+    place: Place
+    folder: Path
+
+    def end(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.place.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class Guest(Generic[Asked]):
+    """A request that was let in, its body read and understood: what is asked, of whom, and about which file."""
+
+    asked: Asked
+    transcriber: Transcriber
+    source: Path
+    context: RequestContext
+    stay: _Stay
+    sha256: str = ""
+
+    def transcribe(self) -> Transcript:
+        """Return the transcript of the file; blocks. Raises ``TympanError``."""
+        place = self.stay.place
+        transcript = self.transcriber.transcribe(self.source, self.asked.options, self.context, place.advance)
+        place.advance(Progress(transcript.duration_s, transcript.duration_s))
+        return transcript
+
+    def detect_language(self) -> Transcript:
+        """Return which language the file is in, as a transcript without text; blocks. Raises ``TympanError``."""
+        return self.transcriber.detect_language(self.source, self.context, self.asked.options)
+
+
+class Visit(Generic[Asked]):
+    """One request on its way through the house."""
+
+    def __init__(self, request: Request, door: Door[Asked]) -> None:
+        """Prepare to let ``request`` in by ``door``; nothing is read yet."""
+        self._request, self._door = request, door
+        self._services: Services = services_of(request)
+        self._bounds = bounds_of(request)
+        self._started = time.monotonic()
+        self._limit_s = deadline_of(request.headers, self._services.limits.request_timeout_s)
+        self._key = idempotency_key(request.headers.getlist("idempotency-key"))
+        self._language: str | None = None
+        self._card: ModelCard | None = None
+
+    async def transcript(self) -> tuple[Asked, Transcript]:
+        """Let the request in, run the pipeline, count it; return what was asked and the transcript.
+
+        Raises ``TympanError``.
+        """
+        with self.counted():
+            guest = await self.enter()
+        return guest.asked, await self.finish(guest)
+
+    async def finish(self, guest: Guest[Asked]) -> Transcript:
+        """Run the pipeline for a guest, and count how that ends. Raises ``TympanError``."""
+        with self.counted():
+            alone = guest.context.on_segments is not None or not self._services.retries.grace_s
+            transcript = await (self.serve(guest, guest.transcribe) if alone else self._attend(guest))
+        self.served(transcript)
+        return transcript
+
+    async def language(self, guest: Guest[Asked]) -> Transcript:
+        """Hear which language a guest's file is in, and count how that ends. Raises ``TympanError``."""
+        with self.counted():
+            found = await self.serve(guest, guest.detect_language)
+        self.served(found)
+        return found
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what the block raises as a failure; a caller who hangs up is none."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, Cancelled):
+                telemetry.record_failure(self._model_label, self._language)
+            if isinstance(error, TympanError) and (bill := bill_of(self._request)) is not None:
+                bill.fail(STATUS[error.code], self._model_label)
+            raise
+
+    def served(self, transcript: Transcript) -> None:
+        """Count a success."""
+        elapsed_s = time.monotonic() - self._started
+        self._services.house.record_stay(elapsed_s)
+        telemetry.record_success(transcript, elapsed_s)
+        if (bill := bill_of(self._request)) is not None:
+            bill.note(transcript)
+
+    async def enter(self) -> Guest[Asked]:
+        """Let the request in, and read and understand its body. Raises ``TympanError``."""
+        services, field_name = self._services, self._door.rules.field
+        n_bytes = uploads.announced_file_bytes(self._request, self._bounds.max_upload_bytes, field_name)
+        services.backend.require()  # Before the body is read.
+        context = self._context()
+        place = services.house.admit(context, n_bytes, Errand(patience_s=patience_of(self._request.headers)))
+        stay = _Stay(place, services.staging / uuid.uuid4().hex)
+        self._request.state.answer_headers |= standing_headers(place.standing.position, place.standing.eta_s)
+        try:
+            upload, asked = await self._read(stay.folder)
+            return Guest(asked, self._pick(asked), upload.path, context, stay, upload.files[0].sha256)
+        except BaseException:
+            stay.end()
+            raise
+
+    async def serve(self, guest: Guest[Asked], work: Callable[[], Result]) -> Result:
+        """Return what ``work`` returns for a guest, who leaves when it has ended. Raises ``TympanError``."""
+        stay = guest.stay
+        stay.place.begin()
+        try:
+            return await self._services.runner.run(work, guest.context, self._request.receive, stay.end)
+        except Cancelled:
+            if stay.place.evicted:
+                raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0) from None
+            raise
+
+    async def _attend(self, guest: Guest[Asked]) -> Transcript:
+        """Return the transcript of a guest's file, which an earlier try may have begun. Raises ``TympanError``."""
+        services = self._services
+        running = self._take_up(guest) or self._begin(guest)
+        services.retries.enter(running, self._deadline)
+        try:
+            transcript = await services.runner.wait(running.future, self._deadline, self._request.receive)
+        except Cancelled:
+            if running.place.evicted:
+                raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0) from None
+            raise
+        else:
+            if (bill := bill_of(self._request)) is not None:
+                bill.is_paid, running.is_paid = running.is_paid, True
+            return transcript
+        finally:
+            services.retries.leave(running, keep=not services.house.draining)
+
+    def _take_up(self, guest: Guest[Asked]) -> Running | None:
+        """Return the work that an earlier try has begun; the guest's own file and place are given up for it."""
+        is_retry = self._request.headers.get(RETRY_HEADER, "0") != "0"
+        try:
+            found = self._services.retries.find(self._likeness(guest), self._key, is_retry=is_retry)
+        except BaseException:
+            guest.stay.end()
+            raise
+        if found is not None:
+            guest.stay.end()
+            telemetry.REATTACHED.inc()
+            if (bill := bill_of(self._request)) is not None:
+                bill.resume()
+            self._request.state.answer_headers["tympan-reattached"] = "true"
+        return found
+
+    def _begin(self, guest: Guest[Asked]) -> Running:
+        stay, services = guest.stay, self._services
+        stay.place.begin()
+        future = services.runner.start(guest.transcribe, guest.context, stay.end)
+        running = Running(self._likeness(guest), self._key, guest.context, stay.place, future)
+        services.retries.begin(running)
+        return running
+
+    def _likeness(self, guest: Guest[Asked]) -> Likeness:
+        model, asked = self._card.id if self._card else "", hashlib.sha256(repr(guest.asked).encode()).hexdigest()
+        return Likeness(guest.context.tenant, self._request.url.path, model, asked, guest.sha256)
+
+    async def _read(self, folder: Path) -> tuple[uploads.Upload, Asked]:
+        limits, door = self._bounds, self._door
+        rules = replace(door.rules, digest=True) if self._services.retries.grace_s else door.rules
+        bounds = UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
+        upload = await uploads.receive(self._request, folder, bounds, self._services.runner, rules)
+        asked = door.parse(upload)
+        self._language = asked.options.language
+        return upload, asked
+
+    def _pick(self, asked: Asked) -> Transcriber:
+        transcriber, self._card = self._services.backend.require().pick(asked.model)
+        info = transcriber.info
+        require_language(asked.options.language, info.languages if info else ())
+        check_options(asked.options, info)
+        return transcriber
+
+    def _context(self) -> RequestContext:
+        tenant = tenant_of(self._request)
+        return RequestContext(
+            request_id=self._request.state.request_id,
+            tenant=tenant,
+            max_audio_s=self._bounds.max_audio_s,
+            deadline=self._deadline,
+            weight=self._services.weight_of(tenant),
+            audience=Audience(self._deadline) if self._services.retries.grace_s else None,
+        )
+
+    @property
+    def _deadline(self) -> float:
+        return self._started + self._limit_s
+
+    @property
+    def _model_label(self) -> str:
+        card = self._card or self._services.backend.card
+        return card.id if card else telemetry.UNKNOWN

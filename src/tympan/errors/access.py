@@ -1,0 +1,40 @@
+"""Who may do what, and how much of it: what is refused to callers because of who they are."""
+
+from tympan.errors.base import TympanError
+
+
+class Unauthenticated(TympanError):
+    """No valid API key came with the request."""
+
+    code = "invalid_api_key"
+
+
+class InsufficientScope(TympanError):
+    """The API key does not allow this."""
+
+    code = "insufficient_scope"
+
+
+class ForeignOrigin(TympanError):
+    """A page of another site may not ask for this."""
+
+    code = "foreign_origin"
+
+
+class RateLimited(TympanError):
+    """This is over your limit."""
+
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
+class TooManyFailures(RateLimited):
+    """Too many requests with a bad API key have come from this address."""
+
+    code = "too_many_failures"
+
+
+class QuotaExceeded(RateLimited):
+    """Your quota is used up."""
+
+    code = "insufficient_quota"

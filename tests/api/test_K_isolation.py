@@ -1,0 +1,245 @@
+"""What one tenant owns is not there for another: not by its id, its text, its files, its keys or its numbers."""
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from tests.api.doors_support import Guarded, guarded
+from tests.api.support import CLIP, ScriptedTranscriber
+from tympan.access.tokens import Token
+
+CANARY = "canary-of-acme"
+TUS = {"tus-resumable": "1.0.0"}
+_VARYING = re.compile(r"req_[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """One of everything that a tenant can own."""
+
+    job_id: str
+    batch_id: str
+    upload_id: str
+    endpoint_id: str
+    delivery_id: str
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Return a server for two tenants; no worker touches their jobs."""
+    with guarded(tmp_path_factory.mktemp("isolation"), {"egress_allow": ["127.0.0.1:9"]}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def acme(house: Guarded) -> Token:
+    """Return the key of the tenant that owns things."""
+    return house.give(tenant="acme")
+
+
+@pytest.fixture(scope="module")
+def other(house: Guarded) -> Token:
+    """Return the key of the tenant that would like to have them."""
+    return house.give(tenant="other")
+
+
+@pytest.fixture(scope="module")
+def owned(house: Guarded, acme: Token) -> Ids:
+    """Return what the first tenant owns."""
+    file = {"file": ("a.wav", CLIP)}
+    job = house.ask("POST", "/v1/jobs", acme, files=file, data={"metadata": json.dumps({"note": CANARY})}).json()
+    batch = house.ask("POST", "/v1/batches", acme, files=[("file", ("a.wav", CLIP)), ("file", ("b.wav", CLIP))]).json()
+    upload = house.ask("POST", "/v1/uploads", acme, headers={**TUS, "upload-length": "10"}).headers["location"]
+    hook = house.ask("POST", "/v1/webhook-endpoints", acme, json={"url": f"https://127.0.0.1:9/{CANARY}"}).json()
+    event_id = house.ask("POST", f"/v1/webhook-endpoints/{hook['id']}/test", acme).json()["id"]
+    return Ids(job["id"], batch["id"], upload.rsplit("/", 1)[1], hook["id"], event_id)
+
+
+def _random_like(ids: Ids) -> Ids:
+    """Return ids of the same form that nobody has."""
+    return Ids(*(re.sub(r"[0-9a-f]{12}$", "0123456789ab", getattr(ids, name)) for name in Ids.__slots__))
+
+
+def _operations(ids: Ids) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return everything that can be asked about what somebody owns."""
+    hook = f"/v1/webhook-endpoints/{ids.endpoint_id}"
+    upload = f"/v1/uploads/{ids.upload_id}"
+    append = {**TUS, "upload-offset": "0", "content-type": "application/offset+octet-stream"}
+    file = {"file": ("a.wav", CLIP)}
+    return [
+        ("GET", f"/v1/jobs/{ids.job_id}", {}),
+        ("HEAD", f"/v1/jobs/{ids.job_id}", {}),
+        ("GET", f"/v1/jobs/{ids.job_id}/result", {}),
+        ("GET", f"/v1/jobs/{ids.job_id}/events", {}),
+        ("POST", f"/v1/jobs/{ids.job_id}/cancel", {}),
+        ("POST", f"/v1/jobs/{ids.job_id}/retry", {}),
+        ("DELETE", f"/v1/jobs/{ids.job_id}", {}),
+        ("GET", f"/transcribe/{ids.job_id}", {}),
+        ("GET", f"/v1/batches/{ids.batch_id}", {}),
+        ("GET", f"/v1/batches/{ids.batch_id}/results", {}),
+        ("POST", f"/v1/batches/{ids.batch_id}/cancel", {}),
+        ("DELETE", f"/v1/batches/{ids.batch_id}", {}),
+        ("HEAD", upload, {"headers": TUS}),
+        ("PATCH", upload, {"headers": append, "content": b"x"}),
+        ("POST", upload, {"headers": {**append, "x-http-method-override": "PATCH"}, "content": b"x"}),
+        ("DELETE", upload, {"headers": TUS}),
+        ("GET", hook, {}),
+        ("PATCH", hook, {"json": {"description": "mine now"}}),
+        ("GET", f"{hook}/secret", {}),
+        ("POST", f"{hook}/secret/rotate", {}),
+        ("GET", f"{hook}/deliveries", {}),
+        ("POST", f"{hook}/deliveries/{ids.delivery_id}/replay", {}),
+        ("POST", f"{hook}/replay-failed", {"json": {"since": 0}}),
+        ("POST", f"{hook}/test", {}),
+        ("DELETE", hook, {}),
+        ("POST", "/v1/jobs", {"json": {"upload_id": ids.upload_id}}),
+        ("POST", "/v1/jobs", {"files": file, "data": {"webhook_endpoint": ids.endpoint_id}}),
+    ]
+
+
+def test_K1_every_operation_on_an_id_is_tried(house: Guarded, owned: Ids) -> None:
+    """Whoever adds a route with an id in its path adds it to this list."""
+    tried = {
+        (method, re.sub(r"(job|bat\w*|upl|whe|evt?|msg)_[0-9a-f]+", "{}", path))
+        for method, path, _ in _operations(owned)
+    }
+    document = house.ask("GET", "/openapi.json").json()
+    known = {
+        (method.upper(), re.sub(r"{\w+}", "{}", path))
+        for path, item in document["paths"].items()
+        for method in item
+        if "{" in path and not path.startswith("/v1/models") and method != "options"
+    }
+    assert known - tried == set()
+
+
+def test_K1_anothers_id_is_answered_like_one_that_nobody_has(
+    house: Guarded, acme: Token, other: Token, owned: Ids
+) -> None:
+    """404 with the same words; and what it names is as it was."""
+    nobodys = _random_like(owned)
+    names = {getattr(ids, name): name for ids in (owned, nobodys) for name in Ids.__slots__}
+    before = house.ask("GET", f"/v1/jobs/{owned.job_id}", acme).json()
+    for theirs, none in zip(_operations(owned), _operations(nobodys), strict=True):
+        answers = [house.ask(method, path, other, **extra) for method, path, extra in (theirs, none)]
+        for answer in answers:
+            assert answer.status_code == 404, (theirs[:2], answer.text)
+            assert CANARY not in answer.text
+        said = []
+        for answer in answers:
+            text = answer.text
+            for found, name in names.items():
+                text = text.replace(found, name)
+            said.append(text)
+        assert said[0] == said[1], theirs[:2]
+    assert house.ask("GET", f"/v1/jobs/{owned.job_id}", acme).json()["state"] == before["state"] == "queued"
+    hook = house.ask("GET", f"/v1/webhook-endpoints/{owned.endpoint_id}", acme).json()
+    assert hook["description"] == ""
+    assert house.ask("HEAD", f"/v1/uploads/{owned.upload_id}", acme, headers=TUS).headers["upload-offset"] == "0"
+
+
+def test_K1_lists_hold_what_is_ones_own(house: Guarded, acme: Token, other: Token, owned: Ids) -> None:
+    """Also from behind the id of somebody else's."""
+    for path, its_id in (
+        ("/v1/jobs", owned.job_id),
+        ("/v1/batches", owned.batch_id),
+        ("/v1/webhook-endpoints", owned.endpoint_id),
+    ):
+        assert its_id in house.ask("GET", path, acme).text
+        for query in ("", f"?after={its_id[:4]}ffffffffffffffff", f"?after={its_id}"):
+            answer = house.ask("GET", path + query, other)
+            assert its_id not in answer.text.replace(query.removeprefix("?after="), "")
+            assert CANARY not in answer.text
+
+
+def test_K3_an_idempotency_key_is_ones_own(house: Guarded, acme: Token, other: Token) -> None:
+    """The same key and file of another tenant make a job of its own, and its own key finds that again."""
+    made: dict[str, set[str]] = {}
+    for _ in range(2):
+        for key in (acme, other):
+            headers = {"idempotency-key": "the-same"}
+            answer = house.ask("POST", "/v1/jobs", key, headers=headers, files={"file": ("a.wav", CLIP)})
+            made.setdefault(key.id, set()).add(answer.json()["id"])
+    assert [len(ids) for ids in made.values()] == [1, 1]
+    assert made[acme.id] != made[other.id]
+
+
+def test_K3_a_retry_takes_up_only_ones_own_work(tmp_path: Path) -> None:
+    """The same file at the same moment, under the same key of idempotency, is heard once for each tenant."""
+    transcriber = ScriptedTranscriber()
+    with guarded(tmp_path, transcriber=transcriber) as house:
+        for tenant in ("acme", "other"):
+            answer = house.transcribe(house.give(tenant=tenant), headers={"idempotency-key": "the-same"})
+            assert answer.status_code == 200
+    assert len(transcriber.calls) == 2
+
+
+@pytest.mark.alone
+@pytest.mark.long
+def test_K4_a_file_that_another_has_sent_takes_as_long(house: Guarded, acme: Token, other: Token) -> None:
+    """So nobody learns from a stopwatch whether a recording is known here: the medians are within 10 %."""
+
+    def took_s(key: Token, audio: bytes) -> float:
+        started = time.perf_counter()
+        assert house.ask("POST", "/v1/jobs", key, files={"file": ("a.wav", audio)}).status_code == 202
+        return time.perf_counter() - started
+
+    known: list[float] = []
+    fresh: list[float] = []
+    for number in range(100):
+        audio, unheard = (CLIP + bytes([number, which]) * 40_000 for which in (1, 2))
+        took_s(acme, audio)
+        # Which of the two goes first changes, or the second would have the warmer disk each time.
+        for kind in (0, 1) if number % 2 else (1, 0):
+            (known, fresh)[kind].append(took_s(other, (audio, unheard)[kind]))
+    assert abs(statistics.median(known) / statistics.median(fresh) - 1) <= 0.1
+
+
+def test_K5_metrics_name_nobody(house: Guarded, acme: Token, owned: Ids) -> None:
+    """No tenant, no id, no text: whoever may see the server's figures sees nothing of anybody."""
+    assert house.transcribe(acme).status_code == 200
+    text = house.ask("GET", "/metrics", house.give(scopes=("metrics",))).text
+    assert "tympan_http_responses_total" in text
+    for secret in ("acme", CANARY, acme.id, acme.secret, *(getattr(owned, name) for name in Ids.__slots__)):
+        assert secret not in text
+
+
+OWNED = ("jobs", "batches", "uploads", "webhook_endpoints", "deliveries", "idempotency")
+_READS = re.compile(r"\b(from|update|join)\s+(\w+)", re.IGNORECASE)
+
+
+def test_K2_no_statement_of_a_request_reads_a_table_of_tenants_without_one(
+    house: Guarded, acme: Token, owned: Ids
+) -> None:
+    """Every statement that reading requests lead to is looked at as the database gets it."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(" ".join(statement.split()))
+
+    engine = house.stores.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        for method, path, extra in _operations(owned):
+            if path.endswith("/events"):
+                authorization = {"authorization": f"Bearer {acme.text}"}
+                with house.http.stream(method, path, headers=authorization) as answer:
+                    assert next(answer.iter_lines())
+            elif method in ("GET", "HEAD"):
+                assert house.ask(method, path, acme, **extra).status_code in (200, 409, 503), path
+        for path in ("/v1/jobs", "/v1/batches", "/v1/webhook-endpoints"):
+            assert house.ask("GET", path, acme).status_code == 200
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    about = [text for text in seen if {name for _, name in _READS.findall(text.lower())} & set(OWNED)]
+    assert len(about) > 10
+    bare = [text for text in about if not re.search(r"\btenant (=|IN) ", text)]
+    assert bare == []

@@ -1,0 +1,64 @@
+"""S5: what is installed is known exactly and listed, and what is known against it is accepted only for a while."""
+
+import json
+import re
+import runpy
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SBOM = runpy.run_path(str(ROOT / "scripts" / "sbom.py"))
+AUDIT = runpy.run_path(str(ROOT / "scripts" / "audit.py"))
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """Return the versions in a lock by name."""
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", ["runtime", "cluster"])
+def test_S5_the_bill_lists_every_locked_package_with_its_hashes(lock: str) -> None:
+    """Name, version, package URL and hashes of each; the root depends on all of them."""
+    bill: dict[str, Any] = SBOM["bill"]([lock])
+    assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.6", 1)
+    assert {each["name"]: each["version"] for each in bill["components"]} == pinned(lock)
+    for each in bill["components"]:
+        assert re.fullmatch(r"pkg:pypi/[a-z0-9-]+@[\w.!%-]+", each["purl"]), each["purl"]
+        assert each["hashes"]
+        assert all(re.fullmatch("[0-9a-f]{64}", one["content"]) for one in each["hashes"])
+    (root,) = bill["dependencies"]
+    assert root["dependsOn"] == [each["bom-ref"] for each in bill["components"]]
+    assert len(set(root["dependsOn"])) == len(bill["components"])
+
+
+def test_S5_the_same_locks_give_the_same_bill_and_others_another() -> None:
+    """Nothing in it depends on when or where it is made."""
+    assert json.dumps(SBOM["bill"](["runtime"])) == json.dumps(SBOM["bill"](["runtime"]))
+    assert SBOM["bill"](["runtime"])["serialNumber"] != SBOM["bill"](["cluster"])["serialNumber"]
+
+
+def test_S5_a_line_that_pins_nothing_is_an_error() -> None:
+    """A lock that lost a version must not make a shorter bill."""
+    with pytest.raises(ValueError, match="numpy"):
+        list(SBOM["packages"]("numpy>=2\n    --hash=sha256:00\n"))
+
+
+def test_S5_waivers_end() -> None:
+    """A vulnerability is accepted up to its last day, that day included, and counts again behind it."""
+    accepted = list(AUDIT["waivers"]("# id, last day, reason\nPYSEC-1 2026-01-31 not reachable from here\n"))
+    assert "PYSEC-1" in AUDIT["command"]("runtime", accepted, date(2026, 1, 31))
+    assert "PYSEC-1" not in AUDIT["command"]("runtime", accepted, date(2026, 2, 1))
+    assert "--strict" in AUDIT["command"]("runtime", [], date(2026, 1, 31))
+    with pytest.raises(ValueError, match="values to unpack"):
+        list(AUDIT["waivers"]("PYSEC-1 2026-01-31"))
+
+
+def test_S5_what_is_waived_is_waived_for_a_year_at_most() -> None:
+    """A date far away is no date."""
+    today = datetime.now(UTC).date()
+    for each in AUDIT["waivers"]((ROOT / "requirements" / "waived.txt").read_text(encoding="utf-8")):
+        assert (each.until - today).days <= 366, each
