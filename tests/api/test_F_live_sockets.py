@@ -38,7 +38,7 @@ from tympan.api.access.entrance import Doors
 from tympan.api.deps import Limits
 from tympan.api.doors.admission import Errand
 from tympan.api.doors.live_bounds import LineLimits, LiveBounds
-from tympan.api.wire.sockets import SLICE_BYTES, SocketProtocol
+from tympan.api.wire.sockets import MAX_FRAMES, SLICE_BYTES, SocketProtocol
 from tympan.domain import Samples, WindowResult, WindowTask
 from tympan.live import LiveLimits
 from tympan.pipeline import RequestContext
@@ -179,6 +179,25 @@ def test_F7_a_message_of_more_than_its_share_ends_the_session_with_1009(
         with suppress(ConnectionClosed):
             socket.send(b"x" * size if frames == 1 else iter([b"x" * size] * frames))
         assert closed_with(socket) == 1009
+
+
+def test_F7_who_goes_on_sending_too_much_still_reads_why_it_ended(make_site: MakeSite) -> None:
+    """The session is over at once, the connection is not: closed, it would be reset, and the reason lost with it."""
+    site = bounded(make_site)
+    client = Deaf(site)
+    client.talk.send_binary(b"x", fin=False)
+    for _ in range(MAX_FRAMES):
+        client.talk.send_continuation(b"x", fin=False)
+    client.raw.sendall(b"".join(client.talk.data_to_send()))
+    wait_for(lambda: site.services.live.count == 0)
+    for _ in range(5):
+        time.sleep(0.05)
+        client.talk.send_continuation(b"x", fin=False)
+        client.raw.sendall(b"".join(client.talk.data_to_send()))
+    while client.talk.close_rcvd is None:
+        client.talk.receive_data(client.raw.recv(65_536))
+    assert client.talk.close_rcvd.code == 1009
+    client.raw.close()
 
 
 @pytest.mark.alone

@@ -132,7 +132,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = self._parting = True
             self.transport.resume_reading()
-            self.loop.call_later(_LAST_WORDS_S, self._abort)
+            # While a timer stands, the end of the application, which may come at once, does not close the connection.
+            self.close_timer = self.loop.call_later(_LAST_WORDS_S, self._abort)
 
     def _abort(self) -> None:
         """Let go of the connection, although not everything was read that was sent."""
