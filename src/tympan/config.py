@@ -234,6 +234,11 @@ class Settings(LiveFields, LoadFields, LimitFields, ModelFields, DoorFields, Bas
         """Return the sources in order: arguments, environment, configuration file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
 
+    @property
+    def disk_reserve_bytes(self) -> int | None:
+        """``disk_reserve_mb`` in bytes."""
+        return None if self.disk_reserve_mb is None else self.disk_reserve_mb * 1_000_000
+
     @field_validator("models", mode="before")
     @classmethod
     def _entries(cls, value: object) -> object:

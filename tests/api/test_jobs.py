@@ -11,8 +11,8 @@ import pytest
 
 from tests.api.job_support import blobs_of, get, job_of, job_site, n_jobs, pcm, post, refusal, submit, uploaded
 from tests.api.support import Site, wait_for
+from tympan import disk
 from tympan.api.deps import ModelCard
-from tympan.api.doors import admission
 from tympan.domain import JobState, Lane
 from tympan.errors import UnsupportedLanguage
 
@@ -260,7 +260,7 @@ def test_a_draining_server_takes_no_jobs(shop: Site) -> None:
 
 def test_a_full_disk_takes_no_jobs(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one without a body to speak of: its audio would have to go somewhere."""
-    monkeypatch.setattr(admission, "DISK_RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 10**18)
     assert refusal(post(shop, json={"audio_url": "https://a.example/a"}))[:2] == (507, "insufficient_storage")
 
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from tests.api.support import Site
+from tympan import disk
 from tympan.api import ops
 from tympan.api.deps import Backend
-from tympan.api.doors import admission
 from tympan.errors import Unavailable
 
 HEALTH_FIELDS = {
@@ -49,7 +49,7 @@ def test_low_disk_is_degraded_and_takes_nothing(
 ) -> None:
     """Uploads would be refused, so health must not promise otherwise."""
     site = make_site()
-    monkeypatch.setattr(admission, "DISK_RESERVE_BYTES", 10**18)
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 10**18)
     health = httpx.get(f"{site.url}/health").json()
     assert (health["status"], health["accepting_requests"]) == ("degraded", False)
     assert site.post().status_code == 507

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.api.support import CLIP, ScriptedTranscriber, Site, wait_for
-from tympan.api.doors import admission
+from tympan import disk
 from tympan.api.intake import uploads
 
 BOUNDARY = "frontier"
@@ -225,7 +225,7 @@ def test_E2_little_room_refuses_before_the_body(
     free = site.services.house.disk_free_bytes
     with raw(site, head(free)) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 507")
-    monkeypatch.setattr(admission, "DISK_RESERVE_BYTES", free * 2)
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", free * 2)
     assert site.post().status_code == 507
 
 

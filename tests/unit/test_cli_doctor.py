@@ -115,12 +115,26 @@ def test_a_misspelt_setting_is_a_warning(settings: Settings, monkeypatch: pytest
     assert any("TYMPAN_MODLE" in check.detail for check in warnings)
 
 
-@pytest.mark.parametrize(("free_bytes", "status"), [(10**7, Status.FAIL), (10**9, Status.WARN), (10**11, Status.OK)])
-def test_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, free_bytes: int, status: Status) -> None:
-    """Little room is a warning, none a failure; the folder need not exist yet."""
+@pytest.mark.parametrize(
+    ("free_bytes", "reserve_mb", "status"),
+    [
+        (10**7, None, Status.FAIL),
+        (49 * 10**8, None, Status.FAIL),
+        (51 * 10**8, None, Status.WARN),
+        (10**11, None, Status.OK),
+        (49 * 10**8, 100, Status.OK),
+        (10**11, 200_000, Status.FAIL),
+    ],
+)
+def test_disk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, free_bytes: int, reserve_mb: int | None, status: Status
+) -> None:
+    """A failure where uploads would be refused, a warning shortly before; the folder need not exist yet."""
+    settings = settings.model_copy(update={"disk_reserve_mb": reserve_mb})
 
     class Usage:
         free = free_bytes
+        total = 10**12
 
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage)
     assert checks.check_disk(settings).status is status

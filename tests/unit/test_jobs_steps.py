@@ -14,6 +14,7 @@ from tympan.domain import Job, JobState, Lane, NewJob, Options, Source, SourceKi
 from tympan.errors import (
     AudioQuarantined,
     EngineDeviceLost,
+    FetchFailed,
     InsufficientStorage,
     JobNotFinished,
     JobNotRetryable,
@@ -349,6 +350,20 @@ def test_equal_jobs_share_a_result_for_a_while(shop: Shop) -> None:
     before = len(shop.desk.tasks)
     shop.work_off()
     assert len(shop.desk.tasks) > before, "another tenant's result was used"
+
+
+@pytest.mark.parametrize(("asked_s", "least_s", "most_s"), [(None, 0, 1), (300.0, 300, 301), (86_400.0, 600, 601)])
+def test_a_host_that_asks_for_patience_gets_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, asked_s: float | None, least_s: float, most_s: float
+) -> None:
+    """Its Retry-After is added to our own waiting time, ten minutes at most."""
+    waits: list[float] = []
+    monkeypatch.setattr(shop.work, "retry", lambda _claim, wait_s: waits.append(wait_s))
+    shop.desk.reply = lambda _task: FetchFailed(retry_after_s=asked_s)
+    shop.submit(8.0)
+    shop.work_off(limit=2)
+    assert len(waits) == 1
+    assert least_s <= waits[0] <= most_s
 
 
 def test_retry_makes_a_new_job_with_the_same_audio(shop: Shop) -> None:

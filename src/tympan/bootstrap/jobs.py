@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -17,6 +18,7 @@ from tympan.api.deps import Desks
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.pipeline import Services
 from tympan.config import Settings
+from tympan.disk import kept_free_bytes
 from tympan.domain import SourceKind
 from tympan.egress import Egress, EgressRules
 from tympan.jobs.delivery import DeliveryLoop, Tools
@@ -200,7 +202,8 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
 
     That is everybody without ``doors``.
     """
-    rules = UploadRules(settings.max_resumable_mb * 1_000_000)
+    kept_bytes = kept_free_bytes(shutil.disk_usage(settings.data_dir).total, settings.disk_reserve_bytes)
+    rules = UploadRules(settings.max_resumable_mb * 1_000_000, kept_free_bytes=kept_bytes)
     uploads = ResumableUploads(UploadStore(stores.database, ttl_s=settings.upload_ttl_s), stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
     with enforced(stores.limits), counting(stores.database) as meter:

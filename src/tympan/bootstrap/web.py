@@ -53,7 +53,7 @@ def limits_of(settings: Settings) -> Limits:
         upload_idle_s=settings.upload_idle_s,
         max_requests=settings.max_requests,
         max_concurrent=settings.max_concurrent,
-        disk_reserve_bytes=None if settings.disk_reserve_mb is None else settings.disk_reserve_mb * 1_000_000,
+        disk_reserve_bytes=settings.disk_reserve_bytes,
         max_wait_s=settings.max_wait_s,
         reattach_s=settings.reattach_s,
         live=LiveBounds(

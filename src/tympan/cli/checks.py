@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tympan import __version__
+from tympan.disk import kept_free_bytes
 from tympan.errors import TympanError
 
 if TYPE_CHECKING:
     from tympan.config import SettingRow, Settings
 
 _LOW_DISK_BYTES = 2_000_000_000
-_MIN_DISK_BYTES = 200_000_000
 _LIBRARIES = ("av", "ctranslate2", "onnxruntime", "faster-whisper")
 
 
@@ -66,13 +66,17 @@ def check_system() -> Check:
 
 
 def check_disk(settings: "Settings") -> Check:
-    """Tell how much room there is for models and uploads."""
-    free_bytes = shutil.disk_usage(_existing(settings.data_dir)).free
-    detail = f"{free_bytes / 1e9:.1f} GB free for {settings.data_dir}"
-    remedy = "Free some space, or set TYMPAN_DATA_DIR to a folder on a larger disk."
-    if free_bytes < _MIN_DISK_BYTES:
+    """Tell how much room there is for models and uploads, above what stays free: uploads are refused before that."""
+    disk = shutil.disk_usage(_existing(settings.data_dir))
+    kept_bytes = kept_free_bytes(disk.total, settings.disk_reserve_bytes)
+    detail = f"{disk.free / 1e9:.1f} GB free for {settings.data_dir}, of which {kept_bytes / 1e9:.1f} GB stay free"
+    remedy = (
+        "Free some space, set TYMPAN_DATA_DIR to a folder on a larger disk, or change TYMPAN_DISK_RESERVE_MB; "
+        "uploads are refused where they would take what stays free."
+    )
+    if disk.free < kept_bytes:
         return Check("Disk", Status.FAIL, detail, remedy)
-    if free_bytes < _LOW_DISK_BYTES:
+    if disk.free < kept_bytes + _LOW_DISK_BYTES:
         return Check("Disk", Status.WARN, detail, remedy)
     return Check("Disk", Status.OK, detail)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from tympan import telemetry
+from tympan.disk import LEAST_FREE_BYTES
 from tympan.errors import EmptyAudio, InsufficientStorage, MediaChanged, Overloaded, TooLarge, TympanError, UploadLocked
 from tympan.faultpoints import reach
 from tympan.storage.blob_port import translated
@@ -31,7 +32,6 @@ Result = TypeVar("Result")
 
 _LOG = telemetry.get_logger(__name__)
 _FOLDER = "uploads/"
-_RESERVE_BYTES = 64 << 20
 _BLOCK_BYTES = 1 << 20
 _RENEW_S = 60.0
 _IDS_AT_ONCE = 200
@@ -43,6 +43,8 @@ _THREADS = 4
 class UploadRules:
     """Bounds: bytes of one upload and of one part, requests that may write at a time, the age of an orphan.
 
+    ``kept_free_bytes`` is what no upload may take of a disk.
+
     ``renew_s`` is how often a request extends its lock: several times in the lock's life.
     """
 
@@ -51,6 +53,7 @@ class UploadRules:
     max_writers: int = 32
     renew_s: float = 10.0
     orphan_s: float = 3_600.0
+    kept_free_bytes: int = LEAST_FREE_BYTES
 
 
 @dataclass(slots=True)
@@ -169,7 +172,7 @@ class ResumableUploads:
         """
         found, parts = self._store.claim(tenant, upload_id, job_id)
         try:
-            _check_copy(found, target)
+            self._check_copy(found, target)
             return self._join(found, parts, job_id, target)
         except BaseException:
             target.unlink(missing_ok=True)
@@ -211,7 +214,18 @@ class ResumableUploads:
         """Raise ``InsufficientStorage`` when the store has not that much room and a reserve."""
         free = self._blobs.free_bytes()
         if free is not None:
-            _check_free(free, n_bytes)
+            self._check_free(free, n_bytes)
+
+    def _check_copy(self, found: StoredUpload, target: Path) -> None:
+        if not found.n_bytes:
+            raise EmptyAudio("The upload is empty.", remedy="Upload a file with audio in it.")
+        with translated():
+            free_bytes = shutil.disk_usage(target.parent).free
+        self._check_free(free_bytes, found.n_bytes)
+
+    def _check_free(self, free_bytes: int, n_bytes: int) -> None:
+        if free_bytes < n_bytes + self.rules.kept_free_bytes:
+            raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
 
     def _check_length(self, n_bytes: int | None) -> None:
         if n_bytes is not None and n_bytes > self.rules.max_bytes:
@@ -256,18 +270,6 @@ def too_long(max_bytes: int) -> TooLarge:
         f"The upload is larger than {max_bytes / 1e6:g} MB.",
         remedy="Send a compressed format (opus, mp3, m4a) or cut the file; MAX_RESUMABLE_MB sets the limit.",
     )
-
-
-def _check_copy(found: StoredUpload, target: Path) -> None:
-    if not found.n_bytes:
-        raise EmptyAudio("The upload is empty.", remedy="Upload a file with audio in it.")
-    with translated():
-        _check_free(shutil.disk_usage(target.parent).free, found.n_bytes)
-
-
-def _check_free(free_bytes: int, n_bytes: int) -> None:
-    if free_bytes < n_bytes + _RESERVE_BYTES:
-        raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
 
 
 def _copy(source: Path, target: BinaryIO, update: Callable[[bytes], object]) -> int:

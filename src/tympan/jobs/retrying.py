@@ -22,6 +22,10 @@ MAX_RETRIES = 4
 
 BASE_S = 1.0
 MAX_DELAY_S = 60.0
+
+MAX_ASKED_S = 600.0
+"""How long a step waits at most because somebody else, the host of its audio, asked for patience."""
+
 BUDGET_SHARE = 0.1
 _BUDGET_FLOOR = 10.0
 _MEMORY = 0.999

@@ -19,7 +19,7 @@ from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
 from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
 from tympan.jobs.background import attempt
 from tympan.jobs.patience import patiently
-from tympan.jobs.retrying import MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
+from tympan.jobs.retrying import MAX_ASKED_S, MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
 from tympan.storage.anew import BegunAnew, LeftToOthers
 from tympan.storage.upkeep import Upkeep, Worker
 from tympan.storage.work import Claim, LeaseLost, WorkStore
@@ -220,7 +220,8 @@ class Workbench:
             with self._lock:
                 allowed = self._budget.allows_retry()
             wait_s = delay_s(claim.retries, random.random()) if allowed else MAX_DELAY_S  # noqa: S311 (no secret)
-            self._end(claim, lambda: self._work.retry(claim, wait_s))
+            asked_s = min(error.retry_after_s or 0.0, MAX_ASKED_S)
+            self._end(claim, lambda: self._work.retry(claim, asked_s + wait_s))
 
     def _end(self, claim: Claim, write: Callable[[], None]) -> None:
         """Write a step's end. A database that is away for shorter than the lease is waited for."""

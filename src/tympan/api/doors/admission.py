@@ -10,15 +10,10 @@ from pathlib import Path
 
 from tympan import telemetry
 from tympan.api.doors.forecast import LONG_AUDIO_S, Errands, LengthGuess, Load, Pace, Wish, is_shed
+from tympan.disk import kept_free_bytes
 from tympan.domain import Progress
 from tympan.errors import InsufficientStorage, Overloaded, Unavailable
 from tympan.pipeline import RequestContext
-
-DISK_RESERVE_BYTES = 64 << 20
-"""Room on the staging disk that uploads never take, those included that were let in when there was more."""
-
-_RESERVED_SHARE = 0.05
-_MOST_RESERVED_BYTES = 5_000_000_000
 
 _SMOOTHING = 0.2
 _JITTER = 0.2
@@ -229,10 +224,7 @@ class House:
 
     def _has_room(self, body_bytes: int) -> bool:
         total_bytes, free_bytes = self._disk()
-        reserve_bytes = self.reserve_bytes
-        if reserve_bytes is None:
-            reserve_bytes = min(_MOST_RESERVED_BYTES, round(_RESERVED_SHARE * total_bytes))
-        return free_bytes >= body_bytes + max(DISK_RESERVE_BYTES, reserve_bytes)
+        return free_bytes >= body_bytes + kept_free_bytes(total_bytes, self.reserve_bytes)
 
     def _disk(self) -> tuple[int, int]:
         try:

@@ -19,10 +19,11 @@ from starlette.requests import Request
 
 from tympan import telemetry
 from tympan.api.deps import Services, services_of
-from tympan.api.doors.admission import DISK_RESERVE_BYTES, House, Place
+from tympan.api.doors.admission import House, Place
 from tympan.api.intake.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
 from tympan.api.intake.metering import limits_of
 from tympan.api.tus.headers import Checksum, checksum
+from tympan.disk import LEAST_FREE_BYTES
 from tympan.errors import (
     Cancelled,
     ChecksumMismatch,
@@ -230,7 +231,7 @@ class _Spool:
         return self._folder / f"{self._number}"
 
     def _append(self, data: bytes) -> None:
-        if self._house.disk_free_bytes < DISK_RESERVE_BYTES:
+        if self._house.disk_free_bytes < LEAST_FREE_BYTES:
             raise InsufficientStorage(remedy="Try again later; the operator has to free disk space.")
         self._folder.mkdir(mode=0o700, exist_ok=True)
         with self._path.open("ab") as file:
