@@ -68,16 +68,20 @@ BAD = {
     "blank before colon": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "bare line ends": b"GET / HTTP/1.1\nHost: x\n\n",
     "folded header": b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
-    "carriage return inside": b"GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
-    "NUL in a name": b"GET / HTTP/1.1\r\nA\0: x\r\n\r\n",
+    "carriage return inside": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n",
+    "NUL in a name": b"GET / HTTP/1.1\r\nHost: x\r\nA\0: x\r\n\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "two hosts of old": b"GET /livez HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+    "a host that is none": b"GET /livez HTTP/1.1\r\nHost: x@y/z\r\n\r\n",
     "no such version": b"GET / HTTP/9.9\r\n\r\n",
     "no such method": b"FROB / HTTP/1.1\r\nHost: x\r\n\r\n",
     "method of a megabyte": b"G" * 10**6 + b" / HTTP/1.1\r\n\r\n",
     "bytes in the path": b"GET \xff/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "chunk that is no number": b"POST /v1/audio/transcriptions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc",
-    "negative chunk": b"POST /v1/audio/transcriptions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc",
-    "huge chunk": b"POST /v1/audio/transcriptions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n",
+    "chunk that is no number": b"POST /asr HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc",
+    "negative chunk": b"POST /asr HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc",
+    "huge chunk": b"POST /asr HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 }
 
@@ -372,3 +376,26 @@ def test_F2_idle_sockets_never_shut_others_out(small: Site) -> None:
             assert httpx.get(f"{small.url}/livez").status_code == 200
         assert small.post().status_code == 200
     assert ended("crowded") >= 100
+
+
+HANDSHAKE = b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+
+NO_HANDSHAKE = {
+    "a body": HANDSHAKE + KEY + b"Content-Length: 5\r\n\r\nhello",
+    "a body to come": HANDSHAKE + KEY + b"Content-Length: 5\r\n\r\n",
+    "chunks": HANDSHAKE + KEY + b"Transfer-Encoding: chunked\r\n\r\n",
+    "a long header": HANDSHAKE + KEY + b"X: %s\r\n\r\n" % (b"y" * 20_000),
+    "a long target": HANDSHAKE.replace(b"stream", b"y" * 20_000) + KEY + b"\r\n",
+    "no key": HANDSHAKE + b"\r\n",
+    "an old version": HANDSHAKE + KEY.replace(b"13", b"8") + b"\r\n",
+    "two origins": HANDSHAKE + KEY + b"Origin: a\r\nOrigin: b\r\n\r\n",
+    "another method": HANDSHAKE.replace(b"GET", b"POST") + KEY + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_HANDSHAKE)
+def test_F2_what_is_no_websocket_handshake_is_answered_and_ended(server: Site, what: str) -> None:
+    """Also what the library behind it says nothing about: such a connection would stay for ever, and be in no count."""
+    with raw(server, NO_HANDSHAKE[what]) as connection:
+        assert refusal(everything(connection)) == (400, "invalid_request")

@@ -105,6 +105,25 @@ def test_an_id_that_is_no_name_is_left_out(house: Guarded, key: Token) -> None:
     assert {row.target for row in _rows(house, since)} == {None}
 
 
+def test_S3_no_spelling_of_a_path_goes_past_the_log(house: Guarded) -> None:
+    """A line end behind a path, which the router overlooks, would reach the route and no row: it reaches nothing."""
+    key = house.give(tenant="speller", scopes=tuple(Scope))
+    made = house.ask("POST", "/v1/webhook-endpoints", key, json={"url": "https://127.0.0.1:9/"}).json()
+    place = f"/v1/webhook-endpoints/{made['id']}"
+    for end in ("%0A", "%0a", "%0D", "%0D%0A", "%7F", "%00"):
+        for method, path in (
+            ("GET", f"{place}/secret"),
+            ("POST", f"{place}/secret/rotate"),
+            ("DELETE", place),
+            ("POST", "/v1/models/base"),
+            ("DELETE", "/v1/models/base"),
+            ("POST", "/load"),
+        ):
+            assert house.ask(method, path + end, key).status_code == 404, (method, path, end)
+    assert [row.action for row in house.audit.page(limit=1000) if row.actor == f"key:{key.id}"] == ["webhook.create"]
+    assert house.ask("GET", f"{place}/secret", key).json()["secret"] == made["secret"]
+
+
 def test_what_cannot_be_written_down_is_not_done(house: Guarded, key: Token) -> None:
     """Without a row nothing is erased; the caller is told to try again."""
     job = house.ask("POST", "/v1/jobs", key, files={"file": ("a.wav", CLIP)}).json()["id"]

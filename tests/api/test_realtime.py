@@ -241,6 +241,7 @@ def test_the_protocol_as_it_was_in_its_beta_is_understood(live_site: Site) -> No
         ),
         ({"audio": {"input": {"noise_reduction": {"type": "near_field"}}}}, "unsupported_option", "noise_reduction"),
         ({"audio": {"input": {"format": {"type": "audio/mp3"}}}}, "invalid_request", "format.type"),
+        ({"audio": {"input": {"format": {"type": [1]}}}}, "invalid_request", "format.type"),
         ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 44_101}}}}, "invalid_request", "format.rate"),
         ({"audio": {"input": {"format": {"type": "audio/pcmu", "rate": 16_000}}}}, "invalid_request", "format.rate"),
         ({"audio": {"input": {"transcription": {"model": "parrot"}}}}, "model_not_found", "model"),
@@ -264,6 +265,17 @@ def test_what_a_setting_cannot_be_is_said_by_name(live_site: Site, session: Any,
         assert error["param"].endswith(param)
         assert error["event_id"] == "mine"
         assert of(configure(socket), "session.updated")
+
+
+@pytest.mark.parametrize("value", [[], {}, 5, "mp3"])
+def test_what_a_format_of_the_beta_cannot_be_is_said_by_name(live_site: Site, value: object) -> None:
+    """Whatever JSON can hold in its place; the session goes on."""
+    with dialled(live_site, PATH) as socket:
+        tell(socket, "transcription_session.update", session={"input_audio_format": value})
+        error = said(socket, "error")[-1]["error"]
+        assert (error["code"], error["param"]) == ("invalid_request", "session.input_audio_format")
+        tell(socket, "transcription_session.update", session={})
+        assert said(socket, "transcription_session.updated")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from tympan.api.deps import Services
 from tympan.api.elsewhere import asr, inference
 from tympan.api.elsewhere import transcribe_async as drop_in
 from tympan.api.errors import on_error, on_http_error
-from tympan.api.fields.queries import check_path
 from tympan.api.intake.metering import Metering, let_in
 from tympan.api.jobs import batches, jobs, usage, webhooks
 from tympan.api.jobs.together import Together
@@ -79,7 +78,7 @@ def _application(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(check_path), Depends(let_in)],
+        dependencies=[Depends(let_in)],
     )
     app.state.services = services
     app.state.streams = Streams()

@@ -1,5 +1,6 @@
 """The way in: nothing reaches a route but what may, over HTTP as over WebSocket."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,13 +21,14 @@ from tympan.api.access.lasting import Lasting, lasts
 from tympan.api.access.permissions import OPEN, check_scope, scope_for
 from tympan.api.errors import ErrorResponse
 from tympan.api.wire.origins import check_origin
-from tympan.errors import InsufficientScope, TympanError, Unauthenticated
+from tympan.errors import InsufficientScope, NotFound, TympanError, Unauthenticated
 
 Query: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
 """Does a short piece of work on the database in a thread, within bounds."""
 
 _LOG = telemetry.get_logger(__name__)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _BAD = 400
 
 
@@ -84,6 +86,9 @@ class Entrance:
         if path in OPEN or path in self._doors.more_open:
             return None
         caller = scope["state"]["caller"] = await self._caller(scope)
+        if _CONTROLS.search(path):
+            # The router overlooks a line end behind a path, so that what is decided by paths would not hold for it.
+            raise NotFound("There is nothing with such a name.", remedy="Send no line ends and the like in a path.")
         wanted = scope_for(method or "GET", path)
         if wanted is not None:
             check_scope(caller, wanted)

@@ -3,12 +3,12 @@
 import re
 from typing import Any
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 
 from tympan.api.fields.forms import Form
 from tympan.api.fields.openai import format_in
 from tympan.domain import ResponseFormat
-from tympan.errors import InvalidRequest, NotFound
+from tympan.errors import InvalidRequest
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -24,12 +24,6 @@ PAGE_PARAMETERS: tuple[dict[str, Any], ...] = (
     {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
 )
 """What ``page_of`` reads, as /openapi.json describes it."""
-
-
-async def check_path(request: Request) -> None:
-    """Raise ``NotFound`` for a path with a NUL: it names nothing, and PostgreSQL cannot even look for it."""
-    if any("\0" in str(value) for value in request.path_params.values()):
-        raise NotFound("There is nothing with such an id.", remedy="Check the id.")
 
 
 def query_of(request: HTTPConnection, *known: str, repeatable: tuple[str, ...] = ()) -> Form:

@@ -96,7 +96,7 @@ def from_old(session: object) -> JsonObject:
     audio: JsonObject = {new: given[old] for old, new in _OLD_NAMES.items() if old in given}
     if given.get("input_audio_format") is not None:
         name = given["input_audio_format"]
-        if name not in _OLD_FORMATS:
+        if not isinstance(name, str) or name not in _OLD_FORMATS:
             raise InvalidRequest(
                 "This format of audio is not known.",
                 param="session.input_audio_format",
@@ -166,8 +166,8 @@ def _with_input(settings: RealtimeSettings, given: _Fields) -> RealtimeSettings:
 def _with_format(settings: RealtimeSettings, value: object) -> RealtimeSettings:
     param = f"{_INPUT}.format"
     given = _object(value, param, ("type", "rate"))
-    name = given.get("type") or ""
-    if name not in _ENCODINGS:
+    name = given.get("type")
+    if not isinstance(name, str) or name not in _ENCODINGS:
         allowed = ", ".join(_ENCODINGS)
         raise InvalidRequest("This format of audio is not known.", param=f"{param}.type", remedy=f"Allowed: {allowed}.")
     usual = RATE_HZ if name == "audio/pcm" else _PHONE_RATE_HZ

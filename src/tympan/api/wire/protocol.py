@@ -6,6 +6,7 @@ no HTTP gets OpenAI's error envelope, like everything else that is refused.
 """
 
 import asyncio
+import re
 import uuid
 from http import HTTPStatus
 from typing import Any
@@ -40,6 +41,7 @@ LEFTOVER_S = 5.0
 LINGER_S = 2.0
 """How long what comes is taken and dropped behind a refusal: closing at once would make the network drop that too."""
 
+_HOST = re.compile(rb"[^\x00-\x20/\\@?#\x7f-\xff]*")
 _LOG = telemetry.get_logger(__name__)
 
 
@@ -110,7 +112,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._upgrade()
             return
         except httptools.HttpParserError:
-            self._refuse(self._fault or _no_http(), "large" if self._fault else "malformed")
+            reason = "large" if isinstance(self._fault, HeadTooLarge) else "malformed"
+            self._refuse(self._fault or _no_http(), reason)
             return
         self._count(len(data))
         if not self._is_busy and self._message_ended and self._head_since is None:
@@ -153,7 +156,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Stop waiting: the head is here."""
+        """Stop waiting: the head is here. Raises when it does not say, once, which host it is for."""
+        if not _is_for_one_host(self.headers, self.parser.get_http_version()):
+            self._fail(InvalidRequest("The request needs one Host header.", remedy="Let an HTTP client build it."))
         super().on_headers_complete()
         self._in_head, self._head_since, self._framing_bytes = False, None, 0
 
@@ -245,7 +250,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         answer = ErrorResponse(error)
         telemetry.ERROR_CODES.labels(error.code).inc()
         telemetry.HTTP_RESPONSES.labels("(none)", str(answer.status_code)).inc()
-        self.transport.write(_head(answer) + bytes(answer.body))
+        self.transport.write(whole(answer))
         self._leave_by = self.loop.time() + LINGER_S
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -255,14 +260,21 @@ class DeadlineProtocol(HttpToolsProtocol):
         _LOG.debug("connection_ended", reason=reason)
 
 
-def _head(answer: ErrorResponse) -> bytes:
+def whole(answer: ErrorResponse) -> bytes:
+    """Return all that is sent of an answer, behind which the connection ends."""
     headers = [*answer.raw_headers, (b"connection", b"close"), (b"x-request-id", f"req_{uuid.uuid4().hex}".encode())]
     try:
         phrase = HTTPStatus(answer.status_code).phrase
     except ValueError:
         phrase = ""
     lines = [f"HTTP/1.1 {answer.status_code} {phrase}".encode(), *(b"%s: %s" % pair for pair in headers)]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body)
+
+
+def _is_for_one_host(headers: list[tuple[bytes, bytes]], version: str) -> bool:
+    """Return whether two readers find the same host in a head: one is needed since HTTP/1.1, two are never allowed."""
+    hosts = [value for name, value in headers if name == b"host"]
+    return len(hosts) in ((0, 1) if version == "1.0" else (1,)) and all(map(_HOST.fullmatch, hosts))
 
 
 def _passed(since: float | None, limit_s: float, now: float) -> bool:

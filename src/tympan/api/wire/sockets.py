@@ -10,7 +10,14 @@ from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidHandshake
 from websockets.frames import Frame
+from websockets.http11 import Request
+
+from tympan import telemetry
+from tympan.api.errors import ErrorResponse
+from tympan.api.wire.protocol import whole
+from tympan.errors import InvalidRequest
 
 KERNEL_BYTES = 64 << 10
 """What the kernel may hold of one connection in each direction, about; more audio than that waits at its sender."""
@@ -70,8 +77,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
             if not self.read_paused:
                 self.loop.call_soon(self._take_slice)
+        elif not self.handshake_initiated:  # The head came whole, and yet it was not understood.
+            self._refuse_handshake()
         elif not self.read_paused:
             self.transport.resume_reading()
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin a session, unless what came is no handshake."""
+        try:
+            self.conn.process_request(event)
+        except InvalidHandshake:
+            self._refuse_handshake()
+        else:
+            super().handle_connect(event)
 
     def handle_cont(self, event: Frame) -> None:
         """Add a frame to a message, which may have only so many: empty ones cost memory as well."""
@@ -134,6 +152,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
             # While a timer stands, the end of the application, which may come at once, does not close the connection.
             self.close_timer = self.loop.call_later(_LAST_WORDS_S, self._abort)
+
+    def _refuse_handshake(self) -> None:
+        """Answer what asked for a WebSocket without being a handshake, and end the connection."""
+        self.handshake_complete = self.close_sent = self._parting = True
+        remedy = "Let a WebSocket client build it: a GET without a body, version 13, no header above 8 kB."
+        answer = ErrorResponse(
+            InvalidRequest("This is no WebSocket handshake.", remedy=remedy), {"sec-websocket-version": "13"}
+        )
+        telemetry.ERROR_CODES.labels(answer.code).inc()
+        telemetry.HTTP_RESPONSES.labels("(none)", str(answer.status_code)).inc()
+        self.transport.write(whole(answer))
+        self.transport.close()
+        self.close_timer = self.loop.call_later(_LAST_WORDS_S, self._abort)
 
     def _abort(self) -> None:
         """Let go of the connection, although not everything was read that was sent."""
