@@ -79,7 +79,8 @@ class Options:
     ``languages`` are those that may be detected, all without any; with ``multilingual`` every window has its own.
     ``diarize`` tells two speakers apart who have a channel of a stereo recording each; ``speaker_turns`` asks a model
     made for it to mark where the speaker changes. Audio before ``start_s`` is passed over, and what comes ``length_s``
-    later; times are still those of the whole. ``token_chances`` asks how likely each token is.
+    later; times are still those of the whole. ``token_chances`` asks how likely each token is. ``language_only`` wants
+    to know the language and no text.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -103,6 +104,7 @@ class Options:
     start_s: float = 0.0
     length_s: float | None = None
     token_chances: bool = False
+    language_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

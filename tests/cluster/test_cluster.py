@@ -1,10 +1,13 @@
 """A cluster works: what one process takes in, another works off."""
 
+import json
+
 import httpx
 
 from tests.cluster.conftest import Site
-from tests.cluster.load import Load
+from tests.cluster.load import Load, clip
 from tests.media import tone, wav
+from tests.servers.process import wait_until
 
 
 def test_a_synchronous_call_on_a_machine_without_an_engine_is_answered_by_a_worker(site: Site, load: Load) -> None:
@@ -20,3 +23,41 @@ def test_a_synchronous_call_on_a_machine_without_an_engine_is_answered_by_a_work
     assert [entry.what for entry in load.evidence().entries("result")] == ["result"]
     assert site.postgres.execute("select id from jobs union all select job_id from results") == []
     assert site.bucket.names() == []
+
+
+def test_a_stream_tells_of_sections_while_the_workers_are_at_the_rest(site: Site, load: Load) -> None:
+    """Deltas come as sections are finished; joined they are the last event's text, which is that of the plain call."""
+    audio = clip(70.0)
+    whole = load.text_of(audio)
+
+    def comes_in_parts() -> bool:
+        """Ask once; a machine so busy that it looked only when all was done gets another chance."""
+        *deltas, done = _streamed(site, audio)
+        assert "".join(deltas) == done == whole
+        return len(deltas) > 1
+
+    wait_until(comes_in_parts, 90, site.cluster.logs)
+    assert site.postgres.execute("select id from jobs union all select job_id from results") == []
+
+
+def test_the_language_is_asked_for_alone(site: Site, load: Load) -> None:
+    """The api process answers with what the worker heard, in the shape of a machine with a model; nothing is kept."""
+    answer = httpx.post(
+        f"{site.api.url}/v1/audio/detect-language", files={"file": clip(70.0)}, data={"vad": "false"}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text + site.cluster.logs()
+    found = answer.json()
+    assert (found["language"], found["language_name"]) == ("en", "english")
+    assert found["speech"]["heard_s"] < 60.0, "more was decoded than it takes"
+    kept = load.evidence().entries("result")
+    assert len(kept) == 1
+    assert site.postgres.execute("select id from jobs union all select job_id from results") == []
+
+
+def _streamed(site: Site, audio: bytes) -> list[str]:
+    """Return the deltas of a stream, and behind them the text of its last event."""
+    data = {"vad": "false", "language": "en", "stream": "true"}
+    answer = httpx.post(f"{site.api.url}/v1/audio/transcriptions", files={"file": audio}, data=data, timeout=60)
+    assert answer.status_code == 200, answer.text + site.cluster.logs()
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+    return [event.get("delta", event.get("text")) for event in map(json.loads, lines)]

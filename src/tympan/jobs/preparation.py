@@ -1,9 +1,9 @@
 """The first step of a job: hear the whole file once and cut it into sections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from tympan.domain import Ranking, Window
@@ -54,7 +54,7 @@ class Preparation:
                 for section in self._sections(windows, claim, scratch):
                     held, self._held = self._held, section
                     if held is not None:
-                        self._let_go(held, claim, context)
+                        self._let_go(held, section, claim, context)
             if self._held is not None:
                 self._put(self._held, claim, speech.audio_samples)
         finally:
@@ -73,23 +73,23 @@ class Preparation:
                 return
             yield _Section(path, end)
 
-    def _let_go(self, section: _Section, claim: Claim, context: RequestContext) -> None:
+    def _let_go(self, section: _Section, following: _Section, claim: Claim, context: RequestContext) -> None:
         """Hand out a section that is known not to be the last."""
         try:
             if not self._languages:
-                self._settle(section, claim, context)
+                self._settle((section, following), claim, context)
             self._put(section, claim, section.end_sample)
         finally:
             section.path.unlink(missing_ok=True)
 
-    def _settle(self, section: _Section, claim: Claim, context: RequestContext) -> None:
+    def _settle(self, sections: Iterable[_Section], claim: Claim, context: RequestContext) -> None:
+        """Settle the language, by as many windows as a request on one machine asks: two short sections have them."""
         given = claim.job.options.language
         if given:
             self._languages = ((given, 1.0),)
         else:
-            self._languages = self._transcriber.rank_languages(
-                read_section(section.path), context, claim.job.options.languages
-            )
+            windows = chain.from_iterable(read_section(section.path) for section in sections)
+            self._languages = self._transcriber.rank_languages(windows, context, claim.job.options.languages)
         if self._languages:
             self._work.settle(claim, self._languages, self._model)
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tympan.domain import (
@@ -16,20 +17,19 @@ from tympan.domain import (
     Progress,
     Source,
     SourceKind,
-    Timestamps,
     Transcript,
 )
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
 from tympan.jobs.background import attempt
 from tympan.jobs.service import JobService, new_id
 from tympan.jobs.signals import LocalSignals, Signals
+from tympan.jobs.telling import Telling
 from tympan.pipeline import RequestContext
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.03, 0.5
 _PEEK_S = 1.0
 _STALE_S = 8.0
 _JOIN_S = 10.0
-_HEARD_FOR_LANGUAGE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class RemoteTranscriber:
         )
         self._jobs.submit(new, source)
         try:
-            transcript = self._wait(context, new.id)
+            transcript = self._wait(context, new)
         except StorageUnavailable:
             raise  # Erasing would have to wait for the database once more; the janitor does it.
         except TympanError:
@@ -161,24 +161,34 @@ class RemoteTranscriber:
 
         Raises as ``transcribe``.
         """
-        asked = replace(options, beam_size=1, temperature_fallback=False, timestamps=Timestamps.NONE)
-        asked = replace(asked, length_s=_HEARD_FOR_LANGUAGE_S)
-        return replace(self.transcribe(source, asked, context), text="", segments=())
+        return self.transcribe(source, replace(options, language_only=True), context)
 
-    def _wait(self, context: RequestContext, job_id: str) -> Transcript:
-        pause_s = _FIRST_POLL_S
+    def _wait(self, context: RequestContext, new: NewJob) -> Transcript:
+        job_id, pause_s = new.id, _FIRST_POLL_S
+        telling = self._telling(context, new)
         while True:
             job = self._jobs.get(context.tenant, job_id)
             if job.state is JobState.SUCCEEDED:
-                return self._jobs.transcript(context.tenant, job_id)[1]
+                transcript = self._jobs.transcript(context.tenant, job_id)[1]
+                if telling is not None:
+                    telling.check(transcript)
+                return transcript
             if job.state.is_terminal:
                 raise _error_of(job)
+            if telling is not None:
+                telling.go_on()
             if context.deadline is not None and time.monotonic() > context.deadline:
                 raise RequestTimeout(remedy="Send shorter audio, or hand it in as a job.")
             self._signals.wait(job_id, pause_s)
             if context.cancel.is_set():
                 raise Cancelled
             pause_s = min(_LONGEST_POLL_S, pause_s * 1.3)
+
+    def _telling(self, context: RequestContext, new: NewJob) -> Telling | None:
+        if context.on_segments is None:
+            return None
+        section = partial(self._jobs.section_result, context.tenant, new.id)
+        return Telling(section, new.options, context.on_segments)
 
     def _erase(self, tenant: str, job_id: str) -> None:
         try:

@@ -26,6 +26,9 @@ from tympan.storage.blob_port import translated
 SECTION_S = 300.0
 """Usual length of a section in seconds of windows: long enough that claiming and storing it costs next to nothing."""
 
+AWAITED_SECTION_S = 30.0
+"""Their length where a caller waits and may hear of the text as it comes: one or two windows of continuous speech."""
+
 _LONGEST = 4
 """Earlier cuts that no longer fit are given up once a section is this many times its usual length."""
 

@@ -26,6 +26,7 @@ from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
 from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
+from tympan.storage.codec import SectionResult
 from tympan.storage.ids import new_id
 from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore, SectionText
 from tympan.storage.results import StoredResult
@@ -132,6 +133,10 @@ class JobService:
         """Return the texts of sections finished beyond ``after``, without gaps. Raises ``NotFound``."""
         self._store.get(tenant, job_id)
         return self._store.partial_texts(job_id, after)
+
+    def section_result(self, tenant: str, job_id: str, index: int) -> SectionResult | None:
+        """Return what a finished section came to; ``None`` while it is not finished, and once its job has ended."""
+        return self._store.section_result(tenant, job_id, index)
 
     def result(self, tenant: str, job_id: str) -> tuple[Job, StoredResult]:
         """Return a job that succeeded, with its transcript, which is read little by little.

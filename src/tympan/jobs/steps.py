@@ -14,16 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
-from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Options, Progress, StepKind, Transcript, Window
+from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Options, Progress, StepKind, Transcript
 from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
 from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
-from tympan.jobs.sections import SECTION_S, SectionLost, read_section
+from tympan.jobs.sections import AWAITED_SECTION_S, SECTION_S, SectionLost, read_section
 from tympan.pipeline import RequestContext
 from tympan.pipeline.checks import check_options
 from tympan.pipeline.transcriber import Decoded, Transcriber
@@ -32,8 +30,6 @@ from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import DecodedWindow, Prepared, SectionResult
 from tympan.storage.work import Claim, LeaseLost, WorkStore
 from tympan.transcript import Totals, assemble
-
-_NO_SAMPLES = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +95,16 @@ class Steps:
             if (equal := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
                 self._work.finish(claim, equal)
                 return
-            cut = Preparation(model, self._work, self._blobs, self._limits.section_s, info.model)
+            if claim.job.options.language_only:
+                found = model.detect_language(media.path, context, claim.job.options)
+                patiently(lambda: self._work.finish(claim, found), self._limits.patience_s)
+                return
+            cut = Preparation(model, self._work, self._blobs, self._section_s(claim.job), info.model)
             facts = cut.run(claim, media.path, context, scratch)
             self._work.prepared(claim, cut.n_sections, facts, fingerprint)
+
+    def _section_s(self, job: Job) -> float:
+        return self._limits.section_s if job.lane is Lane.BATCH else min(self._limits.section_s, AWAITED_SECTION_S)
 
     def _section(
         self, claim: Claim, context: RequestContext, scratch: Path, on_progress: Callable[[int], None]
@@ -146,10 +149,7 @@ class Steps:
 
 def assembled(options: Options, prepared: Prepared, results: list[SectionResult], model: str) -> Transcript:
     """Return the transcript of a job from its sections' results, in order; ``model`` made them unless they say."""
-    parts = [
-        (Window(part.index, _NO_SAMPLES, part.pieces, part.speech_peak), part.result)
-        for part in chain.from_iterable(result.windows for result in results)
-    ]
+    parts = [window.part() for window in chain.from_iterable(result.windows for result in results)]
     languages = prepared.languages or next((result.languages for result in results if result.languages), ())
     stats = reduce(_sum, (result.stats for result in results), DecodeStats())
     used = next((result.model for result in results), model)

@@ -53,7 +53,7 @@ class RequestContext:
 
     ``deadline`` is a ``time.monotonic()`` value. With an ``audience``, that one's patience counts instead.
     ``on_segments`` is told of segments as soon as they are final, in order, in the thread that does the work, which
-    waits for it; work that is done elsewhere does not tell.
+    waits for it; of work that is done elsewhere in the thread that waits for that, a few windows at a time.
     """
 
     request_id: str

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
-from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Segment, Transcript, WindowResult
+from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Segment, Transcript, Window, WindowResult
+
+_NO_SAMPLES = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,10 @@ class DecodedWindow:
     pieces: tuple[Piece, ...]
     speech_peak: float
     result: WindowResult
+
+    def part(self) -> tuple[Window, WindowResult]:
+        """Return both as the pipeline has them, without samples."""
+        return Window(self.index, _NO_SAMPLES, self.pieces, self.speech_peak), self.result
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from tympan.domain import SAMPLE_RATE_HZ, Job, JobState, Lane, NewJob, StepKind
 from tympan.errors import NotFound
 from tympan.faultpoints import reach
+from tympan.storage.codec import SECTION, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
@@ -152,6 +153,14 @@ class JobStore:
         rows = self.database.read(lambda tx: tx.execute(query).all())
         found = [SectionText(row.idx, row.text or "", row.end_sample / SAMPLE_RATE_HZ) for row in rows]
         return [section for place, section in enumerate(found) if section.index == after + 1 + place]
+
+    def section_result(self, tenant: str, job_id: str, index: int) -> SectionResult | None:
+        """Return what a finished section came to; ``None`` while it is not finished, and once its job has ended."""
+        of_job = (jobs.c.id == job_id, jobs.c.tenant == tenant, steps.c.kind == StepKind.SECTION.value)
+        done = (steps.c.state == "done", steps.c.idx == index)
+        query = select(steps.c.result).join(jobs, jobs.c.id == steps.c.job_id).where(*of_job, *done)
+        found = self.database.read(lambda tx: tx.scalar(query))
+        return None if found is None else SECTION.validate_json(found)
 
     def under_way_s(self, job_id: str) -> float:
         """Return how many seconds of audio are done in sections that still run, as their workers told last."""
