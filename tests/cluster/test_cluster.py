@@ -1,8 +1,10 @@
 """A cluster works: what one process takes in, another works off."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from tests.cluster.conftest import Site
 from tests.cluster.load import Load, clip
@@ -52,6 +54,30 @@ def test_the_language_is_asked_for_alone(site: Site, load: Load) -> None:
     kept = load.evidence().entries("result")
     assert len(kept) == 1
     assert site.postgres.execute("select id from jobs union all select job_id from results") == []
+
+
+@pytest.mark.long
+def test_a_retry_finds_its_work_although_the_process_that_began_it_was_killed(site: Site, load: Load) -> None:
+    """Another api process takes the job up: it is worked on once, and nothing of it is kept."""
+    audio, doomed = clip(20.0), site.cluster.add("api")
+    address, data = "/v1/audio/transcriptions", {"vad": "false", "language": "en"}
+    try:
+        doomed.wait_ready()
+        site.worker.freeze()
+        with ThreadPoolExecutor(1) as callers:
+            first = callers.submit(httpx.post, doomed.url + address, files={"file": audio}, data=data, timeout=60)
+            wait_until(lambda: len(site.postgres.execute("select id from jobs")) == 1, 30)
+            doomed.kill()
+            assert isinstance(first.exception(30), httpx.TransportError)
+    finally:
+        site.worker.go_on()
+        doomed.kill()
+        site.cluster.nodes.remove(doomed)
+    retry = {"x-stainless-retry-count": "1"}
+    answer = httpx.post(site.api.url + address, files={"file": audio}, data=data, headers=retry, timeout=60)
+    assert answer.status_code == 200, answer.text + site.cluster.logs()
+    assert answer.headers["tympan-reattached"] == "true"
+    assert len(load.evidence().entries("result")) == 1
 
 
 def _streamed(site: Site, audio: bytes) -> list[str]:

@@ -41,7 +41,8 @@ _IDLE_SHARE = 8
 class Limits:
     """What one request, and all of them together, may take.
 
-    ``disk_reserve_bytes`` and ``max_wait_s`` are explained at ``House``, ``reattach_s`` at ``Retries``.
+    ``disk_reserve_bytes`` and ``max_wait_s`` are explained at ``House``, ``reattach_s`` at ``Retries``. Where work is
+    done elsewhere, a process ``shares_calls`` with others: whoever comes again is known to each.
     """
 
     max_upload_bytes: int = 100_000_000
@@ -53,6 +54,7 @@ class Limits:
     disk_reserve_bytes: int | None = None
     max_wait_s: float = 120.0
     reattach_s: float = 0.0
+    shares_calls: bool = False
     live: LiveBounds = field(default_factory=LiveBounds)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 from tympan import __version__, telemetry
 from tympan.api.app import Application, create_app, create_ops_app
@@ -131,8 +132,8 @@ class _Node:
         self.post = WorkerPost(0.0, self.relay.ring)
         doors = started.enter_context(open_doors(settings, self.stores.database)) if has_doors else None
         desks = started.enter_context(open_desks(settings, self.stores, self.post, doors))
-        # What is worked on elsewhere does not stand still for a caller who may come back.
-        limits = replace(limits_of(settings), reattach_s=0.0)
+        # Callers who may come back are known to all processes, not to this one alone.
+        limits = replace(limits_of(settings), reattach_s=0.0, shares_calls=settings.reattach_s > 0)
         self.services: Services = make_services(staging, limits, Backend(), __version__, desks)
         started.callback(self.services.runner.close)
         started.callback(self.relay.stop)
@@ -202,9 +203,7 @@ def _elsewhere(node: _Node, lookout: Lookout) -> FixedRegistry:
     The default has no name in what is handed in, so that each worker may have its own.
     """
     jobs, cards = node.services.jobs, [each.card for each in configured_models(node.settings)]
+    remote = partial(RemoteTranscriber, signals=node.signals, reattach_s=node.settings.reattach_s)
     wanted: list[str | None] = [None, *(card.id for card in cards[1:])]
-    found = [
-        (RemoteTranscriber(jobs, card.id, lookout, node.signals, job_model=name), card)
-        for name, card in zip(wanted, cards, strict=True)
-    ]
+    found = [(remote(jobs, card.id, lookout, job_model=name), card) for name, card in zip(wanted, cards, strict=True)]
     return FixedRegistry(found, names(node.settings, cards))

@@ -72,6 +72,7 @@ class Janitor:
         released = self._upkeep.release_expired()
         telemetry.LEASES_EXPIRED.inc(released)
         self._upkeep.expire_deadlines()
+        self._jobs.calls.drop_abandoned()
         rung = self._upkeep.ring_idle() if self._options.rings else 0
         if released or rung:
             # A slot that is kept free is rung for as well; that is no trouble.

@@ -21,7 +21,8 @@ from tympan.domain import (
 )
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
 from tympan.jobs.background import attempt
-from tympan.jobs.service import JobService, new_id
+from tympan.jobs.calls import Caller
+from tympan.jobs.service import IdempotencyKey, JobService, new_id
 from tympan.jobs.signals import LocalSignals, Signals
 from tympan.jobs.telling import Telling
 from tympan.pipeline import RequestContext
@@ -29,6 +30,9 @@ from tympan.pipeline import RequestContext
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.03, 0.5
 _PEEK_S = 1.0
 _STALE_S = 8.0
+_NOTICE_S = 0.1
+_UNBOUNDED_S = 86_400.0
+_ROUTE_CHARS = 32
 _JOIN_S = 10.0
 
 
@@ -101,13 +105,16 @@ class RemoteTranscriber:
         signals: Signals | None = None,
         *,
         job_model: str | None = None,
+        reattach_s: float = 0.0,
     ) -> None:
         """Hand work to ``jobs``; ``workers`` knows whether anybody would take it, ``signals`` when to look again.
 
-        ``job_model`` is what the jobs ask for; ``None``: the default of whoever takes them.
+        ``job_model`` is what the jobs ask for; ``None``: the default of whoever takes them. A caller who has gone may
+        come back for ``reattach_s``.
         """
         self._jobs, self._info, self._workers, self._job_model = jobs, RemoteEngine(model), workers, job_model
         self._signals: Signals = signals or LocalSignals()
+        self._reattach_s = reattach_s
 
     @property
     def info(self) -> RemoteEngine:
@@ -130,30 +137,28 @@ class RemoteTranscriber:
         context: RequestContext,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
-        """Return the transcript of a media file; the file is moved away.
+        """Return the transcript of a media file; the file may be moved away.
 
-        Raises what the worker's step failed with, ``Cancelled``, ``RequestTimeout``, ``StorageUnavailable``.
+        A call that comes again takes up the job of its first try, whichever process began it. When nobody waits any
+        more the job goes on for a while, and is erased unless somebody comes back.
+        Raises what the worker's step failed with, ``Cancelled``, ``RequestTimeout``, ``IdempotencyMismatch``,
+        ``StorageUnavailable``.
         """
-        stored = Source(SourceKind.STORED, "", source.stat().st_size)
-        deadline = None if context.deadline is None else time.time() + context.deadline - time.monotonic()
-        new = NewJob(
-            new_id("job"),
-            stored,
-            options,
-            tenant=context.tenant,
-            lane=Lane.INTERACTIVE,
-            deadline=deadline,
-            model=self._job_model,
-        )
-        self._jobs.submit(new, source)
+        visit = self._visit(context)
+        job = self._take_up(visit, context) or self._hand_in(visit, source, options, context)
+        keep_s = self._reattach_s
         try:
-            transcript = self._wait(context, new)
+            transcript = self._wait(context, job)
+            keep_s = keep_s if visit and visit.key else 0.0  # Its answer may be lost on the way.
         except StorageUnavailable:
             raise  # Erasing would have to wait for the database once more; the janitor does it.
-        except TympanError:
-            self._erase(context.tenant, new.id)
+        except (Cancelled, RequestTimeout):
+            self._leave(visit, context.tenant, job.id, keep_s)
             raise
-        self._erase(context.tenant, new.id)
+        except TympanError:
+            self._leave(visit, context.tenant, job.id, 0.0)
+            raise
+        self._leave(visit, context.tenant, job.id, keep_s)
         return transcript
 
     def detect_language(self, source: Path, context: RequestContext, options: Options) -> Transcript:
@@ -163,9 +168,47 @@ class RemoteTranscriber:
         """
         return self.transcribe(source, replace(options, language_only=True), context)
 
-    def _wait(self, context: RequestContext, new: NewJob) -> Transcript:
-        job_id, pause_s = new.id, _FIRST_POLL_S
-        telling = self._telling(context, new)
+    def _visit(self, context: RequestContext) -> Caller | None:
+        """Return the caller as all processes know it; ``None`` where none is known again."""
+        call = context.call
+        if call is None or not self._reattach_s:
+            return None
+        left_s = _UNBOUNDED_S if context.deadline is None else max(0.0, context.deadline - time.monotonic())
+        key = None if call.key is None else IdempotencyKey(call.door[:_ROUTE_CHARS], call.key, call.likeness)
+        return Caller(context.tenant, call.likeness, new_id("call"), left_s + self._reattach_s, key, call.is_retry)
+
+    def _take_up(self, visit: Caller | None, context: RequestContext) -> Job | None:
+        """Return the job that an earlier try has begun. Raises ``IdempotencyMismatch``."""
+        job = None if visit is None else self._jobs.calls.take_up(visit)
+        if job is not None and context.call is not None:
+            context.call.resumed()
+        return job
+
+    def _hand_in(self, visit: Caller | None, source: Path, options: Options, context: RequestContext) -> Job:
+        left_s = None if context.deadline is None else context.deadline - time.monotonic()
+        new = NewJob(
+            new_id("job"),
+            Source(SourceKind.STORED, "", source.stat().st_size),
+            options,
+            tenant=context.tenant,
+            lane=Lane.INTERACTIVE,
+            deadline=None if left_s is None else time.time() + left_s + (self._reattach_s if visit else 0.0),
+            model=self._job_model,
+        )
+        if visit is None:
+            return self._jobs.submit(new, source)[0]
+        job, replayed = self._jobs.submit(new, source, visit.key, self._jobs.calls.waiting(visit, new.id))
+        if not replayed:
+            return job
+        # Another process was handed the same call with the same key a moment ago.
+        found = self._take_up(visit, context)
+        if found is None:
+            raise Unavailable("The same call has just failed elsewhere.", remedy="Try again.", retry_after_s=1.0)
+        return found
+
+    def _wait(self, context: RequestContext, found: Job) -> Transcript:
+        job_id, pause_s = found.id, _FIRST_POLL_S
+        telling = self._telling(context, found)
         while True:
             job = self._jobs.get(context.tenant, job_id)
             if job.state is JobState.SUCCEEDED:
@@ -179,20 +222,30 @@ class RemoteTranscriber:
                 telling.go_on()
             if context.deadline is not None and time.monotonic() > context.deadline:
                 raise RequestTimeout(remedy="Send shorter audio, or hand it in as a job.")
-            self._signals.wait(job_id, pause_s)
-            if context.cancel.is_set():
-                raise Cancelled
+            self._pause(context, job_id, pause_s)
             pause_s = min(_LONGEST_POLL_S, pause_s * 1.3)
 
-    def _telling(self, context: RequestContext, new: NewJob) -> Telling | None:
+    def _pause(self, context: RequestContext, job_id: str, pause_s: float) -> None:
+        """Wait until there is something to look at, or it is time to. Raises ``Cancelled`` once the caller has gone."""
+        until = time.monotonic() + pause_s
+        while (left_s := until - time.monotonic()) > 0 and not context.cancel.is_set():
+            if self._signals.wait(job_id, min(_NOTICE_S, left_s)):
+                break
+        if context.cancel.is_set():
+            raise Cancelled
+
+    def _telling(self, context: RequestContext, job: Job) -> Telling | None:
         if context.on_segments is None:
             return None
-        section = partial(self._jobs.section_result, context.tenant, new.id)
-        return Telling(section, new.options, context.on_segments)
+        section = partial(self._jobs.section_result, context.tenant, job.id)
+        return Telling(section, job.options, context.on_segments)
 
-    def _erase(self, tenant: str, job_id: str) -> None:
+    def _leave(self, visit: Caller | None, tenant: str, job_id: str, keep_s: float) -> None:
         try:
-            self._jobs.erase(tenant, job_id)
+            if visit is None:
+                self._jobs.erase(tenant, job_id)
+            else:
+                self._jobs.calls.leave(visit, job_id, keep_s)
         except (NotFound, StorageUnavailable):
             return  # What is left is removed by the janitor within the hour.
 

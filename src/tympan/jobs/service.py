@@ -22,13 +22,15 @@ from tympan.errors import (
 )
 from tympan.faultpoints import reach
 from tympan.jobs.batches import BatchService
+from tympan.jobs.calls import CallDesk
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
 from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
+from tympan.storage.calls import CallStore
 from tympan.storage.codec import SectionResult
 from tympan.storage.ids import new_id
-from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore, SectionText
+from tympan.storage.jobs import Beside, IdempotencyKey, JobFilter, JobStore, SectionText
 from tympan.storage.results import StoredResult
 from tympan.storage.tenants import forget_tenant
 
@@ -62,12 +64,20 @@ class JobService:
     ) -> None:
         """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process."""
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
+        self.calls = CallDesk(CallStore(store), blobs)
         self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring)
 
-    def submit(self, new: NewJob, media: Path | None = None, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+    def submit(
+        self,
+        new: NewJob,
+        media: Path | None = None,
+        key: IdempotencyKey | None = None,
+        beside: Beside = lambda _: None,
+    ) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
 
-        ``media`` is the local file of a stored source; it is moved away. When this returns, job and audio are on disk.
+        What goes with a new one is written ``beside`` it, in the same transaction. ``media`` is the local file of a
+        stored source; it is moved away. When this returns, job and audio are on disk.
         Raises ``IdempotencyMismatch``, ``Overloaded``, ``InsufficientStorage``, ``StorageUnavailable``.
         """
         self._guard.check(new.source)
@@ -76,7 +86,7 @@ class JobService:
         if media is not None:
             self._blobs.adopt(media_key(new.id), media)
         try:
-            job, replayed = self._store.submit(new, key)
+            job, replayed = self._store.submit(new, key, beside)
         except (IdempotencyMismatch, Overloaded, RateLimited):
             # After any other failure the row may be there all the same; what is not is swept up later.
             self._blobs.delete_prefix(job_prefix(new.id))

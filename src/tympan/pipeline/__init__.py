@@ -2,7 +2,7 @@
 
 from tympan.pipeline.checks import check_options
 from tympan.pipeline.decoding import MAX_IN_FLIGHT
-from tympan.pipeline.request import Audience, RequestContext
+from tympan.pipeline.request import Audience, Call, RequestContext
 from tympan.pipeline.transcriber import Transcriber
 
-__all__ = ["MAX_IN_FLIGHT", "Audience", "RequestContext", "Transcriber", "check_options"]
+__all__ = ["MAX_IN_FLIGHT", "Audience", "Call", "RequestContext", "Transcriber", "check_options"]

@@ -48,12 +48,28 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """What makes a call known when it comes again, also to another process.
+
+    ``likeness`` is a digest of all that was asked, ``door`` its route; ``key`` is the caller's Idempotency-Key.
+    ``resumed`` is called, from any thread, when the call goes on with what an earlier one has begun.
+    """
+
+    door: str
+    likeness: str
+    key: str | None = None
+    is_retry: bool = False
+    resumed: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestContext:
     """Who asks, with what ``weight`` among others, how urgently, and how to stop.
 
     ``deadline`` is a ``time.monotonic()`` value. With an ``audience``, that one's patience counts instead.
     ``on_segments`` is told of segments as soon as they are final, in order, in the thread that does the work, which
-    waits for it; of work that is done elsewhere in the thread that waits for that, a few windows at a time.
+    waits for it; of work that is done elsewhere in the thread that waits for that, a few windows at a time. A ``call``
+    is known again where work is done elsewhere.
     """
 
     request_id: str
@@ -65,6 +81,7 @@ class RequestContext:
     weight: float = 1.0
     audience: Audience | None = None
     on_segments: Callable[[Sequence[Segment]], None] | None = None
+    call: Call | None = None
 
     def is_wanted(self, now_s: float) -> bool:
         """Return whether somebody waits for the answer at ``now_s``; never waits."""

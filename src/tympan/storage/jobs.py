@@ -27,7 +27,7 @@ from tympan.storage.rows import job_from, values_of
 from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants, workers
 from tympan.storage.tenants import possessions
 
-__all__ = ["IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
+__all__ = ["Beside", "IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
 
 SECTION_S = 300.0
 """What a job costs in the fair order before its length is known, at most: one section."""
@@ -44,6 +44,9 @@ _MAX_COUNTED = 10_000
 
 CheckPossessions: TypeAlias = Callable[[str, Callable[[], tuple[int, int]], int], None]
 """Told of a tenant, how to count what it has now, and how many jobs of it are new; raises to refuse them."""
+
+Beside: TypeAlias = Callable[[Connection], object]
+"""Writes something that goes with a row, in the row's transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,16 @@ class JobStore:
         self.check_possessions: CheckPossessions = lambda _tenant, _count, _added: None
         self.bound = bound or QueueBound(database)
 
-    def submit(self, job: NewJob, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+    def submit(
+        self, job: NewJob, key: IdempotencyKey | None = None, beside: Beside = lambda _: None
+    ) -> tuple[Job, bool]:
         """Return the stored job, and whether it is an earlier one with the same key.
 
+        What goes with a new one is written ``beside`` it, in the same transaction.
         Raises ``IdempotencyMismatch``, ``Overloaded``, ``StorageUnavailable``, ``InsufficientStorage``.
         """
         try:
-            stored, replayed = self.database.write(lambda tx: self._submit(tx, job, key))
+            stored, replayed = self.database.write(lambda tx: self._submit(tx, job, key, beside))
         except IntegrityError:
             # The connection broke in the commit and the second try found what the first had done.
             return self.get(job.tenant, job.id), False
@@ -229,7 +235,7 @@ class JobStore:
             lambda tx: float(tx.scalar(query) or 0) / SAMPLE_RATE_HZ + float(tx.scalar(waiting) or 0.0)
         )
 
-    def _submit(self, tx: Connection, job: NewJob, key: IdempotencyKey | None) -> tuple[Job, bool]:
+    def _submit(self, tx: Connection, job: NewJob, key: IdempotencyKey | None, beside: Beside) -> tuple[Job, bool]:
         if key is not None and (earlier := claim_key(self.database, tx, job.tenant, key, job.id)) is not None:
             return self._get(tx, job.tenant, earlier), True
         self.bound.check_in(tx, [job])
@@ -245,6 +251,7 @@ class JobStore:
         if self._rings:
             tx.execute(insert(bells).values(lane=int(job.lane), created_at=now))
         self._check_possessions(tx, job, 1)
+        beside(tx)
         reach("job.insert")
         return job_from(row), False
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tympan.domain import Job
 from tympan.faultpoints import reach
+from tympan.storage.calls import CALLS
 from tympan.storage.clock import LeaseClock
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
@@ -159,7 +160,9 @@ class Upkeep:
         empty = ~select(jobs.c.id).where(jobs.c.batch_id == batches.c.id).exists()
 
         def work(tx: Connection) -> None:
-            tx.execute(delete(idempotency).where(idempotency.c.expires_at < now))
+            # Rows about callers are kept until whoever drops the jobs of those who have gone has seen them.
+            over = (idempotency.c.expires_at < now, idempotency.c.route.not_in(CALLS))
+            tx.execute(delete(idempotency).where(*over))
             gone = select(batches.c.id).where(batches.c.pending <= 0, empty).limit(_PAGE)
             found = list(tx.scalars(gone))
             tx.execute(delete(batches).where(batches.c.id.in_(found)))

@@ -26,7 +26,7 @@ from tympan.api.intake.metering import bill_of, bounds_of
 from tympan.api.wire.deadlines import deadline_of, patience_of
 from tympan.domain import Options, Progress, Transcript
 from tympan.errors import Cancelled, TympanError, Unavailable
-from tympan.pipeline import Audience, RequestContext, check_options
+from tympan.pipeline import Audience, Call, RequestContext, check_options
 
 
 class Asks(Protocol):
@@ -117,6 +117,8 @@ class Visit(Generic[Asked]):
     async def finish(self, guest: Guest[Asked]) -> Transcript:
         """Run the pipeline for a guest, and count how that ends. Raises ``TympanError``."""
         with self.counted():
+            if self._services.limits.shares_calls:
+                guest = replace(guest, context=replace(guest.context, call=self._call(guest)))
             alone = guest.context.on_segments is not None or not self._services.retries.grace_s
             transcript = await (self.serve(guest, guest.transcribe) if alone else self._attend(guest))
         self.served(transcript)
@@ -196,19 +198,31 @@ class Visit(Generic[Asked]):
 
     def _take_up(self, guest: Guest[Asked]) -> Running | None:
         """Return the work that an earlier try has begun; the guest's own file and place are given up for it."""
-        is_retry = self._request.headers.get(RETRY_HEADER, "0") != "0"
         try:
-            found = self._services.retries.find(self._likeness(guest), self._key, is_retry=is_retry)
+            found = self._services.retries.find(self._likeness(guest), self._key, is_retry=self._is_retry)
         except BaseException:
             guest.stay.end()
             raise
         if found is not None:
             guest.stay.end()
-            telemetry.REATTACHED.inc()
-            if (bill := bill_of(self._request)) is not None:
-                bill.resume()
-            self._request.state.answer_headers["tympan-reattached"] = "true"
+            self._resumed()
         return found
+
+    def _resumed(self) -> None:
+        telemetry.REATTACHED.inc()
+        if (bill := bill_of(self._request)) is not None:
+            bill.resume()
+        self._request.state.answer_headers["tympan-reattached"] = "true"
+
+    def _call(self, guest: Guest[Asked]) -> Call:
+        """Return what makes this call known to other processes when it comes again."""
+        alike = repr((self._likeness(guest), self._key))
+        likeness = hashlib.sha256(alike.encode()).hexdigest()
+        return Call(self._request.url.path, likeness, self._key, self._is_retry, self._resumed)
+
+    @property
+    def _is_retry(self) -> bool:
+        return self._request.headers.get(RETRY_HEADER, "0") != "0"
 
     def _begin(self, guest: Guest[Asked]) -> Running:
         stay, services = guest.stay, self._services
@@ -224,7 +238,8 @@ class Visit(Generic[Asked]):
 
     async def _read(self, folder: Path) -> tuple[uploads.Upload, Asked]:
         limits, door = self._bounds, self._door
-        rules = replace(door.rules, digest=True) if self._services.retries.grace_s else door.rules
+        is_known_again = self._services.retries.grace_s or self._services.limits.shares_calls
+        rules = replace(door.rules, digest=True) if is_known_again else door.rules
         bounds = UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
         upload = await uploads.receive(self._request, folder, bounds, self._services.runner, rules)
         asked = door.parse(upload)
