@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venv-clients
 AUDIT := .venv-audit
-CLIENTS_PYTHON ?= python3.12
+CLIENTS_PYTHON ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 CORPUS ?=
@@ -19,7 +19,7 @@ help:
 	@echo "make serve      install, fetch the default model, serve on http://127.0.0.1:8000"
 	@echo "make test       install what the tests need and run them"
 	@echo "make test-long  the tests that take minutes, and the drawn ones with new examples"
-	@echo "make test-clients  programs of others against a real server; CLIENTS_PYTHON=python3.12 runs them"
+	@echo "make test-clients  programs of others against a real server; needs a Python 3.12 or newer, CLIENTS_PYTHON=<path> names it"
 	@echo "make check      formatting, lint, types, architecture, docs, tests"
 	@echo "make fmt        format the code and mend what can be mended"
 	@echo "make bench      measure; CORPUS=<folder> names the recordings, ARGS=... goes through"
@@ -55,9 +55,9 @@ test-long: $(VENV)/.installed-dev $(VENV)/.servers
 	@echo "tympan: the drawn tests, with new examples"
 	@DRAWN_TESTS=search $(BIN)/python -m pytest -m "hypothesis and not long"
 
-$(CLIENTS)/.installed: requirements/clients.txt $(VENV)/.installed-dev
+$(CLIENTS)/.installed: requirements/clients.txt scripts/find_python.sh $(VENV)/.installed-dev
 	@echo "tympan: installing the clients of others"
-	@$(BIN)/uv venv --quiet --clear --python $(CLIENTS_PYTHON) $(CLIENTS)
+	@python=$$(sh scripts/find_python.sh 3.12 $(CLIENTS_PYTHON)) && $(BIN)/uv venv --quiet --clear --python "$$python" $(CLIENTS)
 	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes -r requirements/clients.txt && touch $@
 
 test-clients: $(CLIENTS)/.installed
@@ -110,5 +110,5 @@ sbom: $(VENV)/.installed
 	@$(BIN)/python scripts/sbom.py $(ARGS)
 
 clean:
-	@rm -rf $(VENV) $(AUDIT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	@echo "tympan: removed $(VENV) and caches; models and results are kept"
+	@rm -rf $(VENV) $(CLIENTS) $(AUDIT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@echo "tympan: removed $(VENV), the environments beside it and caches; models and results are kept"

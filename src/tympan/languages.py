@@ -28,8 +28,13 @@ _ALIASES = MappingProxyType(
         "burmese": "my",
         "castilian": "es",
         "farsi": "fa",
+        "fil": "tl",  # What Home Assistant sends for Tagalog.
+        "filipino": "tl",
         "flemish": "nl",
         "haitian": "ht",
+        "in": "id",  # The codes of ISO 639 before 1989, which Java's programs send to this day.
+        "iw": "he",
+        "ji": "yi",
         "jv": "jw",
         "letzeburgesch": "lb",
         "mandarin": "zh",

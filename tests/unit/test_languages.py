@@ -15,7 +15,17 @@ def test_the_table_has_whispers_languages() -> None:
 
 @pytest.mark.parametrize(
     ("spelling", "code"),
-    [("en", "en"), ("pt-BR", "pt"), ("zh_Hans", "zh"), ("Haitian Creole", "ht"), ("Mandarin", "zh"), ("nb-NO", "no")],
+    [
+        *[
+            ("en", "en"),
+            ("pt-BR", "pt"),
+            ("zh_Hans", "zh"),
+            ("Haitian Creole", "ht"),
+            ("Mandarin", "zh"),
+            ("nb-NO", "no"),
+        ],
+        *[("fil", "tl"), ("fil-PH", "tl"), ("Filipino", "tl"), ("iw", "he"), ("in-ID", "id"), ("ji", "yi")],
+    ],
 )
 def test_usual_spellings_are_understood(spelling: str, code: str) -> None:
     """Codes, tags with a region, names, and names for the same language."""

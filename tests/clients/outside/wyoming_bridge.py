@@ -10,22 +10,30 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.info import Describe, Info
 
-LIMIT_S = 60.0
+LIMIT_S = 30.0
 CHUNK_FRAMES = 1024
+WAYS = ("--stt-models", "--stt-streaming-models", "--stt-realtime-models")
+"""A file at once, the same with its text as it comes, and over the realtime protocol."""
 
 
 async def main(url: str, path: str, model: str) -> None:
-    """Start the bridge, speak Wyoming to it, and print the text."""
+    """Print the text that comes over the bridge, in every way that it has."""
+    for way in WAYS:
+        sys.stdout.write(await bridged(url, path, model, way) + "\n")
+
+
+async def bridged(url: str, path: str, model: str, way: str) -> str:
+    """Start the bridge, speak Wyoming to it, and return the text."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     bridge = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wyoming_openai", "--uri", f"tcp://127.0.0.1:{port}", "--languages", "en"),
-        *("--stt-openai-url", f"{url}/v1", "--stt-openai-key", "none", "--stt-models", model),
+        *("--stt-openai-url", f"{url}/v1", "--stt-openai-key", "none", way, model),
     )
     try:
         async with asyncio.timeout(LIMIT_S):
-            sys.stdout.write(await heard(port, path, model))
+            return await heard(port, path, model)
     finally:
         bridge.terminate()
         await bridge.wait()
