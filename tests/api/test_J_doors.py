@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.routing import Route
 
@@ -183,6 +184,23 @@ def test_J10_a_preflight_from_elsewhere_is_denied(house: Guarded) -> None:
         assert not [name for name in each.headers if name.startswith("access-control-")]
 
 
+def unreadable(answer: httpx.Response) -> set[str]:
+    """Return the headers that a page's script cannot read: not named, and not among those that every script can."""
+    named = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
+    always = {
+        "cache-control",
+        "content-language",
+        "content-length",
+        "content-type",
+        "expires",
+        "last-modified",
+        "pragma",
+    }
+    for_browsers = {"content-security-policy", "referrer-policy", "x-content-type-options"}
+    asked = {name for name in answer.headers if name.startswith("access-control-")}
+    return {*answer.headers} - named - always - for_browsers - asked
+
+
 def test_J10_pages_that_the_operator_names_may_ask(tmp_path: Path) -> None:
     """Their browsers get every header they need, and other pages get none."""
     ours = {"origin": "https://app.example"}
@@ -199,6 +217,7 @@ def test_J10_pages_that_the_operator_names_may_ask(tmp_path: Path) -> None:
     for each in (answer, refused):
         assert each.headers["access-control-allow-origin"] == "https://app.example"
         assert "Origin" in each.headers["vary"]
+        assert unreadable(each) <= {"connection", "date", "server", "vary"}
     assert foreign.status_code == 403
 
 

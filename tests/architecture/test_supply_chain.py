@@ -52,7 +52,6 @@ def test_S5_waivers_end() -> None:
     accepted = list(AUDIT["waivers"]("# id, last day, reason\nPYSEC-1 2026-01-31 not reachable from here\n"))
     assert "PYSEC-1" in AUDIT["command"]("runtime", accepted, date(2026, 1, 31))
     assert "PYSEC-1" not in AUDIT["command"]("runtime", accepted, date(2026, 2, 1))
-    assert "--strict" in AUDIT["command"]("runtime", [], date(2026, 1, 31))
     with pytest.raises(ValueError, match="values to unpack"):
         list(AUDIT["waivers"]("PYSEC-1 2026-01-31"))
 
@@ -62,3 +61,50 @@ def test_S5_what_is_waived_is_waived_for_a_year_at_most() -> None:
     today = datetime.now(UTC).date()
     for each in AUDIT["waivers"]((ROOT / "requirements" / "waived.txt").read_text(encoding="utf-8")):
         assert (each.until - today).days <= 366, each
+
+
+BAD = {"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+GOOD = {"name": "b", "version": "1", "vulns": []}
+SKIPPED = {"name": "c", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([GOOD], 0, "nothing is known against 1 packages"),
+        ([GOOD, BAD], 1, "a 1: PYSEC-1, mended in 2"),
+        ([GOOD, SKIPPED], 1, "c: not found"),
+        ([SKIPPED, SKIPPED], 2, "knows none of 2 packages"),
+        ([], 2, "knows none of 0 packages"),
+    ],
+)
+def test_S5_what_could_not_be_looked_up_is_not_clean(packages: list[dict[str, Any]], code: int, said: str) -> None:
+    """A mirror without vulnerabilities knows no package; a package that the service does not know is told."""
+    found, lines = AUDIT["verdict"]("runtime", json.dumps({"dependencies": packages, "fixes": []}))
+    assert found == code
+    assert any(said in line for line in lines), lines
+
+
+@pytest.mark.parametrize("report", ["", "Traceback", "{}", "[]"])
+def test_S5_a_service_that_does_not_answer_makes_nothing_clean(report: str) -> None:
+    """The exit code is its own, so that a gate can tell the two apart."""
+    assert AUDIT["verdict"]("runtime", report)[0] == AUDIT["UNKNOWN"] == 2
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected", "asked"),
+    [([0, 0], 0, 2), ([0, 1, 0], 1, 3), ([2, 1], 2, 1), ([1, 2, 0], 1, 2), ([0, 2], 2, 2)],
+)
+def test_S5_what_was_found_counts_before_what_is_unknown(codes: list[int], expected: int, asked: int) -> None:
+    """And a service that cannot be asked about one lock is not asked about the next."""
+    told = iter(codes)
+    assert AUDIT["overall"](told) == expected
+    assert len(codes) - len(list(told)) == asked
+
+
+def test_S5_another_service_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment; PyPI is asked unless it says otherwise."""
+    assert "pypi" in AUDIT["command"]("runtime", [], date(2026, 1, 31))
+    monkeypatch.setenv("AUDIT_SERVICE", "osv")
+    monkeypatch.setenv("AUDIT_OSV_URL", "https://osv.example/v1/query")
+    assert {"osv", "https://osv.example/v1/query"} <= set(AUDIT["command"]("runtime", [], date(2026, 1, 31)))

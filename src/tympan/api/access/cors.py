@@ -10,6 +10,16 @@ _METHODS = "GET, HEAD, POST, PATCH, DELETE"
 _HEADERS = re.compile(r"[A-Za-z0-9, -]{0,1000}", re.ASCII)
 _REMEMBER_S = 600
 
+EXPOSED = (
+    *("Retry-After", "RateLimit", "RateLimit-Policy"),
+    *(f"X-RateLimit-{what}-Requests" for what in ("Limit", "Remaining", "Reset")),
+    *("X-Request-Id", "OpenAI-Processing-Ms", "Tympan-Queue-Position", "Tympan-Queue-Eta-S", "Tympan-Reattached"),
+    *("Location", "Allow", "WWW-Authenticate", "Content-Disposition", "ETag", "Asr-Engine"),
+    *(f"Tus-{what}" for what in ("Resumable", "Version", "Extension", "Max-Size", "Checksum-Algorithm")),
+    *(f"Upload-{what}" for what in ("Offset", "Length", "Defer-Length", "Metadata", "Expires")),
+)
+"""Headers of answers that the scripts of a page may read."""
+
 
 def is_preflight(method: str, headers: Headers) -> bool:
     """Return whether a browser asks if it may ask."""
@@ -38,7 +48,8 @@ def sharing(send: Send, headers: Headers, allowed: Collection[str]) -> Send:
         if message["type"] == "http.response.start":
             answer = MutableHeaders(scope=message)
             answer["access-control-allow-origin"] = origin
-            answer["access-control-expose-headers"] = "*"
+            # By name as well: the asterisk counts neither in older browsers nor in requests with credentials.
+            answer["access-control-expose-headers"] = ", ".join((*EXPOSED, "*"))
             answer.add_vary_header("Origin")
         await send(message)
 

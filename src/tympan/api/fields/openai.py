@@ -21,6 +21,7 @@ MAX_SPEAKERS = 4
 MAX_SPEAKER_CHARS = 64
 CHANNELS = 2
 
+_VOICES = "known_speaker_references"
 _CHUNKING = "chunking_strategy"
 _CHUNKING_FIELDS: Final = {
     "threshold": "threshold",
@@ -159,10 +160,24 @@ def _check_references(names: list[str], references: list[str]) -> None:
         raise bad("known_speaker_references", "as long as known_speaker_names", "a sample for each name")
     if not all(_DATA_URL.fullmatch(reference) for reference in references):
         raise bad("known_speaker_references", "a list of data URLs", "data:audio/wav;base64,... and the like")
-    raise UnsupportedOption(
+    raise _no_voices()
+
+
+def _no_voices() -> UnsupportedOption:
+    return UnsupportedOption(
         "Voices are not recognised.",
-        param="known_speaker_references",
+        param=_VOICES,
         remedy="Leave it out; known_speaker_names then name the channels of a stereo recording, left and right.",
+    )
+
+
+def too_long_field(name: str, max_bytes: int) -> InvalidRequest | UnsupportedOption:
+    """Return the error for a field of more than ``max_bytes``: samples of voices are refused at any length."""
+    if name.removesuffix("[]") == _VOICES:
+        return _no_voices()
+    shown = name[:40]
+    return InvalidRequest(
+        f"The field {shown!r} is longer than {max_bytes >> 10} kB.", param=shown, remedy="Shorten it."
     )
 
 

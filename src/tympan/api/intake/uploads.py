@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from tympan.api.fields.openai import too_long_field
 from tympan.api.intake.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
 from tympan.api.runner import Runner
 from tympan.domain import SAMPLE_RATE_HZ
@@ -224,11 +225,7 @@ class _Form:
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
             self._refuse_file()
-            raise InvalidRequest(
-                f"The field {self._name[:40]!r} is longer than {MAX_FIELD_BYTES >> 10} kB.",
-                param=self._name[:40],
-                remedy="Shorten it.",
-            )
+            raise too_long_field(self._name, MAX_FIELD_BYTES)
 
     def _part_end(self) -> None:
         if self._name == self._rules.field:
