@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from websockets.exceptions import InvalidStatus
 
 from tests.api.live_sites import dialled, readable, said, tell
-from tests.api.support import CLIP, ScriptedTranscriber, Site, site, wait_for
+from tests.api.support import CLIP, ScriptedTranscriber, Site, make_transcript, site, wait_for
 from tympan.access.limits import LimitBook, LimitDesk, Possessions
 from tympan.access.tenant_limits import OwnLimits, TenantLimits, Work
 from tympan.access.usage import Period, UsageMeter, UsageRow, Used
@@ -24,6 +24,7 @@ from tympan.api.access.callers import EVERYBODY
 from tympan.api.app import ROUTERS
 from tympan.api.deps import Limits
 from tympan.api.intake.metering import work_of
+from tympan.domain import Options
 from tympan.errors import EngineError, QuotaExceeded, RateLimited, UnsupportedMedia
 
 TENANT = EVERYBODY.tenant
@@ -308,6 +309,18 @@ def test_work_that_is_waited_for_twice_is_charged_once(make: Callable[..., Site]
         assert answer.headers["tympan-reattached"] == "true"
     wait_for(lambda: [each.remaining for each in running.services.desks.limits.standing(TENANT)] == [9, 595])
     assert _used(running).audio_s == pytest.approx(4.2)
+
+
+def test_who_leaves_a_stream_before_its_end_pays_for_what_was_told(make: Callable[..., Site]) -> None:
+    """Nobody reads all but the last words for nothing; usage tells it as well."""
+    running = make(ScriptedTranscriber(tells=1, pace_s=30.0), audio_minutes_per_day=10)
+    data, files = {"stream": "true"}, {"file": ("clip.wav", CLIP)}
+    with httpx.stream("POST", running.url + "/v1/audio/transcriptions", data=data, files=files) as answer:
+        assert "delta" in next(line for line in answer.iter_lines() if line.startswith("data:"))
+    told_s = make_transcript(Options()).segments[0].end_s
+    wait_for(lambda: _used(running).requests == 1)
+    assert _used(running).audio_s == pytest.approx(told_s)
+    assert _remaining(running) in (int(600 - told_s), int(600 - told_s) + 1)
 
 
 def test_usage_counts_what_was_answered(make: Callable[..., Site]) -> None:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import reduce
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, select, update
 from typer.testing import CliRunner, Result
 
 from tests.jobs_support import Shop, open_shop
@@ -22,11 +24,21 @@ from tympan.access import usage as usage_module
 from tympan.access.limits import LimitBook, LimitDesk, Possessions
 from tympan.access.tenant_limits import TenantLimits, Work
 from tympan.access.usage import Period, UsageMeter, UsageRow, Used, csv_of
+from tympan.bootstrap.limits import apply_limits
 from tympan.cli import app
 from tympan.cli.console import stderr, stdout
-from tympan.domain import Lane
-from tympan.errors import CorruptMedia, InvalidRequest, RateLimited, StorageUnavailable
+from tympan.domain import JobState, Lane
+from tympan.errors import (
+    CorruptMedia,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    RateLimited,
+    StorageUnavailable,
+)
 from tympan.storage.database import sqlite_url
+from tympan.storage.tables import jobs
+from tympan.storage.uploads import Append, NewUpload, Part, UploadStore
 from tympan.storage.usage import UsageStore
 
 ALWAYS = Period(date(2000, 1, 1), date(2100, 1, 1))
@@ -199,14 +211,79 @@ def test_the_sum_of_a_days_work_is_the_work(shop: Shop) -> None:
 
 
 def test_a_job_that_ends_settles_its_tenants_limits(shop: Shop) -> None:
-    """What was held back for its file is given back, what it was is charged; one that failed costs nothing."""
-    desk = LimitDesk(LimitBook(TenantLimits(audio_minutes_per_day=10)))
-    shop.work.on_ended = lambda job, audio_s: desk.settle_job(job.tenant, job.source.n_bytes, audio_s)
+    """What was held back for its file is given back, what it was is charged."""
+    desk = _settled_by(shop)
     held = desk.admit("default", 20.0)
     held.settle(20.0)
     shop.submit(20.0)
     shop.work_off()
     assert desk.standing("default")[0].remaining in (579, 580)
+
+
+def _settled_by(shop: Shop) -> LimitDesk:
+    desk = LimitDesk(LimitBook(TenantLimits(audio_minutes_per_day=10)))
+    apply_limits(desk, shop.store)
+    return desk
+
+
+@pytest.mark.parametrize("ending", ["cancel", "erase", "expire", "quarantine"])
+def test_a_job_that_ends_before_it_is_done_costs_what_was_transcribed(shop: Shop, ending: str) -> None:
+    """However it ends: who cancels behind the last section but one has read all but the last."""
+    desk = _settled_by(shop)
+    desk.admit("default", 50.0).settle(50.0)
+    job = shop.submit(50.0)
+    set_done = update(jobs).where(jobs.c.id == job.id).values(audio_s_done=40.0, source_bytes=32_000 * 50)
+    shop.database.write(lambda tx: tx.execute(set_done))
+    endings, database = shop.store.endings, shop.database
+    for _ in range(2):  # The second finds that it has ended.
+        match ending:
+            case "cancel":
+                shop.store.cancel("default", job.id)
+            case "erase":
+                with suppress(NotFound):
+                    shop.store.erase("default", job.id)
+            case "expire":
+                database.write(lambda tx: endings.expire(tx, job.id))
+            case _:
+                database.write(lambda tx: endings.quarantine(tx, job.id, 3))
+    left = 600 if ending == "quarantine" else 560  # What our processes died of costs nothing.
+    assert desk.standing("default")[0].remaining in (left - 1, left)
+
+
+def test_what_is_not_committed_is_not_settled(shop: Shop) -> None:
+    """A transaction that fails behind the ending has ended nothing, nor does the next one settle it."""
+    desk = _settled_by(shop)
+    desk.admit("default", 50.0).settle(50.0)
+    job = shop.submit(50.0)
+
+    def fail(tx: Connection) -> None:
+        shop.store.endings.end(tx, job.id, JobState.CANCELLED)
+        raise NotFound
+
+    with pytest.raises(NotFound):
+        shop.database.write(fail)
+    shop.database.write(lambda tx: tx.execute(select(jobs.c.id)).all())
+    assert desk.standing("default")[0].remaining in (549, 550)
+
+
+def test_uploads_at_the_same_time_take_no_more_room_than_there_is(shop: Shop) -> None:
+    """Announced, told later, or never told: what is on the books is counted in the transaction that adds to it."""
+    desk = LimitDesk(LimitBook(TenantLimits(storage_mb=1)))
+    apply_limits(desk, shop.store)
+    store = UploadStore(shop.database, ttl_s=600.0)
+    store.check_possessions = shop.store.check_possessions
+    store.create("default", NewUpload(600_000, {}))
+    with pytest.raises(QuotaExceeded):  # Whoever asked about the room beforehand was told that there is some.
+        store.create("default", NewUpload(600_000, {}))
+    store.create("another", NewUpload(600_000, {}))
+    later = store.create("default", NewUpload(None, {}))
+    with pytest.raises(QuotaExceeded):
+        store.lock("default", later.id, "token", Append(0, 600_000))
+    store.lock("default", later.id, "token", Append(0))
+    with pytest.raises(QuotaExceeded):
+        store.add_part(later.id, "token", Part(0, 600_000, "key"), last=True)
+    store.add_part(later.id, "token", Part(0, 300_000, "key"), last=True)
+    assert store.get("default", later.id).offset_bytes == 300_000
 
 
 def test_two_who_want_the_last_place_do_not_both_get_it(shop: Shop) -> None:

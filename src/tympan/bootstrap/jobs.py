@@ -140,7 +140,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             Egress(EgressRules(allow=settings.egress_allow)),
             make_limits(settings, database),
         )
-        apply_limits(stores.limits, stores.jobs, stores.work)
+        apply_limits(stores.limits, stores.jobs)
         yield stores
 
 
@@ -204,7 +204,9 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     """
     kept_bytes = kept_free_bytes(shutil.disk_usage(settings.data_dir).total, settings.disk_reserve_bytes)
     rules = UploadRules(settings.max_resumable_mb * 1_000_000, kept_free_bytes=kept_bytes)
-    uploads = ResumableUploads(UploadStore(stores.database, ttl_s=settings.upload_ttl_s), stores.blobs, rules)
+    upload_store = UploadStore(stores.database, ttl_s=settings.upload_ttl_s)
+    upload_store.check_possessions = stores.jobs.check_possessions
+    uploads = ResumableUploads(upload_store, stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
     with enforced(stores.limits), counting(stores.database) as meter:
         try:

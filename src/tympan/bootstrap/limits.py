@@ -8,12 +8,12 @@ from tympan.access.limits import LimitBook, LimitDesk, Possessions
 from tympan.access.tenant_limits import OwnLimits
 from tympan.access.usage import UsageMeter
 from tympan.config import Settings
-from tympan.domain import Job, Lane
+from tympan.domain import Lane
 from tympan.storage.database import Database
+from tympan.storage.endings import Ended
 from tympan.storage.jobs import JobStore
 from tympan.storage.tenants import TenantStore
 from tympan.storage.usage import UsageStore
-from tympan.storage.work import WorkStore
 
 
 def make_limits(settings: Settings, database: Database) -> LimitDesk:
@@ -27,17 +27,17 @@ def make_limits(settings: Settings, database: Database) -> LimitDesk:
     return LimitDesk(book, _ledger(settings), lambda tenant: Possessions(*tenants.possessions(tenant)))
 
 
-def apply_limits(desk: LimitDesk, jobs: JobStore, work: WorkStore) -> None:
+def apply_limits(desk: LimitDesk, jobs: JobStore) -> None:
     """Let ``desk`` refuse jobs where they are stored, and hear of their length when they have ended."""
 
-    def ended(job: Job, audio_s: float) -> None:
+    def ended(job: Ended) -> None:
         if job.lane is Lane.BATCH:
-            desk.settle_job(job.tenant, job.source.n_bytes, audio_s)
+            desk.settle_job(job.tenant, job.n_bytes, job.audio_s)
 
     jobs.check_possessions = lambda tenant, count, added: desk.check_stored(
         tenant, lambda: Possessions(*count()), added=added
     )
-    work.on_ended = ended
+    jobs.endings.on_ended = ended
 
 
 @contextmanager

@@ -20,7 +20,16 @@ from typing import BinaryIO, TypeVar
 
 from tympan import telemetry
 from tympan.disk import LEAST_FREE_BYTES
-from tympan.errors import EmptyAudio, InsufficientStorage, MediaChanged, Overloaded, TooLarge, TympanError, UploadLocked
+from tympan.errors import (
+    EmptyAudio,
+    InsufficientStorage,
+    MediaChanged,
+    Overloaded,
+    RateLimited,
+    TooLarge,
+    TympanError,
+    UploadLocked,
+)
 from tympan.faultpoints import reach
 from tympan.storage.blob_port import translated
 from tympan.storage.blobs import BlobStore
@@ -135,7 +144,7 @@ class ResumableUploads:
         """Take the local file ``source`` over as the next part: stored durably and on the books when this returns.
 
         ``last`` ends the right to append. Raises ``NotFound``, ``UploadExpired``, ``UploadLocked``,
-        ``StorageUnavailable``, ``InsufficientStorage``.
+        ``StorageUnavailable``, ``InsufficientStorage``, ``QuotaExceeded``.
         """
         # No other part has this name: the token is one request's own, and its offset only grows.
         key = f"{_FOLDER}{writing.upload_id}/{writing.offset_bytes:014d}-{writing.token}"
@@ -147,6 +156,8 @@ class ResumableUploads:
         except TympanError as error:
             if error.code == "not_found":
                 self._delete_blobs(writing.upload_id)  # It was removed meanwhile, and this part came too late for that.
+            elif isinstance(error, RateLimited):
+                self._blobs.delete_prefix(key)
             raise
         writing.offset_bytes += n_bytes
         writing.held = not last

@@ -28,6 +28,7 @@ BUSY_S = 5.0
 """Longest wait for another process's write lock, a free connection, or PostgreSQL to accept one."""
 
 _LOG = telemetry.get_logger(__name__)
+_AFTERWARDS = "tympan_afterwards"
 _TRIES = 3
 _SCRUB_S = 0.5
 _CACHE_KIB = 512
@@ -79,6 +80,10 @@ class Database:
         """Return what ``work`` returns once it is committed. Raises ``StorageUnavailable``, ``InsufficientStorage``."""
         return self._attempt(work, self._write_once)
 
+    def afterwards(self, connection: Connection, call: Callable[[], object]) -> None:
+        """Make ``call`` once the transaction of ``connection`` is committed; never when it is not."""
+        connection.info.setdefault(_AFTERWARDS, []).append(call)
+
     def patiently(self, connection: Connection) -> None:
         """Let this transaction take as long as it needs: a migration of a large table does."""
         if not self.is_sqlite:
@@ -106,14 +111,16 @@ class Database:
             return work(connection)
 
     def _write_once(self, work: Callable[[Connection], Result]) -> Result:
-        if not self.is_sqlite:
-            with self._engine.begin() as connection:
-                return work(connection)
+        result, calls = self._alone(work) if self.is_sqlite else _committed(self._engine, work)
+        for call in calls:
+            call()
+        return result
+
+    def _alone(self, work: Callable[[Connection], Result]) -> tuple[Result, list[Callable[[], object]]]:
         if not self._writer.acquire(timeout=BUSY_S):
             raise StorageUnavailable("The database is busy.", remedy="Try again.", retry_after_s=1.0)
         try:
-            with self._write_engine.begin() as connection:
-                return work(connection)
+            return _committed(self._write_engine, work)
         finally:
             self._writer.release()
 
@@ -134,6 +141,15 @@ class Database:
                 if failures == _TRIES or late or not _may_repeat(error):
                     raise _translated(error) from error
             time.sleep(random.uniform(0, _BACKOFF_S * 2**failures))  # noqa: S311 (no secret)
+
+
+def _committed(engine: Engine, work: Callable[[Connection], Result]) -> tuple[Result, list[Callable[[], object]]]:
+    """Do ``work`` in one transaction; return its result, and what is to be called now that it is committed."""
+    with engine.begin() as connection:
+        connection.info.pop(_AFTERWARDS, None)  # What a transaction that failed has left.
+        result = work(connection)
+        calls: list[Callable[[], object]] = connection.info.pop(_AFTERWARDS, [])
+    return result, calls
 
 
 def sqlite_url(path: Path) -> str:

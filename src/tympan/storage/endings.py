@@ -5,12 +5,15 @@ deadlock.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, case, delete, insert, select, update
 
 from tympan.domain import Fault, JobState, Lane, Transcript
-from tympan.errors import DeadlinePassed, Quarantined
+from tympan.errors import CorruptMedia, DeadlinePassed, MediaCrash, MediaTimeout, Quarantined, TooLong, UnsupportedMedia
 from tympan.storage.database import Database
 from tympan.storage.ids import new_id
 from tympan.storage.tables import batches, deliveries, events, jobs, steps, tenants
@@ -20,6 +23,21 @@ _DAY_S = 86_400.0
 _HOUR_DAYS = 1 / 24
 _FAILURES = (JobState.FAILED.value, JobState.EXPIRED.value)
 _NO_MODEL = "unknown"
+_BAD_FILES = frozenset(bad.code for bad in (CorruptMedia, MediaCrash, MediaTimeout, TooLong, UnsupportedMedia))
+"""What a file can turn out to be after a part of it has been transcribed, and read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that has ended: whose, how large its file was, and for how many seconds of audio it counts.
+
+    Those are the seconds that were transcribed, however it ended; none where the failure was ours.
+    """
+
+    tenant: str
+    lane: Lane
+    n_bytes: int | None
+    audio_s: float
 
 
 class Endings:
@@ -29,6 +47,8 @@ class Endings:
         """Work on ``database``."""
         self._db = database
         self._audio_days, self._text_days = audio_days, text_days
+        self.on_ended: Callable[[Ended], object] = lambda _ended: None
+        """Told of each job that ends here, once that is committed."""
 
     def end(
         self,
@@ -60,6 +80,10 @@ class Endings:
         if ended["batch_id"] is not None:
             self._count_down(connection, ended["batch_id"])
         self._count_usage(connection, ended, transcript)
+        ours = state is JobState.FAILED and ended["error_code"] not in _BAD_FILES
+        audio_s = 0.0 if ours else float(ended["audio_s_done"])
+        told = Ended(ended["tenant"], Lane(ended["lane"]), ended["source_bytes"], audio_s)
+        self._db.afterwards(connection, partial(self.on_ended, told))
         return True
 
     def expire(self, connection: Connection, job_id: str) -> bool:

@@ -17,7 +17,9 @@ from tympan.errors import InvalidRequest as Invalid
 from tympan.faultpoints import reach
 from tympan.storage.database import Database
 from tympan.storage.ids import new_id
-from tympan.storage.tables import jobs, upload_parts, uploads
+from tympan.storage.jobs import CheckPossessions
+from tympan.storage.tables import jobs, tenants, upload_parts, uploads
+from tympan.storage.tenants import possessions
 
 MAX_PARTS = 20_000
 """An upload in more parts than this takes no further request."""
@@ -83,6 +85,8 @@ class UploadStore:
     def __init__(self, database: Database, *, ttl_s: float, lock_s: float = 30.0) -> None:
         """Work on ``database``; uploads expire ``ttl_s`` after their creation, locks after ``lock_s`` unless held."""
         self._db, self._ttl_s, self._lock_s = database, ttl_s, lock_s
+        self.check_possessions: CheckPossessions = lambda _tenant, _count, _added: None
+        """Refuses what makes too much of a tenant's uploads; called in the transaction that adds to them."""
 
     def create(self, tenant: str, new: NewUpload) -> StoredUpload:
         """Return a new, empty upload. Raises ``Overloaded`` when the tenant has begun too many."""
@@ -98,6 +102,7 @@ class UploadStore:
             values = {"id": upload_id, "tenant": tenant, "n_bytes": new.n_bytes, "offset_bytes": 0}
             times = {"created_at": now, "expires_at": now + self._ttl_s}
             tx.execute(insert(uploads).values(**values, **times, metadata=json.dumps(dict(new.metadata))))
+            self._check_possessions(tx, tenant)
             return _upload_from(self._find(tx, tenant, upload_id))
 
         return self._db.write(work)
@@ -122,6 +127,8 @@ class UploadStore:
                 .where(uploads.c.id == upload_id)
                 .values(lock_owner=token, lock_until=self._db.now() + self._lock_s, n_bytes=length)
             )
+            if length != row["n_bytes"]:
+                self._check_possessions(tx, tenant)
             return _upload_from(self._find(tx, tenant, upload_id))
 
         return self._db.write(work)
@@ -148,8 +155,8 @@ class UploadStore:
     def add_part(self, upload_id: str, token: str, part: Part, *, last: bool) -> None:
         """Note a stored part and move the offset behind it; ``last`` gives the lock back in the same transaction.
 
-        Raises ``NotFound`` when the upload has been removed, ``UploadExpired``, and ``UploadLocked`` when the lock has
-        gone to another request.
+        Raises ``NotFound`` when the upload has been removed, ``UploadExpired``, ``UploadLocked`` when the lock has gone
+        to another request, and what ``check_possessions`` raises.
         """
         end = part.offset_bytes + part.n_bytes
         free = {"lock_owner": None, "lock_until": None} if last else {}
@@ -163,6 +170,9 @@ class UploadStore:
                 return
             values = {"offset_bytes": part.offset_bytes, "n_bytes": part.n_bytes, "key": part.key}
             tx.execute(insert(upload_parts).values(upload_id=upload_id, **values))
+            grows = select(uploads.c.tenant).where(uploads.c.id == upload_id, uploads.c.n_bytes.is_(None))
+            if (tenant := tx.scalar(grows)) is not None:  # Another has been counted by its length from the beginning.
+                self._check_possessions(tx, tenant)
             reach("upload.commit")
 
         self._db.write(work)
@@ -236,6 +246,15 @@ class UploadStore:
         """Return which of these uploads may have blobs."""
         query = select(uploads.c.id).where(uploads.c.id.in_(list(upload_ids)), uploads.c.metadata != _BURIED)
         return self._db.read(lambda tx: set(tx.scalars(query)))
+
+    def _check_possessions(self, tx: Connection, tenant: str) -> None:
+        def count() -> tuple[int, int]:
+            # The tenant's row is locked first: two of its uploads cannot both take what room is left.
+            tx.execute(self._db.insert(tenants).values(id=tenant).on_conflict_do_nothing())
+            tx.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update())
+            return possessions(tx, tenant)
+
+        self.check_possessions(tenant, count, 0)
 
     def _find(self, tx: Connection, tenant: str, upload_id: str, *, lock: bool = False) -> RowMapping:
         if not _ID.fullmatch(upload_id):

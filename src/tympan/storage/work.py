@@ -4,7 +4,7 @@ Every write names the claim's fence and a lease that has not run out; a worker t
 finds that it holds nothing (``LeaseLost``) and drops what it has.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, func, insert, select, update
@@ -43,8 +43,6 @@ class WorkStore:
         """Work on ``database``; a claim is good for ``lease_s`` unless extended; ``rings`` writes doorbells."""
         self._db, self._endings, self._rings, self._lease_s = database, endings, rings, lease_s
         self._weights = KnownWeights()
-        self.on_ended: Callable[[Job, float], object] = lambda _job, _audio_s: None
-        """Told of each job that has succeeded or failed here, and for how many seconds of audio it counts."""
 
     def claim(
         self, owner: str, lanes: Iterable[Lane], but: Iterable[str] = (), models: Collection[str] | None = None
@@ -213,7 +211,6 @@ class WorkStore:
 
         self._db.write(work)
         reach("finish.committed")
-        self.on_ended(claim.job, transcript.duration_s)
 
     def cached(self, claim: Claim, fingerprint: str, ttl_s: float) -> Transcript | None:
         """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago."""
@@ -237,7 +234,6 @@ class WorkStore:
             reach("job.fail")
 
         self._db.write(work)
-        self.on_ended(claim.job, 0.0)
 
     def retry(self, claim: Claim, delay_s: float) -> None:
         """Give the step back, to be tried again after ``delay_s``, and count that. Raises ``LeaseLost``."""

@@ -79,6 +79,7 @@ class Bill:
     used: Used = field(default_factory=Used)
     settled_s: float | None = None
     spent_s: float = 0.0
+    told_s: float = 0.0  # How far into the audio the text has been told before the end.
     resumes: bool = False
     is_paid: bool = False  # By another request for the same work.
     failure: int | None = None
@@ -110,11 +111,14 @@ class Bill:
         """Settle and count; ``status`` is what was answered, 499 when nobody was there to hear it."""
         self.release()
         status = self.failure or status
+        if self.settled_s is None and self.told_s and status < _SERVER_ERROR:
+            # Who leaves before the end has what was told.
+            self.used, self.settled_s = Used(audio_s=self.told_s), self.told_s
         if status >= _SERVER_ERROR:
             self.admission.forgive()
         elif self.settled_s is not None or status >= _CLIENT_ERROR:
             self.admission.settle(self.settled_s or 0.0, resumes=self.resumes)
-        if self.kind in (Work.SYNC, Work.LIVE) and status != _GONE:
+        if self.kind in (Work.SYNC, Work.LIVE) and (status != _GONE or self.told_s):
             one = Used(requests=1, failures=int(status >= _CLIENT_ERROR))
             meter.add(self.tenant, self.kind, self.model, self.used.plus(one))
 

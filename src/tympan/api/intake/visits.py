@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from tympan.api.intake import uploads
 from tympan.api.intake.incoming import UploadLimits
 from tympan.api.intake.metering import bill_of, bounds_of
 from tympan.api.wire.deadlines import deadline_of, patience_of
-from tympan.domain import Options, Progress, Transcript
+from tympan.domain import Options, Progress, Segment, Transcript
 from tympan.errors import Cancelled, TympanError, Unavailable
 from tympan.pipeline import Audience, Call, RequestContext, check_options
 
@@ -123,6 +123,18 @@ class Visit(Generic[Asked]):
             transcript = await (self.serve(guest, guest.transcribe) if alone else self._attend(guest))
         self.served(transcript)
         return transcript
+
+    def telling(self, context: RequestContext) -> RequestContext:
+        """Return ``context``, whose segments are put on the bill as they are told."""
+        tell, bill = context.on_segments, bill_of(self._request)
+        if tell is None or bill is None:
+            return context
+
+        def told(segments: Sequence[Segment]) -> None:
+            bill.told_s = max((bill.told_s, *(segment.end_s for segment in segments)))
+            tell(segments)
+
+        return replace(context, on_segments=told)
 
     async def language(self, guest: Guest[Asked]) -> Transcript:
         """Hear which language a guest's file is in, and count how that ends. Raises ``TympanError``."""

@@ -40,6 +40,6 @@ async def _answer(request: Request, task: Task) -> Response:
         return whole_answer(guest.asked, await visit.finish(guest))
 
     def work(context: RequestContext) -> Awaitable[Transcript]:
-        return visit.finish(replace(guest, context=context))
+        return visit.finish(replace(guest, context=visit.telling(context)))
 
     return await narrated_answer(guest.asked, guest.context, work, streams_of(request))
