@@ -124,7 +124,7 @@ class WebhookStore:
         """
         endpoint_id = implicit_id(tenant, url)
         lately = _ENDPOINT.created_at > self._db.now() - _RENEW_S
-        fresh = (_ENDPOINT.id == endpoint_id, _ENDPOINT.secret != "", lately)
+        fresh = (_ENDPOINT.id == endpoint_id, _ENDPOINT.tenant == tenant, _ENDPOINT.secret != "", lately)
         known = self._db.read(lambda tx: tx.execute(select(*_ENDPOINT).where(*fresh)).mappings().first())
         return (
             _endpoint(known) if known is not None else self._db.write(lambda tx: self._ensure(tx, tenant, url, secret))
