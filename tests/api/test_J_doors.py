@@ -13,6 +13,7 @@ from tests.access_support import entry
 from tests.api.doors_support import Guarded, guarded
 from tests.api.support import CLIP
 from tympan.access.callers import USUAL, Scope
+from tympan.access.failures import WINDOW_S
 from tympan.access.tokens import Token, mint
 from tympan.api.access.permissions import OPEN, scope_for
 
@@ -174,6 +175,19 @@ def test_J7_a_page_of_another_site_can_change_nothing(house: Guarded) -> None:
     assert house.transcribe(key).status_code == 200
 
 
+def test_J7_no_operation_that_changes_anything_listens_to_a_foreign_page(house: Guarded) -> None:
+    """Whatever is asked for with a method other than reading: 403, with the best of keys and without one."""
+    origins = ("https://evil.example", "null", "file://", house.url + "0", house.url.replace("127.0.0.1", "127.0.0.2"))
+    best = house.give(scopes=tuple(Scope))
+    changing = [each for each in _operations(house) if each[0] not in ("GET", "HEAD", "OPTIONS")]
+    assert len(changing) > 25
+    for method, path in changing:
+        for key, origin in [(None, origins[0]), *((best, origin) for origin in origins)]:
+            answer = house.ask(method, path, key, headers={"origin": origin})
+            assert answer.status_code == 403, (method, path, origin, answer.text)
+            assert "foreign_origin" in answer.text
+
+
 def test_J10_a_preflight_from_elsewhere_is_denied(house: Guarded) -> None:
     """And nothing that is answered says that a foreign page may read it."""
     asks = {**FOREIGN, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
@@ -230,12 +244,18 @@ def test_J10_every_answer_has_the_headers_that_browsers_heed(house: Guarded) -> 
         assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_J4_a_thousand_guesses_get_ten_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guesses", [200, pytest.param(1_000, marks=pytest.mark.long)])
+def test_J4_a_thousand_guesses_get_ten_answers(tmp_path: Path, guesses: int) -> None:
     """The rest are told to wait, and the right key from the same address still opens."""
     with guarded(tmp_path) as house:
         key = house.give()
-        answers = [house.ask("GET", "/v1/models", mint()) for _ in range(300)]
-        assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 290
+        began = time.monotonic()
+        answers = [house.ask("GET", "/v1/models", mint()) for _ in range(guesses)]
+        minutes = int((time.monotonic() - began) // WINDOW_S)  # None, unless the machine is very slow.
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:10] == [401] * 10
+        assert set(statuses[10:]) <= {401, 429}
+        assert statuses.count(401) <= 10 * (minutes + 1)
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert house.ask("GET", "/v1/models", key).status_code == 200
 
@@ -276,6 +296,22 @@ def test_an_open_server_stays_open(tmp_path: Path) -> None:
         assert house.transcribe().status_code == 200
         assert house.transcribe(key).status_code == 200
         assert house.ask("GET", "/metrics").status_code == 200
+
+
+def test_J8_both_keys_open_while_they_overlap_and_the_revoked_one_ends(house: Guarded) -> None:
+    """Two hundred looks, at one and the other; then the old one is revoked while both are in constant use."""
+    old, new = house.give(), mint()
+    house.keys.rotate(old.id, (new.id, new.secret_sha256), 3600.0, entry())
+    probes = [house.ask("GET", "/v1/models", key).status_code for _ in range(100) for key in (old, new)]
+    assert probes == [200] * 200
+    house.keys.revoke(old.id, entry())
+    deadline = time.monotonic() + 5
+    while house.ask("GET", "/v1/models", old).status_code == 200:
+        assert time.monotonic() < deadline
+        assert house.ask("GET", "/v1/models", new).status_code == 200
+    answers = {house.ask("GET", "/v1/models", old).status_code for _ in range(20)}
+    assert answers <= {401, 429}
+    assert house.ask("GET", "/v1/models", new).status_code == 200
 
 
 def test_J8_a_revoked_key_is_refused_within_five_seconds(house: Guarded) -> None:

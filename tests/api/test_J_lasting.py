@@ -69,13 +69,18 @@ def test_J5_a_key_in_the_address_of_a_session_is_refused(house: Guarded) -> None
     assert key.secret.encode() not in (caught.value.response.body or b"")
 
 
-def test_J7_a_page_of_another_site_opens_no_session(house: Guarded) -> None:
-    """Not even with a good key; the server's own page does."""
-    key = _bearer(house.give().text)
-    with pytest.raises(InvalidStatus) as caught:
-        _dial(house, "/v1/stream", origin="https://evil.example", additional_headers=key)
-    assert caught.value.response.status_code == 403
-    with _dial(house, "/v1/stream", origin=house.url, additional_headers=key) as socket:
+@pytest.mark.parametrize("path", PATHS)
+def test_J7_a_page_of_another_site_opens_no_session(house: Guarded, path: str) -> None:
+    """Not even with a good key, in a header or as a browser can send it; the server's own page does."""
+    key = house.give().text
+    offered: list[Any] = ["realtime", f"openai-insecure-api-key.{key}"]
+    for origin in ("https://evil.example", "null", "file://", house.url + "0", f"{house.url}.evil.example"):
+        for way in ({"additional_headers": _bearer(key)}, {"subprotocols": offered}, {}):
+            with pytest.raises(InvalidStatus) as caught:
+                _dial(house, path, origin=origin, **way)
+            assert caught.value.response.status_code == 403
+            assert b"foreign_origin" in (caught.value.response.body or b"")
+    with _dial(house, path, origin=house.url, additional_headers=_bearer(key)) as socket:
         assert socket.recv(timeout=5)
 
 

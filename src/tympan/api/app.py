@@ -15,6 +15,7 @@ from tympan.api.deps import Services
 from tympan.api.elsewhere import asr, inference
 from tympan.api.elsewhere import transcribe_async as drop_in
 from tympan.api.errors import on_error, on_http_error
+from tympan.api.intake.incoming import check_encoding
 from tympan.api.intake.metering import Metering, let_in
 from tympan.api.jobs import batches, jobs, usage, webhooks
 from tympan.api.jobs.together import Together
@@ -78,7 +79,7 @@ def _application(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(let_in)],
+        dependencies=[Depends(check_encoding), Depends(let_in)],
     )
     app.state.services = services
     app.state.streams = Streams()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from tympan import telemetry
 from tympan.api.runner import Runner
@@ -46,13 +46,22 @@ class Pace:
         return min(self.limits.idle_s, max(0.0, self.limits.deadline - time.monotonic()))
 
 
+async def check_encoding(request: HTTPConnection) -> None:
+    """Raise ``InvalidRequest`` for a body that says it is compressed, whatever the route: none is ever inflated."""
+    told = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(coding.strip() not in ("", "identity") for coding in told):
+        raise InvalidRequest(
+            "Compressed bodies are not taken.",
+            param="Content-Encoding",
+            remedy="Send the body as it is; audio is compressed.",
+        )
+
+
 def announced_bytes(request: Request) -> int:
     """Return the announced length of the body, 0 when it is not announced.
 
-    Raises ``InvalidRequest`` for a length that is none and for compressed bodies.
+    Raises ``InvalidRequest`` for a length that is none.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise InvalidRequest("Compressed bodies are not taken.", remedy="Send the file as it is; audio is compressed.")
     text = request.headers.get("content-length", "0")
     if not (text.isascii() and text.isdigit()):
         raise InvalidRequest("The Content-Length header is not a number.", remedy="Let the HTTP client set it.")
