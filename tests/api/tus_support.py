@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import Self, cast
 
 import httpx
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from sqlalchemy import select
 
 from tests.api.support import wait_for
 from tympan.api.deps import Backend, Desks, Limits, Services, make_services
 from tympan.api.errors import on_error, on_http_error
+from tympan.api.intake.incoming import check_encoding
 from tympan.api.intake.staging import open_staging
 from tympan.api.middleware import Exchange
 from tympan.api.server import Address, HttpServer, ServerHooks
@@ -110,7 +111,7 @@ def _server(site: TusSite) -> HttpServer:
 
 
 def _app(site: TusSite) -> FastAPI:
-    app = FastAPI()
+    app = FastAPI(dependencies=[Depends(check_encoding)])
     app.state.services = site.services
     app.include_router(tus.router)
     app.state.routes = tuple(tus.router.routes)
