@@ -69,8 +69,8 @@ def told(lock: str, accepted: list[Waiver], today: date) -> int:
     """Look a lock up, print what was found, and return the exit code."""
     done = subprocess.run(command(lock, accepted, today), capture_output=True, text=True, check=False)
     code, lines = verdict(lock, done.stdout)
-    if code == UNKNOWN:
-        lines += done.stderr.splitlines()[-1:]  # Where pip-audit says what went wrong.
+    if not done.stdout:
+        lines += done.stderr.splitlines()[-1:]  # Where pip-audit says why it has no report.
     sys.stdout.writelines(f"tympan: {line}\n" for line in lines)
     return code
 

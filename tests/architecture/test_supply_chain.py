@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,14 @@ def test_S5_another_service_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AUDIT_SERVICE", "osv")
     monkeypatch.setenv("AUDIT_OSV_URL", "https://osv.example/v1/query")
     assert {"osv", "https://osv.example/v1/query"} <= set(AUDIT["command"]("runtime", [], date(2026, 1, 31)))
+
+
+@pytest.mark.parametrize(("report", "told"), [("", True), (json.dumps({"dependencies": [SKIPPED]}), False)])
+def test_S5_what_pip_audit_says_is_told_where_it_has_no_report(
+    report: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, told: bool
+) -> None:
+    """With one it says that nothing was found, also where it skipped every package."""
+    program = f"import sys; sys.stdout.write({report!r}); sys.stderr.write('No known vulnerabilities found')"
+    monkeypatch.setitem(AUDIT["told"].__globals__, "command", lambda *_: [sys.executable, "-c", program])
+    assert AUDIT["told"]("runtime", [], date(2026, 1, 31)) == AUDIT["UNKNOWN"]
+    assert ("No known vulnerabilities" in capsys.readouterr().out) == told
