@@ -72,7 +72,7 @@ class ScriptedTranscriber:
     """Answers every file with the same transcript; can be slow, broken, absent or watched.
 
     Callers who want to hear of segments hear of the first so many that it ``tells``, ``pace_s`` apart, before the
-    error or the end.
+    error or the end. With a ``gate`` nobody is answered before it is set.
     """
 
     seconds: float = 0.0
@@ -84,6 +84,7 @@ class ScriptedTranscriber:
     script: Callable[[Options], Transcript] | None = None
     ready: bool = True
     stats_pace: float = 0.0
+    gate: threading.Event | None = None
     info: Facts | None = field(default_factory=Facts)
     calls: list[tuple[bytes, Options]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -103,6 +104,8 @@ class ScriptedTranscriber:
         self.calls.append((source.read_bytes(), options))
         if self.deaf:
             time.sleep(self.seconds)
+        elif self.gate is not None and not context.cancel.is_set():
+            assert self.gate.wait(20)
         elif context.cancel.wait(self.seconds):
             self.cancelled.set()
             raise Cancelled

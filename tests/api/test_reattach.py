@@ -65,9 +65,8 @@ def test_a_result_that_nobody_waited_for_is_there_for_the_retry(slow: Site) -> N
     """The work ended between the tries."""
     give_up(slow)
     wait_for(lambda: not slow.services.house.count)
-    started = time.perf_counter()
     assert slow.post().headers["tympan-reattached"] == "true"
-    assert time.perf_counter() - started < 0.5
+    assert len(slow.transcriber.calls) == 1
 
 
 def test_what_nobody_comes_back_to_is_dropped(make_site: Callable[..., Site]) -> None:
@@ -97,13 +96,18 @@ def test_what_differs_in_anything_is_done_anew(slow: Site) -> None:
     assert len(slow.transcriber.calls) == 1 + len(OTHERS)
 
 
-def test_calls_that_are_alike_at_the_same_time_are_not_one(slow: Site) -> None:
+def test_calls_that_are_alike_at_the_same_time_are_not_one(make_site: Callable[..., Site]) -> None:
     """Each caller may have meant its own; one that says that it is a retry is taken at its word."""
+    gate = threading.Event()
+    slow = make_site(ScriptedTranscriber(gate=gate), reattach_s=2.0)
     with ThreadPoolExecutor(3) as clients:
         first = clients.submit(slow.post)
-        wait_for(lambda: slow.transcriber.calls)
+        wait_for(lambda: len(slow.transcriber.calls) == 1)
         second = clients.submit(slow.post)
+        wait_for(lambda: len(slow.transcriber.calls) == 2)
         retry = clients.submit(lambda: slow.post(headers={"x-stainless-retry-count": "1"}))
+        wait_for(lambda: any(each.waiting == 2 for each in list(slow.services.retries._all)))
+        gate.set()
         answers = [task.result() for task in (first, second, retry)]
     assert [answer.headers.get("tympan-reattached") for answer in answers] == [None, None, "true"]
     assert len({answer.text for answer in answers}) == 1

@@ -84,7 +84,12 @@ def render(
 
 def rendered(transcript: Transcript, output: Output) -> str:
     """Return the transcript as ``output`` says."""
-    return "".join(pieces(_Held(transcript), output))
+    return "".join(held_pieces(transcript, output))
+
+
+def held_pieces(transcript: Transcript, output: Output) -> Iterator[str]:
+    """Yield a transcript as ``rendered`` returns it, in pieces of some kilobytes."""
+    return pieces(_Held(transcript), output)
 
 
 def pieces(source: Readable, output: Output, *, timed: bool = False) -> Iterator[str]:

@@ -20,6 +20,7 @@ from tympan.api.fields.queries import query_of
 from tympan.api.fields.transcription import parse_options
 from tympan.api.intake.uploads import FileRules, Upload
 from tympan.api.intake.visits import Door, Visit
+from tympan.api.speech.answers import rendered_aside
 from tympan.api.speech.detection import DetectionRequest, detected
 from tympan.domain import Options, ResponseFormat, Segment, Task, Timestamps, Transcript
 from tympan.errors import InvalidRequest, UnsupportedOption
@@ -123,7 +124,8 @@ async def asr(request: Request) -> Response:
         "Asr-Engine": "tympan",
         "Content-Disposition": f'attachment; filename="{quote(asked.name)}.{output}"',
     }
-    return Response(_rendered(transcript, asked), media_type="text/plain", headers=headers)
+    text = await rendered_aside(request, transcript, lambda: _rendered(transcript, asked))
+    return Response(text, media_type="text/plain", headers=headers)
 
 
 @router.post("/detect-language", openapi_extra=_openapi(DETECT_QUERY))

@@ -21,6 +21,7 @@ from tympan.api.intake.bodies import received
 from tympan.api.intake.uploads import FileRules
 from tympan.api.intake.visits import Door, Visit
 from tympan.api.models import load_and_wait
+from tympan.api.speech.answers import rendered_aside
 from tympan.domain import Transcript
 from tympan.errors import InvalidRequest, ModelNotFound, Unavailable, UnsupportedOption
 
@@ -63,7 +64,7 @@ async def inference(request: Request) -> Response:
     query_of(request)
     chosen = _loaded(request).of(tenant_of(request))
     asked, transcript = await _transcribed(request, chosen)
-    text = rendered(transcript, asked).encode("utf-8", "replace")
+    text = await rendered_aside(request, transcript, lambda: rendered(transcript, asked).encode("utf-8", "replace"))
     # Text goes out as HTML, as there; the policy that every answer carries keeps a browser from running any of it.
     return Response(text, headers={"content-type": MEDIA_TYPES[asked.response_format]})
 

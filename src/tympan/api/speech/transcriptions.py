@@ -37,7 +37,7 @@ async def _answer(request: Request, task: Task) -> Response:
     with visit.counted():
         guest = await visit.enter()
     if not guest.asked.stream:
-        return whole_answer(guest.asked, await visit.finish(guest))
+        return await whole_answer(request, guest.asked, await visit.finish(guest))
 
     def work(context: RequestContext) -> Awaitable[Transcript]:
         return visit.finish(replace(guest, context=visit.telling(context)))
