@@ -195,3 +195,32 @@ def test_the_most_patient_one_counts() -> None:
     assert audience.until == 200.0
     audience.enter(None)
     assert audience.until is None
+
+
+def test_G4_a_newcomer_goes_before_whoever_had_the_last_window_and_wants_more() -> None:
+    """However much a long file is owed, for the short ones that went first, nobody waits for two of its windows."""
+    queue = WindowQueue()
+    overtaken = []
+    queue.put(make_item(origin("file"), 28.0))
+    for number in range(40):
+        queue.put(make_item(origin("file"), 28.0))
+        assert [item.origin.request_id for item in queue.take(0.0, ONE, CostModel())] == ["file"]
+        queue.put(make_item(origin(f"clip{number}"), 5.0))
+        (item,) = queue.take(0.0, ONE, CostModel())
+        if item.origin.request_id == "file":
+            overtaken.append(number)
+            queue.take(0.0, ONE, CostModel())
+            queue.put(make_item(origin("file"), 28.0))
+    assert overtaken == []
+
+
+def test_G4_newcomers_in_a_row_do_not_hold_up_a_long_file() -> None:
+    """With a new clip always there, the file has its share all the same, long before aging."""
+    queue = WindowQueue()
+    for _ in range(60):
+        queue.put(make_item(origin("file"), 28.0))
+    taken: list[str] = []
+    for number in range(200):
+        queue.put(make_item(origin(f"clip{number}"), 5.0))
+        taken.extend(item.origin.request_id for item in queue.take(0.0, ONE, CostModel()))
+    assert 5 <= taken.count("file") <= 40

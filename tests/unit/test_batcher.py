@@ -24,6 +24,7 @@ from tests.batching_support import (
     running,
     submit_together,
 )
+from tympan.batching.backlog import Backlog
 from tympan.batching.batcher import Batcher, BatcherOptions
 from tympan.batching.queue import BatchLimits, QueueLimits
 from tympan.batching.recovery import RecoveryPolicy
@@ -219,6 +220,38 @@ def test_the_next_batch_is_handed_over_shortly_before_the_running_one_ends() -> 
         assert [outcome(reply) for reply in replies] == ["ok"] * 2
     # The model's first guess for a 10-s window is 320 ms.
     assert 0.3 <= waited_s <= 1.0
+
+
+def test_a_long_window_waits_outside_while_clips_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However early the next batch is handed over, a clip that comes during the running one goes before it."""
+    looked: list[bool] = []
+    better_waits = vars(Backlog)["better_waits"].fget
+
+    def look(backlog: Backlog) -> bool:
+        looked.append(bool(better_waits(backlog)))
+        return looked[-1]
+
+    monkeypatch.setattr(Backlog, "better_waits", property(look))
+    limits = BatchLimits(max_windows=1, max_ms=300.0, idle_ms=2000.0)
+    script = Script()
+    script.gate.clear()
+    with running(replace(OPTIONS, batch=limits, prefetch_lead_s=3600.0), script=script) as batcher:
+        replies = [batcher.submit(make_task(0, 28.0), origin("file", lane=Lane.BATCH))]
+        eventually(lambda: len(script.seen) == 1)
+        replies += [batcher.submit(make_task(0, 1.0), origin(f"clip{n}")) for n in range(2)]
+        script.gate.set()
+        assert [outcome(reply) for reply in replies] == ["ok"] * 3
+        script.gate.clear()
+        replies = [batcher.submit(make_task(1, 1.0), origin("clip2"))]
+        eventually(lambda: len(script.seen) == 4)
+        looked.clear()
+        replies.append(batcher.submit(make_task(2, 28.0), origin("file", lane=Lane.BATCH)))
+        eventually(lambda: True in looked)
+        replies.append(batcher.submit(make_task(3, 1.0), origin("clip3")))
+        eventually(lambda: len(script.seen) == 5)
+        script.gate.set()
+        assert [outcome(reply) for reply in replies] == ["ok"] * 3
+    assert script.seen[3:] == [[1], [3], [2]]
 
 
 def test_gone_windows_are_not_run() -> None:

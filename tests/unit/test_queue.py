@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.batching_support import make_item, origin
 from tympan.batching.cost import CostModel
-from tympan.batching.queue import LIVE_MEMORY_S, BatchLimits, Item, QueueLimits, WindowQueue, batch_key, total_audio_s
+from tympan.batching.key import batch_key
+from tympan.batching.queue import BatchLimits, Item, QueueLimits, WindowQueue, total_audio_s
 from tympan.domain import DecodeParams, Lane, Task
 from tympan.errors import Overloaded
 
@@ -186,20 +187,6 @@ def test_lower_lanes_do_not_shorten_a_batch_but_ride_within_max_ms() -> None:
     below = [make_item(origin("bulk", lane=Lane.BATCH)) for _ in range(50)]
     assert len(filled(*(make_item() for _ in range(20)), *below).take(0.0, limits, CostModel())) == 20
     assert len(filled(make_item(), *below).take(0.0, limits, CostModel())) == 9
-
-
-def test_batches_of_other_lanes_stay_short_while_somebody_speaks() -> None:
-    """A live window that comes next waits for ``max_ms``, not for a batch as long as an idle queue allows."""
-    limits = BatchLimits(max_windows=100, max_ms=300.0, idle_ms=2000.0)
-    for live_s, fewer in ((0.0, True), (-LIVE_MEMORY_S - 1.0, False)):
-        queue = filled(make_item(origin("speaker", lane=Lane.LIVE), 1.0, live_s))
-        (live,) = queue.take(live_s, limits, CostModel())
-        assert live.origin.lane is Lane.LIVE
-        for number in range(20):
-            queue.put(make_item(origin(f"file{number}", lane=Lane.BATCH), 5.0))
-        taken = queue.take(0.1, limits, CostModel())
-        predicted_ms = CostModel().predict_ms(DecodeParams(), [item.audio_s for item in taken])
-        assert (predicted_ms <= limits.max_ms) is fewer
 
 
 def test_live_windows_carry_no_passengers_from_below() -> None:

@@ -63,11 +63,18 @@ class Backlog:
         with self._lock:
             return not (self._retries or self._inside or len(self._queue))
 
+    @property
+    def better_waits(self) -> bool:
+        """Whether the next batch should not be handed over while another runs: it could hold up who is expected."""
+        with self._lock:
+            return not self._retries and self._queue.better_waits(time.monotonic(), self._batch)
+
     def put(self, item: Item) -> None:
         """Admit a window; raise ``Overloaded``, with the time the queue should take, when there is no room."""
         with self._lock:
+            others_run = any(other.origin != item.origin for running in self._inside for other in running.items)
             try:
-                self._queue.put(item)
+                self._queue.put(item, others_run=others_run)
             except Overloaded as error:
                 error.retry_after_s = max(1.0, self._drain_s())
                 raise

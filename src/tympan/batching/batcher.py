@@ -30,7 +30,8 @@ class BatcherOptions:
     """Everything about a batcher that can be set.
 
     The next batch is handed over ``prefetch_lead_s`` before the running one should end: early enough to keep the
-    engine busy, late enough that a newcomer does not find two batches ahead of it.
+    engine busy, late enough that a newcomer does not find two batches ahead of it. Where one is expected whom it would
+    hold up, it is handed over when the running one has ended.
     """
 
     queue: QueueLimits = field(default_factory=QueueLimits)
@@ -228,6 +229,8 @@ class Batcher:
         inside = self._backlog.inside
         if len(inside) != 1:
             return _TICK_S if inside else 0.0
+        if self._backlog.better_waits:
+            return _TICK_S
         return inside[0].ends_in_s - self._options.prefetch_lead_s
 
     def _nap_s(self, host: Host) -> float:

@@ -15,8 +15,9 @@ class _Book:
 
     A member of weight 2 is booked half of what it is given, so it gets twice as much. The clock runs as fast as a
     member's fair share grows (Demers, Keshav and Shenker, 1989). A member that comes (back) starts where the clock
-    stood before the last window at the earliest: so it goes before whoever had that window, it has no credit for having
-    been away, and newcomers, however many, do not hold up the others for ever.
+    stood before the last window at the earliest: so it has no credit for having been away, and newcomers, however many,
+    do not hold up the others for ever. But whoever had that window, and wants more, never goes before it: one who was
+    owed much, as a long file is beside which many short ones went first, would make every newcomer wait twice.
     """
 
     def __init__(self) -> None:
@@ -25,12 +26,16 @@ class _Book:
         self._weight = 0.0
         self._clock_s = 0.0
         self._start_s = 0.0
+        self._last: tuple[Hashable, float] | None = None
 
     def join(self, member: Hashable, weight: float = 1.0) -> None:
         self.leave(member)
         self.active[member] = max(LEAST_WEIGHT, weight)
         self._weight += self.active[member]
-        self.served_s[member] = max(self.served_s.get(member, 0.0), self._start_s)
+        start_s = self._start_s
+        if self._last is not None and self._last[0] in self.active and self._last[0] != member:
+            start_s = min(start_s, self._last[1])
+        self.served_s[member] = max(self.served_s.get(member, 0.0), start_s)
 
     def leave(self, member: Hashable) -> None:
         self._weight -= self.active.pop(member, 0.0)
@@ -38,6 +43,7 @@ class _Book:
             self.served_s = {m: s for m, s in self.served_s.items() if m in self.active or s > self._start_s}
 
     def charge(self, member: Hashable, audio_s: float) -> None:
+        self._last = member, self.served_s[member]
         self.served_s[member] += audio_s / self.active[member]
         self._start_s = self._clock_s
         self._clock_s += audio_s / self._weight

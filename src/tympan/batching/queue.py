@@ -18,21 +18,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tympan.batching.cost import CostModel
 from tympan.batching.fairness import FairShares
-from tympan.domain import DecodeParams, Lane, Suppression, Task, WindowResult, WindowTask
+from tympan.batching.key import BatchKey, batch_key
+from tympan.batching.newcomers import Expected, Newcomers
+from tympan.domain import Lane, WindowResult, WindowTask
 from tympan.errors import Overloaded
 
 BUCKET_S = 2.0
 """Windows whose lengths fall in the same bucket of this width waste little padding on one another."""
 
-LIVE_MEMORY_S = 3.0
-"""For so long after a live window the next one is expected: batches of other lanes stay short meanwhile."""
-
 _MUCH_LONGER = 2.0
-"""A window of more than so many times the length of the most deserving one would hold that up: it waits its turn."""
+"""A window of more than so many times the length of the most deserving one, or of those who are expected, would hold
+them up: it waits its turn."""
 
 _SCAN_WINDOWS = 64
 """How deep into one request's windows the search for a fitting one goes."""
@@ -57,42 +57,6 @@ class Origin:
     lane: Lane
     weight: float = field(default=1.0, compare=False)
     is_wanted: Callable[[float], bool] = field(default=_always, compare=False)
-
-
-class BatchKey(NamedTuple):
-    """Everything that has to be equal for windows to share one pass of the engine."""
-
-    task: Task
-    detect_language: bool
-    prompt: str | None
-    hotwords: str | None
-    beam_size: int
-    best_of: int
-    temperature: float
-    full_context: bool
-    align: bool
-    suppression: Suppression
-    language_only: bool = False
-
-
-def batch_key(params: DecodeParams) -> BatchKey:
-    """Return the key under which windows may share a batch.
-
-    The language may differ inside a batch, but not whether it is known: prompts must have equal shapes.
-    """
-    return BatchKey(
-        task=params.task,
-        detect_language=params.language is None,
-        prompt=params.prompt,
-        hotwords=params.hotwords,
-        beam_size=params.beam_size,
-        best_of=params.best_of,
-        temperature=params.temperature,
-        full_context=params.full_context,
-        align=params.align,
-        suppression=params.suppression,
-        language_only=params.language_only,
-    )
 
 
 @dataclass(slots=True, eq=False)
@@ -133,9 +97,10 @@ class QueueLimits:
 class BatchLimits:
     """How large a batch may be.
 
-    Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``, nor over ``max_ms``
-    in other lanes while somebody speaks live. While others wait, a request adds no second window and none much longer
-    than the first, and no lower lane adds any, once the batch is predicted to take ``max_ms``.
+    Whoever comes next waits for at most one batch, so none is predicted to take over ``idle_ms``. While others wait, a
+    request adds no second window and none much longer than the first, and no lower lane adds any, once the batch is
+    predicted to take ``max_ms``; while others are expected, what they allow between the two. Whoever speaks live
+    allows no other lane more, whosever the windows are.
     ``max_windows`` is what a busy engine gains from; the ONNX Runtime engine bounds its memory itself.
     ``take_turns``: while several requests wait, a batch takes half of the windows present, since whoever is answered
     sends its next one only then. With everybody in one batch the engine would wait for all; so one half is decoded
@@ -192,11 +157,17 @@ class _Draft:
         self._lane = lane
         self._limits = limits
         self._cost = cost
-        self._contended = False
+        self._alone_ms = limits.idle_ms
+        self._usual_s = head.audio_s
 
-    def contend(self) -> None:
-        """Somebody else waits who is at least as urgent: no request may stretch the batch."""
-        self._contended = True
+    def expect(self, expected: Expected) -> None:
+        """Somebody at least as urgent is likely to come: no request may stretch the batch beyond what that one allows.
+
+        Who waits already allows ``max_ms``.
+        """
+        if expected.ms < self._limits.idle_ms:
+            self._alone_ms = min(self._alone_ms, max(self._limits.max_ms, expected.ms))
+            self._usual_s = min(self._usual_s, expected.audio_s)
 
     @property
     def full(self) -> bool:
@@ -215,12 +186,14 @@ class _Draft:
         if lane > self._lane and self._lane == Lane.LIVE:
             return False
         predicted_ms = self._cost.predict_ms(self._head.task.params, [*self.durations_s, item.audio_s])
-        return predicted_ms <= (self._limits.max_ms if self._must_be_short(item, lane) else self._limits.idle_ms)
+        return predicted_ms <= self._allowed_ms(item, lane)
 
-    def _must_be_short(self, item: Item, lane: int) -> bool:
+    def _allowed_ms(self, item: Item, lane: int) -> float:
+        if lane > self._lane:
+            return self._limits.max_ms
         again = any(other.origin == item.origin for other in self.items)
-        much_longer = item.audio_s > _MUCH_LONGER * self._head.audio_s
-        return lane > self._lane or (self._contended and (again or much_longer))
+        much_longer = item.audio_s > _MUCH_LONGER * self._usual_s
+        return self._alone_ms if again or much_longer else self._limits.idle_ms
 
 
 class WindowQueue:
@@ -232,7 +205,8 @@ class WindowQueue:
         self._flows: dict[_FlowKey, _Flow] = {}
         self._shares = FairShares()
         self._arrivals = 0
-        self._last_live_s = self._now_s = float("-inf")
+        self._newcomers = Newcomers()
+        self._now_s = float("-inf")
         self._windows = dict.fromkeys(Lane, 0)
         self._audio_s = dict.fromkeys(Lane, 0.0)
 
@@ -255,17 +229,18 @@ class WindowQueue:
         """Waiting audio-seconds in each lane."""
         return dict(self._audio_s)
 
-    def put(self, item: Item) -> None:
-        """Admit a window, or raise ``Overloaded`` when the queue is full."""
+    def put(self, item: Item, *, others_run: bool = False) -> None:
+        """Admit a window, or raise ``Overloaded`` when the queue is full; ``others_run``: inside the engine."""
         if self._full(item):
             self.purge(item.enqueued_s)
         if self._full(item):
             raise Overloaded("The queue is full.", remedy="Try again later, or with less audio at a time.")
         origin = item.origin
-        if origin.lane is Lane.LIVE:
-            self._last_live_s = item.enqueued_s
         key = (origin.lane, origin.tenant, origin.request_id)
         flow = self._flows.get(key)
+        others = others_run or len(self._flows) > (flow is not None)
+        if origin.lane is Lane.LIVE or (others and item.task.window.index == 0):
+            self._newcomers.came(origin.lane, origin.request_id, item.audio_s, item.enqueued_s)
         if flow is None:
             self._arrivals += 1
             flow = self._flows[key] = _Flow(key, self._arrivals, int(origin.lane), origin.weight)
@@ -276,21 +251,36 @@ class WindowQueue:
     def take(self, now_s: float, limits: BatchLimits, cost: CostModel) -> list[Item]:
         """Return the next batch, most deserving window first; empty when nothing waits."""
         self.purge(now_s)
-        self._promote(now_s)
-        heap = self._heap()
+        heap = self._by_turn(now_s)
         if not heap:
             return []
         _, flow = heap[0]
-        level = flow.level
-        if level > Lane.LIVE and now_s - self._last_live_s < LIVE_MEMORY_S:
-            limits = replace(limits, idle_ms=min(limits.idle_ms, limits.max_ms))
+        lane, level = flow.key[0], flow.level
+        live_ms = self._newcomers.live(now_s).ms if level > Lane.LIVE else float("inf")
+        limits = replace(limits, idle_ms=min(limits.idle_ms, max(limits.max_ms, live_ms)))
         self._now_s = now_s
-        draft = _Draft(self._hand_over(flow, flow.items.popleft()), level, limits, cost)
+        head = self._hand_over(flow, flow.items.popleft())
+        draft = _Draft(head, level, limits, cost)
         if any(other.level <= level for _, other in heap if other is not flow):
-            draft.contend()
+            draft.expect(Expected(0.0, head.audio_s))
+        draft.expect(self._newcomers.beside(lane, now_s))
         for similar in (True, False):
             self._fill(draft, similar=similar)
         return draft.items
+
+    def better_waits(self, now_s: float, limits: BatchLimits) -> bool:
+        """Tell whether what goes next had better not wait inside the engine, where nobody can go before it.
+
+        So it is when somebody is expected whom it would hold up.
+        """
+        heap = self._by_turn(now_s)
+        if not heap:
+            return False
+        flow = heap[0][1]
+        if flow.level > Lane.LIVE and self._newcomers.live(now_s).ms < limits.idle_ms:
+            return True
+        expected = self._newcomers.beside(flow.key[0], now_s)
+        return expected.ms < limits.idle_ms and flow.items[0].audio_s > _MUCH_LONGER * expected.audio_s
 
     def purge(self, now_s: float) -> None:
         """Drop the windows whose callers have gone, or do not wait any more at ``now_s``; tell their futures so."""
@@ -332,14 +322,15 @@ class WindowQueue:
         if not kept:
             self._forget(flow)
 
-    def _promote(self, now_s: float) -> None:
-        """Let every request count in the lane that it has grown into."""
+    def _by_turn(self, now_s: float) -> list[tuple[_Rank, _Flow]]:
+        """Return a heap of the requests, each in the lane that it has grown into, the most deserving first."""
         for flow in self._flows.values():
             level = flow.grown(now_s, self._limits.aging_s)
             if level != flow.level:
                 self._shares.leave(*flow.member)
                 flow.level = level
                 self._shares.join(*flow.member, flow.weight)
+        return self._heap()
 
     def _heap(self) -> list[tuple[_Rank, _Flow]]:
         # The arrival number makes every rank unique, so flows are never compared.
