@@ -232,6 +232,20 @@ def test_who_half_closes_is_gone(server: Site) -> None:
     wait_for(lambda: not server.services.house.count and not server.staged)
 
 
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/jobs"])
+def test_O1_who_still_uploads_when_the_server_waits_no_longer_is_told(
+    make_site: Callable[..., Site], path: str
+) -> None:
+    """503 and when to come back, not a connection that is cut."""
+    site = make_site()
+    start = head(10_000).replace(b"/v1/audio/transcriptions", path.encode())
+    with raw(site, start + form(("file", b"sound"), end=False)) as connection:
+        wait_for(lambda: site.services.house.count == 1)
+        site.services.house.evict()
+        assert everything(connection).startswith(b"HTTP/1.1 503")
+    wait_for(lambda: not site.services.house.count and not site.staged)
+
+
 def test_limits_are_checked_before_the_body_is_asked_for(make_site: Callable[..., Site]) -> None:
     """With `Expect: 100-continue` a refusal comes instead of 100, and 100 comes where the body is wanted."""
     site = make_site(max_upload_bytes=100_000)

@@ -507,7 +507,7 @@ def test_N7_a_server_that_stops_keeps_what_arrived(tmp_path: Path) -> None:
         site.services.house.evict()
         assert sending.recv(1000).startswith(b"HTTP/1.1 503")
         sending.close()
-        site.services.house.draining = False
+        site.services.house.draining = site.services.house.evicting = False
         assert patch(address, 300, DATA[300:1000]).status_code == 204
 
 

@@ -103,6 +103,7 @@ class House:
     engine_pace: Callable[[], float] = lambda: 0.0
     guess: LengthGuess = field(default_factory=LengthGuess)
     draining: bool = False
+    evicting: bool = False
     _pace: Pace = field(default_factory=Pace)
     _places: dict[int, Place] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -174,6 +175,7 @@ class House:
     def evict(self) -> None:
         """Cancel every request in the house; they answer that the server is stopping."""
         with self._lock:
+            self.evicting = True
             places = list(self._places.values())
         for place in places:
             place.evicted = True

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection, Request
+from starlette.types import Message
 
 from tympan import telemetry
+from tympan.api.deps import services_of
 from tympan.api.runner import Runner
-from tympan.errors import Cancelled, InsufficientStorage, InvalidRequest, RequestTimeout, TooLarge
+from tympan.errors import Cancelled, InsufficientStorage, InvalidRequest, RequestTimeout, TooLarge, Unavailable
 
 _FLOOR_BYTES_PER_S = 500.0
+_LOOK_S = 0.25
+"""How often to see whether the server still waits, while nothing comes."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -71,21 +76,32 @@ def announced_bytes(request: Request) -> int:
 async def next_chunk(request: Request, pace: Pace) -> bytes | None:
     """Return the next piece of the body, ``None`` at its end.
 
-    Raises ``RequestTimeout`` for a body that stops or comes too slowly, ``Cancelled`` when the caller hangs up.
+    Raises ``RequestTimeout`` for a body that stops or comes too slowly, ``Cancelled`` when the caller hangs up, and
+    ``Unavailable`` when the server stops and waits no longer.
     """
     if request.scope["state"].get("body_complete"):
         return None
-    try:
-        async with asyncio.timeout(pace.patience_s):
-            message = await request.receive()
-    except TimeoutError:
-        raise RequestTimeout("The upload stopped.", remedy="Send the body without long pauses.") from None
+    message = await _next_message(request, pace)
     if message["type"] == "http.disconnect":
         raise Cancelled
     chunk: bytes = message.get("body", b"")
     pace.add(len(chunk))
     telemetry.UPLOADED.inc(len(chunk))
     return chunk
+
+
+async def _next_message(request: Request, pace: Pace) -> Message:
+    house, patience_s = services_of(request).house, pace.patience_s
+    until = time.monotonic() + patience_s
+    while not house.evicting:
+        try:
+            async with asyncio.timeout(min(patience_s, _LOOK_S)):
+                return await request.receive()
+        except TimeoutError:
+            patience_s = until - time.monotonic()
+            if patience_s <= 0:
+                raise RequestTimeout("The upload stopped.", remedy="Send the body without long pauses.") from None
+    raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0)
 
 
 async def receive_text(request: Request, limits: UploadLimits) -> bytes:
