@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from tests.jobs_support import TENANT, Shop, open_shop
+from tests.jobs_support import LANES, TENANT, Shop, open_shop
 from tympan.domain import Job, JobState, Lane, NewJob, Options, Source, SourceKind
 from tympan.errors import IdempotencyMismatch, NotFound
 from tympan.jobs.calls import Caller
 from tympan.jobs.media import media_key
 from tympan.jobs.service import IdempotencyKey, new_id
 from tympan.storage.calls import CALLS
-from tympan.storage.tables import idempotency, jobs
+from tympan.storage.tables import bells, idempotency, jobs
 
 ROUTE = "/v1/audio/transcriptions"
 
@@ -95,6 +95,20 @@ def test_what_was_left_is_taken_up_once(shop: Shop) -> None:
     assert found.id == job.id
     assert (shop.get(job).deadline or 0.0) > (job.deadline or 0.0) + 400
     assert calls.take_up(caller()) is None
+
+
+def test_F6_what_was_left_stands_still_until_somebody_comes_back(shop: Shop) -> None:
+    """No worker takes it; who comes back rings for it."""
+    first, calls = caller(), shop.service.calls
+    job = begin(shop, first)
+    calls.leave(first, job.id, 30.0)
+    assert shop.work.claim("worker", LANES) is None
+    rung = shop.database.read(lambda tx: tx.execute(select(bells)).all())
+    assert calls.take_up(caller()) is not None
+    assert len(shop.database.read(lambda tx: tx.execute(select(bells)).all())) == len(rung) + 1
+    claim = shop.work.claim("worker", LANES)
+    assert claim is not None
+    assert claim.job.id == job.id
 
 
 def test_two_who_come_back_at_once_do_not_share(shop: Shop) -> None:

@@ -35,7 +35,12 @@ MAX_DECISION_LINES = 45
 LIMIT_S = 60.0
 # OpenAI's client opens WebSockets in a way that the library under it is about to give up.
 _WARNINGS = ("-W", "error", "-W", "ignore:connect() must be used as a context manager:DeprecationWarning")
-NOT_OURS = ("AUDIT_SERVICE", "SSL_CERT_FILE", "SSL_CERT_DIR", "TEST_SERVERS")  # Read by the TLS library and by the tests.
+NOT_OURS = (
+    "AUDIT_SERVICE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TEST_SERVERS",
+)  # Read by the TLS library and by the tests.
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from tympan.domain import Job, JobState
 from tympan.storage.database import Database
-from tympan.storage.idempotency import IdempotencyKey, find_key
+from tympan.storage.idempotency import LEFT, WAITS, IdempotencyKey, find_key
 from tympan.storage.jobs import JobStore
 from tympan.storage.rows import job_from
 from tympan.storage.tables import idempotency, jobs, steps
 
-WAITS, LEFT = "call waits", "call left"
 CALLS = (WAITS, LEFT)
 """The routes of rows that are about callers; they go with their job."""
 
@@ -117,6 +116,7 @@ class CallStore:
         if caller.key is None and not caller.is_retry and self._is_awaited(tx, job_id):
             return None  # Somebody else came back first.
         tx.execute(delete(idempotency).where(_of(job_id), _ROW.route == LEFT))
+        self._jobs.ring_for(tx, job_id)
         self.begin(tx, caller, job_id)
         until = self._db.now() + caller.for_s
         sooner = (jobs.c.id == job_id, jobs.c.deadline < until)

@@ -8,6 +8,9 @@ from tympan.errors import IdempotencyMismatch
 from tympan.storage.database import Database
 from tympan.storage.tables import idempotency
 
+WAITS, LEFT = "call waits", "call left"
+"""Routes of rows that are no keys: who waits for a job, and who left one that nobody waits for and may come back."""
+
 _KEY_S = 24 * 3600.0
 
 

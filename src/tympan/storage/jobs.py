@@ -219,6 +219,14 @@ class JobStore:
         self._check_possessions(tx, new[0], len(new))
         reach("job.insert")
 
+    def ring_for(self, tx: Connection, job_id: str) -> None:
+        """Ring for the steps of a job that may be taken again, in the caller's transaction."""
+        if self._rings:
+            waiting = select(steps.c.lane, self.database.now()).where(
+                steps.c.job_id == job_id, steps.c.state == "ready"
+            )
+            tx.execute(insert(bells).from_select(["lane", "created_at"], waiting))
+
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs there are in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)

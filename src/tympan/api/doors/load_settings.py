@@ -24,7 +24,7 @@ class LoadFields(BaseModel):
         le=300,
         description=(
             "How long the work of a caller who has gone stands still in case it is a retry that comes, in seconds; "
-            "then it is dropped. 0 drops it at once. In a cluster it goes on meanwhile."
+            "then it is dropped. 0 drops it at once."
         ),
     )
     max_queued_audio_s: float = Field(
