@@ -35,7 +35,7 @@ class Server:
         self._log = log
         self._command = list(command)
         self._port = _free_port()
-        own = {"TYMPAN_HOST": "127.0.0.1", "TYMPAN_PORT": str(self._port)}
+        own = {"TYMPAN_HOST": "127.0.0.1", "TYMPAN_PORT": str(self._port), "TYMPAN_RESULT_CACHE_MB": "0"}
         self._environment = child_environment({"TYMPAN_LOG_LEVEL": "warning", **own, **environment})
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -13,6 +13,7 @@ MEANINGS = {
     "begun_anew": "A section's model has other weights than it began with; the job begins anew.",
     "bell_of_another_version": "A doorbell of another version came; it was answered.",
     "bell_refused": "A message that is no doorbell went to the dead letters.",
+    "cached_result_not_erased": "Redis was away when results were to be erased; they end by themselves within a day.",
     "chore_broke": "Something done now and then met an error that nobody foresaw.",
     "chore_failed": "Something done now and then failed; it is tried again.",
     "clock_was_set": "The machine's clock jumped; leases were judged by the database's.",

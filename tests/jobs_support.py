@@ -14,6 +14,7 @@ from tympan.egress import Egress, EgressRules
 from tympan.jobs.fetching import ObjectSource, SourceGuard, UrlFetcher
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.media import Fetcher, MediaDesk
+from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService, new_id
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.workbench import BenchOptions, Workbench
@@ -66,6 +67,7 @@ class Shop:
     service: JobService
     desk: WindowDesk = field(default_factory=WindowDesk)
     section_s: float = SECTION_S
+    cache: ResultCache = field(default_factory=ResultCache)
 
     @property
     def transcriber(self) -> Transcriber:
@@ -93,7 +95,7 @@ class Shop:
             SourceKind.OBJECT: ObjectSource((self.folder,)),
         }
         desk = MediaDesk(self.blobs, self.folder, fetchers, 10**9)
-        limits = StepLimits(section_s=self.section_s, patience_s=1.0)
+        limits = StepLimits(section_s=self.section_s, patience_s=1.0, cache=self.cache)
         steps = Steps(lambda _: self.transcriber, self.work, desk, self.blobs, limits)
         return Workbench(steps, self.work, self.upkeep, self.folder, BenchOptions(owner, **options))  # type: ignore[arg-type]
 
@@ -115,7 +117,14 @@ class Shop:
 
 
 @contextmanager
-def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 60.0, rings: bool = False) -> Iterator[Shop]:
+def open_shop(
+    folder: Path,
+    url: str | None = None,
+    *,
+    lease_s: float = 60.0,
+    rings: bool = False,
+    cache: ResultCache | None = None,
+) -> Iterator[Shop]:
     """Yield a shop in ``folder``, on SQLite there or on the database at ``url``.
 
     ``work_off`` sends no heartbeats, so a lease has to outlast the longest step on a slow machine.
@@ -135,7 +144,8 @@ def open_shop(folder: Path, url: str | None = None, *, lease_s: float = 60.0, ri
             store,
             WorkStore(database, endings, lease_s=lease_s, rings=rings),
             Upkeep(database, endings, lease_s=lease_s, rings=rings),
-            JobService(store, blobs, guard, ring=lambda: None),
+            JobService(store, blobs, guard, ring=lambda: None, cache=cache),
+            cache=cache or ResultCache(),
         )
     finally:
         database.close()

@@ -31,6 +31,7 @@ from tympan.api.doors.load_settings import LoadFields
 from tympan.api.live.settings import LiveFields
 from tympan.engine.model_settings import MAX_ENTRIES, ModelEntry, ModelFields, parse_entries
 from tympan.errors import ConfigError
+from tympan.jobs.cache_settings import CacheFields
 
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
@@ -49,7 +50,7 @@ def default_data_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
 
 
-class Settings(LiveFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
+class Settings(LiveFields, CacheFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
     """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -177,9 +178,6 @@ class Settings(LiveFields, LoadFields, LimitFields, ModelFields, DoorFields, Bas
     max_queued_jobs: int = Field(
         1_000_000, ge=1, le=100_000_000, description="Most jobs that may wait; above it 503 with Retry-After."
     )
-    result_ttl_s: float = Field(
-        3_600.0, ge=0, le=31_536_000, description="How long the result of a job serves equal jobs, in seconds; 0 never."
-    )
     retain_audio_days: float = Field(
         1.0,
         ge=0,
@@ -302,6 +300,8 @@ def notes(settings: Settings) -> list[str]:
     ]
     if settings.api_keys == "open" and not is_loopback(settings.host):
         found.append(f"OPEN TO EVERYBODY: whoever reaches {settings.host} may use this server, no key is asked for.")
+    if settings.result_cache_mb and settings.mode == "cluster" and settings.redis_url is None:
+        found.append("RESULT_CACHE_MB keeps nothing: in a cluster it needs REDIS_URL.")
     return found
 
 

@@ -235,7 +235,7 @@ class DecodeStats:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The result of a request, independent of any output format."""
+    """The result of a request, independent of any output format; ``is_cached`` when it was made for an equal one."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -247,6 +247,7 @@ class Transcript:
     model: str
     stats: DecodeStats = field(default_factory=DecodeStats)
     processing_s: float = 0.0
+    is_cached: bool = False
 
     @property
     def duration_s(self) -> float:

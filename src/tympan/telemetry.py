@@ -84,6 +84,18 @@ REFUSALS = Counter(
 REATTACHED = Counter(
     "tympan_reattached_requests", "Requests that took up the work that their first try had begun.", registry=REGISTRY
 )
+RESULT_CACHE = Counter(
+    "tympan_result_cache",
+    "Looks for the kept result of an equal call: hit, miss, damaged, away (Redis).",
+    ["outcome"],
+    registry=REGISTRY,
+)
+RESULT_CACHE_BYTES = Gauge(
+    "tympan_result_cache_bytes", "Bytes of results kept for equal calls, as last seen.", registry=REGISTRY
+)
+RESULT_CACHE_EVICTIONS = Counter(
+    "tympan_result_cache_evictions", "Results that had to go for others before their time.", registry=REGISTRY
+)
 PREDICTED_WAIT = Gauge(
     "tympan_predicted_wait_seconds", "Time until the requests let in are done, about.", registry=REGISTRY
 )
@@ -261,6 +273,8 @@ def record_success(transcript: Transcript, latency_s: float) -> None:
     REQUESTS.labels(model, _language(transcript.language)).inc()
     LATENCY.labels(model).observe(latency_s)
     AUDIO_DURATION.labels(model).observe(transcript.duration_s)
+    if transcript.is_cached:
+        return  # Nothing was decoded for it.
     WINDOWS.labels(model).inc(transcript.stats.windows)
     FALLBACKS.labels(model).inc(transcript.stats.fallbacks)
     SPEECH.labels(model).inc(transcript.accounting.speech_s)

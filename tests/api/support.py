@@ -53,6 +53,7 @@ class Facts:
     model: str = "base"
     device: str = "cpu"
     compute_type: str = "int8"
+    digest: str = "0" * 32
     languages: tuple[str, ...] = tuple(LANGUAGES)
     multilingual: bool = True
     can: Abilities = field(default_factory=Abilities)

@@ -189,6 +189,37 @@ def test_K3_a_retry_takes_up_only_ones_own_work(tmp_path: Path) -> None:
     assert len(transcriber.calls) == 2
 
 
+def test_K3_a_kept_result_is_ones_own(tmp_path: Path) -> None:
+    """Where results are kept for equal calls, the same file is heard once for each tenant, whoever comes first."""
+    transcriber = ScriptedTranscriber()
+    with guarded(tmp_path, {"result_cache_mb": 8}, transcriber) as house:
+        keys = [house.give(tenant=tenant) for tenant in ("acme", "other")]
+        told = [house.transcribe(key).headers.get("tympan-cache") for key in (*keys, *keys)]
+    assert told == [None, None, "hit", "hit"]
+    assert len(transcriber.calls) == 2
+
+
+@pytest.mark.alone
+@pytest.mark.long
+def test_K4_a_kept_result_of_another_tenant_saves_no_time(tmp_path: Path) -> None:
+    """A stopwatch tells nothing of what others have sent: the medians are within 10 %."""
+    took: tuple[list[float], list[float]] = ([], [])
+    with guarded(tmp_path, {"result_cache_mb": 100}, ScriptedTranscriber(seconds=0.03)) as house:
+        acme, other = (house.give(tenant=tenant) for tenant in ("acme", "other"))
+
+        def took_s(key: Token, audio: bytes) -> float:
+            started = time.perf_counter()
+            assert house.ask("POST", "/v1/audio/transcriptions", key, files={"file": audio}).status_code == 200
+            return time.perf_counter() - started
+
+        for number in range(60):
+            audio, unheard = (CLIP + bytes([number, which]) * 40_000 for which in (1, 2))
+            took_s(acme, audio)
+            for kind in (0, 1) if number % 2 else (1, 0):
+                took[kind].append(took_s(other, (audio, unheard)[kind]))
+    assert abs(statistics.median(took[0]) / statistics.median(took[1]) - 1) <= 0.1
+
+
 @pytest.mark.alone
 @pytest.mark.long
 def test_K4_a_file_that_another_has_sent_takes_as_long(house: Guarded, acme: Token, other: Token) -> None:

@@ -18,6 +18,7 @@ from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Bucket
 from tympan.egress import Egress, EgressRules
 from tympan.jobs.fetching import ObjectSource, SourceGuard
+from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import JobStore
@@ -133,10 +134,11 @@ def _begin_batch(load: Load, word: str) -> None:
     assert made.status_code == 202, made.text
 
 
-def _service(site: Site, load: Load) -> JobService:
+def _service(site: Site, load: Load, cache: ResultCache | None = None) -> JobService:
     """Return what an operator erases with."""
     store = JobStore(site.store, Endings(site.store, audio_days=1.0, text_days=30.0), rings=True)
-    return JobService(store, load.blobs, SourceGuard(Egress(EgressRules()), ObjectSource(())), ring=lambda: None)
+    guard = SourceGuard(Egress(EgressRules()), ObjectSource(()))
+    return JobService(store, load.blobs, guard, ring=lambda: None, cache=cache)
 
 
 def test_K7_a_tenant_that_is_erased_is_gone_from_every_store(site: Site, load: Load, redis: RedisServer) -> None:

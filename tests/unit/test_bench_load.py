@@ -35,6 +35,7 @@ class Script:
     delay_s: float = 0.0
     status: int = 200
     body: bytes = b'{"text": " Hello world. "}'
+    headers: tuple[tuple[str, str], ...] = ()
     stalls: Callable[[], object] | None = None
     seen: list[tuple[str, Message, bytes]] = field(default_factory=list)
     under_way: int = 0
@@ -60,6 +61,8 @@ def _server(script: Script) -> Iterator[str]:
                 script.under_way -= 1
             self.send_response(script.status)
             self.send_header("Content-Length", str(len(script.body)))
+            for name, value in script.headers:
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(script.body)
 
@@ -196,6 +199,7 @@ def test_what_the_client_cannot_have_under_way_is_an_error_and_not_a_delay() -> 
         (Script(body=b"<html>"), "no_text"),
         (Script(body=b'{"error": "failed to read audio"}'), "no_text"),
         (Script(body=b'{"text": 7}'), "no_text"),
+        (Script(headers=(("Tympan-Cache", "hit"),)), "cached"),
         (Script(delay_s=1.0), "timeout"),
     ],
 )

@@ -124,7 +124,7 @@ def test_limits_are_set_one_by_one_and_taken_back(shop: Shop) -> None:
     assert listed[0]["weight"] == 4.0
     assert "audio_minutes_per_day 90.5, requests_at_once without limit" in " ".join(_tenants("list").stdout.split())
     store = TenantStore(shop.database, audio_days=1.0, text_days=1.0)
-    assert store.own_limits() == {"acme": ({"audio_minutes_per_day": 90.5, "requests_at_once": 0}, 4.0)}
+    assert store.own_limits() == {"acme": ({"audio_minutes_per_day": 90.5, "requests_at_once": 0}, 4.0, None)}
 
 
 def _raised(result: Result) -> None:

@@ -25,6 +25,7 @@ from tympan.errors import (
 from tympan.jobs.media import job_prefix, media_key, section_prefix
 from tympan.jobs.service import new_id
 from tympan.pipeline import RequestContext, Transcriber
+from tympan.storage.tables import jobs
 from tympan.storage.upkeep import MAX_CRASHES
 from tympan.storage.work import LeaseLost
 
@@ -364,6 +365,32 @@ def test_a_host_that_asks_for_patience_gets_it(
     shop.work_off(limit=2)
     assert len(waits) == 1
     assert least_s <= waits[0] <= most_s
+
+
+def test_a_job_that_was_served_serves_no_other(shop: Shop) -> None:
+    """Or a result would live on from job to job, long after its time; it says what it is, and costs no work."""
+    first = shop.submit(8.0)
+    shop.work_off()
+    second = shop.submit(8.0)
+    shop.work_off()
+    assert [shop.service.transcript(TENANT, job.id)[1].is_cached for job in (first, second)] == [False, True]
+    shop.service.erase(TENANT, first.id)
+    third = shop.submit(8.0)
+    decoded = len(shop.desk.tasks)
+    shop.work_off()
+    assert len(shop.desk.tasks) > decoded
+    assert not shop.service.transcript(TENANT, third.id)[1].is_cached
+
+
+def test_a_result_of_other_weights_than_its_fingerprint_says_serves_nobody(shop: Shop) -> None:
+    """Another worker's engine made the sections after this one had prepared the job."""
+    job = shop.submit(8.0)
+    shop.work_off()
+    shop.database.write(lambda tx: tx.execute(jobs.update().where(jobs.c.id == job.id).values(weights="f" * 32)))
+    shop.submit(8.0)
+    decoded = len(shop.desk.tasks)
+    shop.work_off()
+    assert len(shop.desk.tasks) > decoded
 
 
 def test_retry_makes_a_new_job_with_the_same_audio(shop: Shop) -> None:

@@ -31,7 +31,10 @@ class Work(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """What a tenant may do; zero is no limit. ``weight`` is its share beside others who want something too."""
+    """What a tenant may do; zero is no limit. ``weight`` is its share beside others who want something too.
+
+    ``text_days`` is for how many days its text may be kept; ``None``: as the settings say.
+    """
 
     requests_per_min: int = 0
     audio_minutes_per_min: float = 0.0
@@ -43,6 +46,7 @@ class TenantLimits:
     upload_mb: int = 0
     audio_minutes: float = 0.0
     weight: float = 1.0
+    text_days: float | None = None
 
     def charges(self, requests: float, audio_s: float) -> list[Charge]:
         """Return what so many requests and seconds of audio cost, for the rates that there are."""
@@ -66,7 +70,8 @@ class TenantLimits:
         return min(max_s, self.audio_minutes * MINUTE_S) if self.audio_minutes else max_s
 
 
-LIMITS = MappingProxyType({each.name: each.type for each in fields(TenantLimits) if each.name != "weight"})
+_NO_LIMITS = ("weight", "text_days")
+LIMITS = MappingProxyType({each.name: each.type for each in fields(TenantLimits) if each.name not in _NO_LIMITS})
 """The names of the limits."""
 
 UNLIMITED = TenantLimits()
@@ -78,11 +83,12 @@ class OwnLimits:
 
     limits: Mapping[str, float] = field(default_factory=dict)
     weight: float = 1.0
+    text_days: float | None = None
 
     def over(self, defaults: TenantLimits) -> TenantLimits:
         """Return the tenant's limits; a name from a newer version is left out."""
         known = {name: value for name, value in self.limits.items() if name in LIMITS}
-        return replace(defaults, **known, weight=self.weight)  # type: ignore[arg-type]
+        return replace(defaults, **known, weight=self.weight, text_days=self.text_days)  # type: ignore[arg-type]
 
 
 def reserved_s(n_bytes: int | None) -> float:

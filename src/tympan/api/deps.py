@@ -17,6 +17,7 @@ from tympan.api.doors.retries import Retries
 from tympan.api.registry import FixedRegistry, ModelCard, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
 from tympan.errors import Unavailable
+from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
 
 __all__ = [
@@ -138,7 +139,7 @@ class Webhooks(Protocol):
 class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
-    ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it.
+    ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made.
     """
 
     jobs: JobService
@@ -147,6 +148,7 @@ class Desks:
     limits: LimitDesk = field(default_factory=LimitDesk)
     meter: UsageMeter = field(default_factory=UsageMeter)
     doors: Doors = field(default_factory=Doors)
+    results: ResultCache = field(default_factory=ResultCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,11 @@ class Services:
     def jobs(self) -> JobService:
         """What may be asked about jobs."""
         return self.desks.jobs
+
+    @property
+    def results(self) -> ResultCache:
+        """What is kept for calls that are equal to earlier ones."""
+        return self.desks.results
 
     @property
     def uploads(self) -> Uploads | None:

@@ -48,6 +48,10 @@ class EngineFacts(ModelFacts, Protocol):
     def compute_type(self) -> str:
         """Number format of the weights."""
 
+    @property
+    def digest(self) -> str:
+        """Digest of what decides its text, beside audio and options; empty where that is not known."""
+
 
 class Transcriber(Protocol):
     """The pipeline as the routes see it; ``transcribe`` blocks and is called in a thread of its own."""

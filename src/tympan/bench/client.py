@@ -111,7 +111,8 @@ class Client:
         """Post one recording and return how that ended; it never raises but when it is cancelled.
 
         Kinds of errors: ``timeout``, ``connect``, ``broken`` (the connection ended before the answer did),
-        ``http_NNN``, ``too_long``, and ``no_text`` (200, but nothing in it that is a text).
+        ``http_NNN``, ``too_long``, ``cached`` (there was nothing to measure), and ``no_text`` (200, but nothing in it
+        that is a text).
         """
         try:
             async with asyncio.timeout(self._target.timeout_s):
@@ -138,6 +139,10 @@ class Client:
             await response.aclose()
         if response.status_code != httpx.codes.OK:
             return Answer(error=f"http_{response.status_code}", detail=_words(body.decode(errors="replace")))
+        if response.headers.get("tympan-cache") == "hit":
+            return Answer(
+                error="cached", detail="the server kept the text of an equal request: set RESULT_CACHE_MB to 0"
+            )
         return _text(bytes(body))
 
 

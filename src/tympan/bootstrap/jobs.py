@@ -17,6 +17,7 @@ from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.pipeline import Services
+from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.config import Settings
 from tympan.disk import kept_free_bytes
 from tympan.domain import SourceKind
@@ -26,8 +27,8 @@ from tympan.jobs.fetching import ObjectSource, SourceGuard, UrlFetcher
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.media import Fetcher, MediaDesk
+from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.resumable import ResumableUploads, UploadRules
-from tympan.jobs.sealing import Sealer
 from tympan.jobs.service import JobService
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.webhooks import WebhookService
@@ -63,6 +64,7 @@ class Stores:
     upkeep: Upkeep
     egress: Egress
     limits: LimitDesk
+    cache: ResultCache
 
 
 class WorkerPost:
@@ -131,6 +133,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         upkeep = Upkeep(database, endings, lease_s=settings.lease_s, rings=not embedded)
         if database.is_sqlite:
             stack.enter_context(_only_user(settings.data_dir / LOCK_FILE, upkeep))
+        limits = make_limits(settings, database)
+        cache = make_cache(settings, lambda tenant: limits.of(tenant).text_days)
+        stack.callback(cache.close)
         stores = Stores(
             database,
             open_audio(settings),
@@ -138,7 +143,8 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             WorkStore(database, endings, lease_s=settings.lease_s, rings=not embedded),
             upkeep,
             Egress(EgressRules(allow=settings.egress_allow)),
-            make_limits(settings, database),
+            limits,
+            cache,
         )
         apply_limits(stores.limits, stores.jobs)
         yield stores
@@ -173,6 +179,7 @@ def make_bench(settings: Settings, stores: Stores, pipeline: Services, scratch: 
         settings.result_ttl_s,
         patience_s=_PATIENCE_SHARE * settings.lease_s,
         narrowed=lambda tenant, max_audio_s: stores.limits.of(tenant).shorter_audio(max_audio_s),
+        cache=stores.cache,
     )
     steps = Steps(pipeline.registry.transcriber, stores.work, desk, stores.blobs, limits)
     options = BenchOptions(
@@ -193,7 +200,7 @@ def _queue_limits(settings: Settings) -> QueueLimits:
 def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobService:
     """Return what may be asked about jobs."""
     guard = SourceGuard(stores.egress, _objects(settings))
-    return JobService(stores.jobs, stores.blobs, guard, ring=post.ring)
+    return JobService(stores.jobs, stores.blobs, guard, ring=post.ring, cache=stores.cache)
 
 
 @contextmanager
@@ -211,7 +218,9 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     with enforced(stores.limits), counting(stores.database) as meter:
         try:
             service = make_service(settings, stores, post)
-            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors())
+            # In a cluster it is the workers who look for equal calls: they know which model they have.
+            results = stores.cache if settings.mode == "embedded" else ResultCache()
+            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors(), results)
         finally:
             uploads.close()
 
@@ -224,6 +233,7 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
     if isinstance(desks.uploads, ResumableUploads):
         janitor.also(desks.uploads.sweep_expired)
     janitor.also(lambda: AuditStore(stores.database).forget(settings.audit_days))
+    janitor.also(lambda: tidy_cache(stores.cache, AuditStore(stores.database)))
     tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools
@@ -240,13 +250,6 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
 def webhook_egress(settings: Settings) -> Egress:
     """Return the way out for webhooks: https alone, but for what the operator allows by name."""
     return Egress(EgressRules(allow=settings.egress_allow, https_only=True))
-
-
-def make_sealer(settings: Settings) -> Sealer:
-    """Return what seals secrets, with the key of this installation. Raises ``ConfigError``."""
-    if settings.secret_key is not None:
-        return Sealer.from_secret(settings.secret_key.get_secret_value())
-    return Sealer.from_file(settings.data_dir / "secret.key")
 
 
 def _objects(settings: Settings) -> ObjectSource:

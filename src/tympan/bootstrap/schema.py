@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tympan.bootstrap.jobs import LOCK_FILE, make_sealer, open_audio, open_database
+from tympan.bootstrap.jobs import LOCK_FILE, open_audio, open_database
 from tympan.bootstrap.pipeline import make_data_dir
+from tympan.bootstrap.results import make_sealer
 from tympan.config import Settings
 from tympan.errors import ConfigError
 from tympan.jobs.sealing import Sealer

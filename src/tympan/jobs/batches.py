@@ -1,6 +1,6 @@
 """What may be asked about batches: hand in, look at, read, cancel, erase. It blocks, like ``JobService``."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tympan.errors import IdempotencyMismatch, InvalidRequest, Overloaded, RateL
 from tympan.faultpoints import reach
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
+from tympan.jobs.result_cache import ResultCache
 from tympan.storage.batches import Batch, BatchStore, NewBatch
 from tympan.storage.blobs import BlobStore
 from tympan.storage.idempotency import IdempotencyKey
@@ -34,9 +35,11 @@ class BatchService:
         guard: SourceGuard,
         *,
         ring: Callable[[], None],
+        cache: ResultCache | None = None,
     ) -> None:
-        """Keep batches in ``store``, audio in ``blobs``; ``ring`` wakes a worker."""
+        """Keep batches in ``store``, audio in ``blobs``; ``ring`` wakes a worker, ``cache`` is told what is erased."""
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
+        self._cache = cache or ResultCache()
 
     def check(self, members: Sequence[NewJob]) -> None:
         """Raise ``InvalidRequest`` when audio may not be fetched from an address, naming every such item."""
@@ -107,6 +110,7 @@ class BatchService:
         while gone := self._store.erase_some(tenant, batch_id):
             reach("erase.blobs")
             self._drop(gone)
+            self._cache.forget(tenant, gone.values())
 
     def _refused(self, members: Sequence[NewJob]) -> Iterator[tuple[int, TympanError]]:
         for number, job in enumerate(members):
@@ -115,7 +119,7 @@ class BatchService:
             except TympanError as error:
                 yield number, error
 
-    def _drop(self, job_ids: Sequence[str] | Mapping[str, Path]) -> None:
+    def _drop(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
             self._blobs.delete_prefix(job_prefix(job_id))
 

@@ -44,6 +44,7 @@ class RemoteEngine:
     engine: str = "remote"
     device: str = "remote"
     compute_type: str = "remote"
+    digest: str = ""
     languages: tuple[str, ...] = ()
     multilingual: bool = True
     can: Abilities = field(default_factory=Abilities)
@@ -243,7 +244,7 @@ class RemoteTranscriber:
     def _leave(self, visit: Caller | None, tenant: str, job_id: str, keep_s: float) -> None:
         try:
             if visit is None:
-                self._jobs.erase(tenant, job_id)
+                self._jobs.discard(tenant, job_id)
             else:
                 self._jobs.calls.leave(visit, job_id, keep_s)
         except (NotFound, StorageUnavailable):

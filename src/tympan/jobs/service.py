@@ -25,6 +25,7 @@ from tympan.jobs.batches import BatchService
 from tympan.jobs.calls import CallDesk
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
+from tympan.jobs.result_cache import ResultCache
 from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
 from tympan.storage.calls import CallStore
@@ -61,11 +62,16 @@ class JobService:
         guard: SourceGuard,
         *,
         ring: Callable[[], None],
+        cache: ResultCache | None = None,
     ) -> None:
-        """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process."""
+        """Keep jobs in ``store`` and audio in ``blobs``; ``ring`` wakes a worker in this process.
+
+        ``cache`` holds results of equal synchronous calls, which go when a job is erased.
+        """
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
+        self._cache = cache or ResultCache()
         self.calls = CallDesk(CallStore(store), blobs)
-        self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring)
+        self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring, cache=self._cache)
 
     def submit(
         self,
@@ -189,10 +195,18 @@ class JobService:
         return self.submit(new)[0]
 
     def erase(self, tenant: str, job_id: str) -> None:
-        """Remove everything about a job: rows first, so that nobody finds it half gone. Raises ``NotFound``."""
-        self._store.erase(tenant, job_id)
+        """Remove everything about a job: rows first, so that nobody finds it half gone. Raises ``NotFound``.
+
+        What is kept of synchronous calls that were equal to it goes as well.
+        """
+        self._cache.forget(tenant, [self.discard(tenant, job_id)])
+
+    def discard(self, tenant: str, job_id: str) -> str | None:
+        """Remove a job that was nothing but the way to a result, and return its fingerprint. Raises ``NotFound``."""
+        fingerprint = self._store.erase(tenant, job_id)
         reach("erase.blobs")
         self._blobs.delete_prefix(job_prefix(job_id))
+        return fingerprint
 
     def erase_tenant(self, tenant: str) -> int:
         """Remove everything about a tenant, who should hand in nothing meanwhile; return how many jobs that were.
@@ -208,6 +222,7 @@ class JobService:
                     count += 1
         for upload_id in forget_tenant(self._store.database, tenant):
             self._blobs.delete_prefix(f"uploads/{upload_id}/")
+        self._cache.forget_tenant(tenant)
         return count
 
     def counts(self) -> dict[JobState, int]:

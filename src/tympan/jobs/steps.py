@@ -3,12 +3,11 @@
 Whatever a step writes is written under its claim's fence. A step that finds its lease gone drops what it has.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import chain
 from pathlib import Path
@@ -18,14 +17,14 @@ from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Options, Progr
 from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
-from tympan.jobs.media import Media, MediaDesk, job_prefix, section_prefix
+from tympan.jobs.media import MediaDesk, job_prefix, section_prefix
 from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
+from tympan.jobs.result_cache import ResultCache, served
 from tympan.jobs.sections import AWAITED_SECTION_S, SECTION_S, SectionLost, read_section
 from tympan.pipeline import RequestContext
 from tympan.pipeline.checks import check_options
 from tympan.pipeline.transcriber import Decoded, Transcriber
-from tympan.storage import codec
 from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import DecodedWindow, Prepared, SectionResult
 from tympan.storage.work import Claim, LeaseLost, WorkStore
@@ -37,7 +36,7 @@ class StepLimits:
     """What one job may take: seconds of audio, how old an equal result may be, and how long a section usually is.
 
     A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
-    ``narrowed`` returns what a tenant may take of ``max_audio_s``.
+    ``narrowed`` returns what a tenant may take of ``max_audio_s``. ``cache`` keeps results of synchronous calls.
     """
 
     max_audio_s: float = 14_400.0
@@ -45,6 +44,7 @@ class StepLimits:
     section_s: float = SECTION_S
     patience_s: float = 25.0
     narrowed: Callable[[str, float], float] = lambda _tenant, max_audio_s: max_audio_s
+    cache: ResultCache = field(default_factory=ResultCache)
 
 
 PickModel: TypeAlias = Callable[[str | None], Transcriber]
@@ -91,9 +91,9 @@ class Steps:
             with model.held(context) as transcriber:  # Not for longer: a long file would keep other models out.
                 info = _info(transcriber)
             check_options(claim.job.options, info)
-            fingerprint = _fingerprint(claim, media, info)
-            if (equal := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
-                self._work.finish(claim, equal)
+            fingerprint = self._limits.cache.key(media.sha256, claim.job.options, info)
+            if (equal := self._equal(claim, fingerprint, context.max_audio_s)) is not None:
+                self._work.finish(claim, equal, served(fingerprint))
                 return
             if claim.job.options.language_only:
                 found = model.detect_language(media.path, context, claim.job.options)
@@ -105,6 +105,12 @@ class Steps:
 
     def _section_s(self, job: Job) -> float:
         return self._limits.section_s if job.lane is Lane.BATCH else min(self._limits.section_s, AWAITED_SECTION_S)
+
+    def _equal(self, claim: Claim, fingerprint: str, max_audio_s: float) -> Transcript | None:
+        """Return the result of an equal job, or of an equal synchronous call."""
+        if (found := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
+            return replace(found, is_cached=True)
+        return self._limits.cache.find(claim.job.tenant, fingerprint, max_audio_s)
 
     def _section(
         self, claim: Claim, context: RequestContext, scratch: Path, on_progress: Callable[[int], None]
@@ -143,8 +149,19 @@ class Steps:
         transcript = assembled(claim.job.options, prepared, results, info.model if info else claim.job.model or "")
         reach("finish.assembled")
         context.check()
+        key = self._key_to_keep(claim)
         patiently(lambda: self._work.finish(claim, transcript), self._limits.patience_s)
+        if key is not None and info is not None:
+            self._limits.cache.keep(claim.job.tenant, key, info, transcript)
         self._blobs.delete_prefix(section_prefix(claim.job.id))
+
+    def _key_to_keep(self, claim: Claim) -> str | None:
+        """Return what to keep the result of a synchronous call under; a job's own serves until the job is erased."""
+        if claim.job.lane is Lane.BATCH or not self._limits.cache.is_on:
+            return None
+        key = self._work.fingerprint(claim)
+        # Another worker's engine may have taken over from the one that the key is about.
+        return key if key and key.endswith(claim.job.weights or "") else None
 
 
 def assembled(options: Options, prepared: Prepared, results: list[SectionResult], model: str) -> Transcript:
@@ -176,12 +193,6 @@ def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:
         full_context=one.full_context + other.full_context,
         rejected=one.rejected + other.rejected,
     )
-
-
-def _fingerprint(claim: Claim, media: Media, info: EngineInfo) -> str:
-    """Return a digest of all that decides the result."""
-    facts = (media.sha256, codec.dump(claim.job.options), info.digest)
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 
 def _info(transcriber: Transcriber) -> EngineInfo:

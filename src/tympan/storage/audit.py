@@ -80,6 +80,12 @@ class AuditStore:
 
         return self._db.read(work)
 
+    def tenants_of(self, action: str, within_s: float) -> list[str]:
+        """Return the tenants that ``action`` was done to in the last ``within_s``."""
+        query = select(audit.c.tenant).distinct()
+        query = query.where(audit.c.action == action, audit.c.at > self._db.now() - within_s)
+        return self._db.read(lambda tx: list(tx.scalars(query)))
+
     def forget(self, days: float) -> int:
         """Remove rows older than ``days``, ``MIN_DAYS`` at least; return how many."""
         old = audit.c.at < self._db.now() - max(days, MIN_DAYS) * _DAY_S

@@ -133,24 +133,23 @@ class BatchStore:
 
         return self._db.write(work)
 
-    def erase_some(self, tenant: str, batch_id: str) -> list[str]:
-        """Remove every row about some of the jobs; return their ids, whose blobs are the caller's to remove.
+    def erase_some(self, tenant: str, batch_id: str) -> dict[str, str | None]:
+        """Remove every row about some of the jobs; return their ids and fingerprints. Blobs are the caller's to remove.
 
         When there are no more, remove the batch itself.
         """
 
-        def work(tx: Connection) -> list[str]:
+        def work(tx: Connection) -> dict[str, str | None]:
             # Nobody waits any more for the word that it is finished.
             mine = (batches.c.id == batch_id, batches.c.tenant == tenant)
             found = _lock_some(tx, tenant, batch_id, alive=False)
             tx.execute(update(batches).where(*mine).values(webhook_endpoint=None))
-            for job_id in found:
-                self._jobs.erase_in(tx, tenant, job_id)
+            gone = {job_id: self._jobs.erase_in(tx, tenant, job_id) for job_id in found}
             if not found:
                 tx.execute(delete(events).where(events.c.subject_id == batch_id, events.c.tenant == tenant))
                 tx.execute(delete(idempotency).where(idempotency.c.subject_id == batch_id))
                 tx.execute(delete(batches).where(*mine))
-            return found
+            return gone
 
         return self._db.write(work)
 

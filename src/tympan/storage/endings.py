@@ -158,7 +158,7 @@ class Endings:
             requests=1,
             failures=int(job["state"] in _FAILURES),
             audio_s=job["audio_s_done"],
-            processing_s=transcript.processing_s if transcript else 0.0,
+            processing_s=transcript.processing_s if transcript and not transcript.is_cached else 0.0,
         )
         model = (transcript.model if transcript else job["model"]) or _NO_MODEL
         add_usage(self._db, connection, UsageRow(job["tenant"], day_of(job["finished_at"]), "job", model, used))

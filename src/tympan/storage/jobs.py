@@ -190,19 +190,23 @@ class JobStore:
 
         return self.database.write(work)
 
-    def erase(self, tenant: str, job_id: str) -> None:
-        """Remove every row about a job; its blobs are the caller's to remove. Raises ``NotFound``."""
-        self.database.write(lambda tx: self.erase_in(tx, tenant, job_id))
+    def erase(self, tenant: str, job_id: str) -> str | None:
+        """Remove every row about a job; its blobs are the caller's to remove. Return its fingerprint, if it had one.
 
-    def erase_in(self, tx: Connection, tenant: str, job_id: str) -> None:
+        Raises ``NotFound``.
+        """
+        return self.database.write(lambda tx: self.erase_in(tx, tenant, job_id))
+
+    def erase_in(self, tx: Connection, tenant: str, job_id: str) -> str | None:
         """Do as ``erase``, in the caller's transaction. What has not ended is ended first, for its batch's sake."""
         self._get(tx, tenant, job_id)
         self.endings.end(tx, job_id, JobState.CANCELLED)
         tx.execute(delete(results).where(results.c.job_id == job_id))
         tx.execute(delete(events).where(events.c.subject_id == job_id))
         tx.execute(delete(idempotency).where(idempotency.c.subject_id == job_id))
-        tx.execute(delete(jobs).where(jobs.c.id == job_id))
+        fingerprint = tx.scalar(delete(jobs).where(jobs.c.id == job_id).returning(jobs.c.fingerprint))
         reach("erase.rows")
+        return fingerprint
 
     def insert_many(self, tx: Connection, new: Sequence[NewJob]) -> None:
         """Store jobs of one tenant and lane, in this order, in the caller's transaction: a few statements for all."""

@@ -16,7 +16,7 @@ _LISTEN_S = 1.0
 _MAX_CONNECTIONS = 64
 _MAX_MESSAGE_CHARS = 64
 
-Script: TypeAlias = Callable[[Sequence[str], Sequence[str | float]], Any]
+Script: TypeAlias = Callable[[Sequence[str], Sequence[str | float | bytes]], Any]
 """Runs at once for its keys and arguments. Raises ``RedisAway``."""
 
 
@@ -50,6 +50,11 @@ class RedisLink:
     def publish(self, channel: str, text: str) -> None:
         """Tell whoever listens. Raises ``RedisAway``."""
         self._call(lambda: self._client.publish(channel, text))
+
+    def get(self, key: str) -> bytes | None:
+        """Return what is kept under ``key``. Raises ``RedisAway``."""
+        found: bytes | None = self._call(lambda: self._client.get(key))
+        return found
 
     def script(self, text: str) -> Script:
         """Return a program that runs inside Redis, where nothing comes between its steps."""

@@ -69,12 +69,12 @@ class TenantStore:
 
         self._db.write(work)
 
-    def own_limits(self) -> dict[str, tuple[dict[str, float], float]]:
-        """Return the limits and the weight of every tenant that has some of its own."""
-        query = select(tenants.c.id, tenants.c.limits, tenants.c.weight)
-        query = query.where(tenants.c.limits.is_not(None) | (tenants.c.weight != 1.0))
-        found = self._db.read(lambda tx: tx.execute(query).all())
-        return {row.id: (_limits(row.limits), row.weight) for row in found}
+    def own_limits(self) -> dict[str, tuple[dict[str, float], float, float | None]]:
+        """Return the limits, the weight and the days of text of every tenant that has some of its own."""
+        query = select(tenants.c.id, tenants.c.limits, tenants.c.weight, tenants.c.text_days)
+        own = tenants.c.limits.is_not(None) | (tenants.c.weight != 1.0) | tenants.c.text_days.is_not(None)
+        found = self._db.read(lambda tx: tx.execute(query.where(own)).all())
+        return {row.id: (_limits(row.limits), row.weight, row.text_days) for row in found}
 
     def possessions(self, tenant: str) -> tuple[int, int]:
         """Return what a tenant has here; see ``possessions``."""

@@ -188,8 +188,16 @@ class WorkStore:
             raise LeaseLost
         return codec.PREPARED.validate_json(prepared), [codec.SECTION.validate_json(text) for text in found]
 
-    def finish(self, claim: Claim, transcript: Transcript) -> None:
-        """Store the transcript and end the job, with its event, in one transaction. Raises ``LeaseLost``."""
+    def fingerprint(self, claim: Claim) -> str | None:
+        """Return what the claim's job has in common with equal ones, once it is prepared."""
+        query = select(jobs.c.fingerprint).where(jobs.c.id == claim.job.id)
+        return self._db.read(lambda tx: tx.scalar(query))
+
+    def finish(self, claim: Claim, transcript: Transcript, served: str | None = None) -> None:
+        """Store the transcript and end the job, with its event, in one transaction. Raises ``LeaseLost``.
+
+        ``served`` is the fingerprint of a job that was given an equal one's result.
+        """
         packed = pack(transcript)
 
         def work(tx: Connection) -> None:
@@ -204,6 +212,7 @@ class WorkStore:
                     audio_s_total=length_s,
                     audio_s_done=length_s,
                     sections_total=func.coalesce(jobs.c.sections_total, 0),  # None, where an equal result was found.
+                    fingerprint=func.coalesce(served, jobs.c.fingerprint),
                 )
             )
             self._endings.end(tx, claim.job.id, JobState.SUCCEEDED, transcript=transcript)
@@ -213,10 +222,14 @@ class WorkStore:
         reach("finish.committed")
 
     def cached(self, claim: Claim, fingerprint: str, ttl_s: float) -> Transcript | None:
-        """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago."""
+        """Return the transcript of an equal job of the same tenant that ended no longer than ``ttl_s`` ago.
+
+        A fingerprint ends with the digest of the model; a job whose sections came from another one is not equal.
+        """
         equal = (
             jobs.c.tenant == claim.job.tenant,
             jobs.c.fingerprint == fingerprint,
+            jobs.c.weights.is_(None) | (jobs.c.weights == func.substr(jobs.c.fingerprint, 33)),
             jobs.c.state == JobState.SUCCEEDED.value,
             jobs.c.finished_at > self._db.now() - ttl_s,
         )

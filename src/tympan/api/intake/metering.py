@@ -88,7 +88,8 @@ class Bill:
         """Charge a transcript, unless somebody else has paid for it."""
         self.model, self.settled_s = transcript.model, 0.0
         if not self.is_paid:
-            self.used = Used(audio_s=transcript.duration_s, processing_s=transcript.processing_s)
+            worked_s = 0.0 if transcript.is_cached else transcript.processing_s
+            self.used = Used(audio_s=transcript.duration_s, processing_s=worked_s)
             self.settled_s = transcript.duration_s
 
     def note_jobs(self, n_bytes: Sequence[int | None]) -> None:

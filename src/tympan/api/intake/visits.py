@@ -21,6 +21,7 @@ from tympan.api.errors import STATUS, standing_headers
 from tympan.api.fields.jobs import idempotency_key
 from tympan.api.fields.transcription import require_language
 from tympan.api.intake import uploads
+from tympan.api.intake.equals import HIT, HIT_HEADER, EqualCalls
 from tympan.api.intake.incoming import UploadLimits
 from tympan.api.intake.metering import bill_of, bounds_of
 from tympan.api.wire.deadlines import deadline_of, patience_of
@@ -119,8 +120,7 @@ class Visit(Generic[Asked]):
         with self.counted():
             if self._services.limits.shares_calls:
                 guest = replace(guest, context=replace(guest.context, call=self._call(guest)))
-            alone = guest.context.on_segments is not None or not self._services.retries.grace_s
-            transcript = await (self.serve(guest, guest.transcribe) if alone else self._attend(guest))
+            transcript = await self._transcript(guest)
         self.served(transcript)
         return transcript
 
@@ -158,7 +158,10 @@ class Visit(Generic[Asked]):
     def served(self, transcript: Transcript) -> None:
         """Count a success."""
         elapsed_s = time.monotonic() - self._started
-        self._services.house.record_stay(elapsed_s)
+        if transcript.is_cached:
+            self._request.state.answer_headers[HIT_HEADER] = HIT
+        else:
+            self._services.house.record_stay(elapsed_s)
         telemetry.record_success(transcript, elapsed_s)
         if (bill := bill_of(self._request)) is not None:
             bill.note(transcript)
@@ -190,10 +193,39 @@ class Visit(Generic[Asked]):
                 raise Unavailable("The server is stopping.", remedy="Try again.", retry_after_s=5.0) from None
             raise
 
-    async def _attend(self, guest: Guest[Asked]) -> Transcript:
-        """Return the transcript of a guest's file, which an earlier try may have begun. Raises ``TympanError``."""
+    async def _transcript(self, guest: Guest[Asked]) -> Transcript:
+        """Return what an earlier try has begun, an equal call was answered with, or is made now.
+
+        Raises ``TympanError``.
+        """
+        alone = guest.context.on_segments is not None or not self._services.retries.grace_s
+        begun = None if alone else self._take_up(guest)
+        if begun is None and (equal := await self._equal(guest)) is not None:
+            return equal
+        if alone:
+            return await self.serve(guest, self._work(guest))
+        # While equal calls were looked for, an earlier try may have come back.
+        return await self._attend(begun or self._take_up(guest) or self._begin(guest))
+
+    async def _equal(self, guest: Guest[Asked]) -> Transcript | None:
+        """Return what an equal call was answered with; the guest's own file and place are given up for it."""
+        equals = EqualCalls(self._services, guest.transcriber, guest.context)
+        try:
+            found = await equals.find(guest.sha256, guest.asked.options)
+        except BaseException:
+            guest.stay.end()
+            raise
+        if found is not None:
+            guest.stay.end()
+        return found
+
+    def _work(self, guest: Guest[Asked]) -> Callable[[], Transcript]:
+        equals = EqualCalls(self._services, guest.transcriber, guest.context)
+        return equals.keeping(guest.sha256, guest.asked.options, guest.transcribe)
+
+    async def _attend(self, running: Running) -> Transcript:
+        """Return the transcript that is being made. Raises ``TympanError``."""
         services = self._services
-        running = self._take_up(guest) or self._begin(guest)
         services.retries.enter(running, self._deadline)
         try:
             transcript = await services.runner.wait(running.future, self._deadline, self._request.receive)
@@ -239,7 +271,7 @@ class Visit(Generic[Asked]):
     def _begin(self, guest: Guest[Asked]) -> Running:
         stay, services = guest.stay, self._services
         stay.place.begin()
-        future = services.runner.start(guest.transcribe, guest.context, stay.end)
+        future = services.runner.start(self._work(guest), guest.context, stay.end)
         running = Running(self._likeness(guest), self._key, guest.context, stay.place, future)
         services.retries.begin(running)
         return running
@@ -250,7 +282,8 @@ class Visit(Generic[Asked]):
 
     async def _read(self, folder: Path) -> tuple[uploads.Upload, Asked]:
         limits, door = self._bounds, self._door
-        is_known_again = self._services.retries.grace_s or self._services.limits.shares_calls
+        services = self._services
+        is_known_again = services.retries.grace_s or services.limits.shares_calls or services.results.is_on
         rules = replace(door.rules, digest=True) if is_known_again else door.rules
         bounds = UploadLimits(limits.max_upload_bytes, limits.upload_idle_s, self._deadline)
         upload = await uploads.receive(self._request, folder, bounds, self._services.runner, rules)

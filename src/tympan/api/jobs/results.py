@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tympan.api.deps import services_of
+from tympan.api.intake.equals import HIT, HIT_HEADER
 from tympan.api.wire.streaming import Departure, StreamResponse, streams_of
 from tympan.domain import Job, Output, ResponseFormat, Shape
 from tympan.errors import InsufficientStorage, InvalidRequest
@@ -75,6 +76,8 @@ async def result_answer(
 
     def found() -> tuple[Iterator[str], str]:
         job, result = jobs.result(tenant, job_id)
+        if result.head.is_cached:
+            request.state.answer_headers[HIT_HEADER] = HIT
         output = output_of(job, *asked)
         return pieces(result, output, timed=True), media_type(output.response_format)
 
