@@ -18,6 +18,7 @@ MEANINGS = {
     "chore_failed": "Something done now and then failed; it is tried again.",
     "clock_was_set": "The machine's clock jumped; leases were judged by the database's.",
     "connection_ended": "A connection ended because of its other end.",
+    "database_is_damaged": "The database's file is not one, or is broken: a backup has to be restored.",
     "database_unavailable": "The database does not answer.",
     "decoder_sandbox_is_incomplete": "This machine cannot enforce some of the decoder's guards.",
     "default_model_cannot_be_loaded": "Another model stands in for the default one.",

@@ -239,7 +239,8 @@ def test_the_protocol_as_it_was_in_its_beta_is_understood(live_site: Site) -> No
             "invalid_request",
             "turn_detection.silence_duration_ms",
         ),
-        ({"audio": {"input": {"noise_reduction": {"type": "near_field"}}}}, "unsupported_option", "noise_reduction"),
+        ({"audio": {"input": {"noise_reduction": {"type": "any"}}}}, "invalid_request", "noise_reduction"),
+        ({"audio": {"input": {"noise_reduction": "near_field"}}}, "invalid_request", "noise_reduction"),
         ({"audio": {"input": {"format": {"type": "audio/mp3"}}}}, "invalid_request", "format.type"),
         ({"audio": {"input": {"format": {"type": [1]}}}}, "invalid_request", "format.type"),
         ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 44_101}}}}, "invalid_request", "format.rate"),
@@ -265,6 +266,15 @@ def test_what_a_setting_cannot_be_is_said_by_name(live_site: Site, session: Any,
         assert error["param"].endswith(param)
         assert error["event_id"] == "mine"
         assert of(configure(socket), "session.updated")
+
+
+@pytest.mark.parametrize("wish", ["near_field", "far_field"])
+def test_noise_reduction_is_taken_and_the_session_says_that_there_is_none(live_site: Site, wish: str) -> None:
+    """Clients send it unasked, and end on any error."""
+    with dialled(live_site, PATH) as socket:
+        tell(socket, "session.update", session={"audio": {"input": {"noise_reduction": {"type": wish}}}})
+        updated = said(socket, "session.updated")[-1]["session"]
+    assert updated["audio"]["input"]["noise_reduction"] is None
 
 
 @pytest.mark.parametrize("value", [[], {}, 5, "mp3"])

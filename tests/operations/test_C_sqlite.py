@@ -19,7 +19,7 @@ from tests.jobs_support import open_shop
 from tests.operations.shims import build
 from tests.operations.support import rows
 from tympan.domain import NewJob, Options, Source, SourceKind
-from tympan.errors import TympanError
+from tympan.errors import StorageUnavailable, TympanError
 from tympan.jobs.service import new_id
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,6 +32,19 @@ print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 held.execute("commit")
 """
+
+
+@pytest.mark.parametrize("header_bytes", [0, 4096])
+def test_C6_a_damaged_database_is_said_to_be_one(tmp_path: Path, header_bytes: int) -> None:
+    """Whether the file is no database at all or one whose pages are broken: with a remedy, not as a fault of ours."""
+    with open_shop(tmp_path / "shop") as shop:
+        path = shop.folder / "t.db"
+    data = bytearray(path.read_bytes())
+    data[header_bytes:] = b"\xaa" * (len(data) - header_bytes)
+    path.write_bytes(data)
+    with pytest.raises(StorageUnavailable, match="damaged") as refused, open_shop(tmp_path / "shop"):
+        pass
+    assert "backup" in (refused.value.remedy or "")
 
 
 def test_C6_four_seconds_of_another_process_s_lock_are_waited_for(tmp_path: Path) -> None:

@@ -381,7 +381,15 @@ def test_the_command_tells_usage_in_three_ways(books: UsageStore) -> None:
     assert table[1].split() == ["2026-01-31", "b", "sync", "base", "1", "0", "0.0", "0.0"]
 
 
-@pytest.mark.parametrize("arguments", [("--from", "yesterday"), ("--to", "2026-02-30"), ("--csv", "--json")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "yesterday"),
+        ("--to", "2026-02-30"),
+        ("--from", "2026-02-02", "--to", "2026-02-01"),
+        ("--csv", "--json"),
+    ],
+)
 def test_the_command_refuses_what_makes_no_sense(books: UsageStore, arguments: tuple[str, ...]) -> None:
     """By the option's name."""
     assert isinstance(_usage(*arguments).exception, InvalidRequest)

@@ -46,6 +46,8 @@ def show_usage(args: UsageArgs) -> int:
 
     last = _day("--to", args.last) or datetime.now(UTC).date()
     first = _day("--from", args.first) or last - timedelta(days=_DAYS)
+    if first > last:
+        raise InvalidRequest(f"--from is {first}, after --to, {last}.", remedy="Give the first day first.")
     if args.as_csv and args.as_json:
         raise InvalidRequest("--csv and --json were both given.", remedy="Give one of them.")
     found = usage.listing(load_settings({}), first, last, args.tenant)

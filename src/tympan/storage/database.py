@@ -37,6 +37,7 @@ _CACHE_KIB = 512
 _BACKOFF_S = 0.05
 _LOST_RACE = ("40001", "40P01", "55P03")
 _DISK_FULL = "53100"
+_DAMAGED = ("disk image is malformed", "file is not a database")
 _UNKNOWN_TO_IT = ("42P01", "42703")
 """A table or a column that there is not."""
 _REPEAT_WITHIN_S = 4.0
@@ -253,6 +254,11 @@ def _translated(error: Exception) -> Exception:
     text, state = str(original), getattr(original, "sqlstate", None)
     if "disk is full" in text or "No space left" in text or state == _DISK_FULL:
         return InsufficientStorage("The database's disk is full.", remedy="The operator has to free disk space.")
+    if any(words in text for words in _DAMAGED):
+        _LOG.error("database_is_damaged", remedy="Stop the server and restore a backup.")
+        return StorageUnavailable(
+            "The database is damaged.", remedy="The operator has to restore it from a backup.", retry_after_s=60.0
+        )
     if state in _UNKNOWN_TO_IT or "no such table" in text or "no such column" in text:
         _LOG.error("schema_is_missing_or_old", remedy="Run `tympan migrate`.")
         return StorageUnavailable("The database is not set up.", remedy="Try again later.", retry_after_s=10.0)

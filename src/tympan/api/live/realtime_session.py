@@ -178,8 +178,10 @@ def _with_format(settings: RealtimeSettings, value: object) -> RealtimeSettings:
 
 
 def _with_noise_reduction(settings: RealtimeSettings, value: object) -> RealtimeSettings:
-    if value is not None:
-        raise _not_offered(f"{_INPUT}.noise_reduction", "Noise reduction is")
+    """Take the wish, which many clients send unasked; the session says that there is none. The model bears noise."""
+    param = f"{_INPUT}.noise_reduction"
+    if value is not None and _object(value, param, ("type",)).get("type") not in _NOISE_REDUCTIONS:
+        raise InvalidRequest("This noise reduction is not known.", param=param, remedy="Leave it out; there is none.")
     return settings
 
 
@@ -229,6 +231,7 @@ def _turns(given: _Fields, param: str) -> Turns:
         raise InvalidRequest(said, param=f"{param}.{name}") from None
 
 
+_NOISE_REDUCTIONS = ("near_field", "far_field")
 _READERS = MappingProxyType(
     {
         "format": _with_format,
