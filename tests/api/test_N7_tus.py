@@ -157,6 +157,7 @@ def test_N7_what_arrived_before_a_long_pause_is_kept(tmp_path: Path) -> None:
         assert patch(address, 400, DATA[400:1000]).status_code == 204
 
 
+@pytest.mark.alone
 def test_N7_the_lock_is_held_as_long_as_the_request_lasts(tmp_path: Path) -> None:
     """A slow request that lasts longer than its lease extends it, and nobody takes the upload over."""
     with tus_site(tmp_path, Setup(lock_s=1.5)) as site:

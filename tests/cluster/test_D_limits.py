@@ -62,6 +62,7 @@ def _had(ledgers: list[SharedLedger], tenant: str, charge: Charge, tries: int) -
     return sum(ledgers[number % len(ledgers)].take(tenant, [charge]).refused is None for number in range(tries))
 
 
+@pytest.mark.alone
 def test_G7_eight_processes_let_no_more_in_than_one_would(redis: RedisServer) -> None:
     """At most the burst and what the rate gives in the time, and one for rounding; nearly all of that, too."""
     arguments = [sys.executable, "-c", _TAKERS, redis.url()]
