@@ -831,6 +831,7 @@ def _deliver(post: Post, count: int) -> float:
     return count / seconds
 
 
+@pytest.mark.alone
 def test_W9_a_thousand_events_go_out_quickly(post: Post) -> None:
     """At least a hundred events a second reach one receiver, and none is lost."""
     assert _deliver(post, 1_000) >= 100
