@@ -1,7 +1,6 @@
 """What a tenant may still do: asked before any work is taken on, told what it came to afterwards."""
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from tympan.access.tenant_limits import (
     Work,
     reserved_s,
 )
+from tympan.background import Background
 from tympan.errors import QuotaExceeded, RateLimited, TympanError
 
 _LOG = telemetry.get_logger(__name__)
@@ -51,8 +51,7 @@ class LimitBook:
         self._defaults, self._look_up = defaults, look_up
         self._own: Mapping[str, OwnLimits] = {}
         self._failed = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="limit-book", daemon=True)
+        self._background = Background("limit-book", self._run, _JOIN_S)
 
     def of(self, tenant: str) -> TenantLimits:
         """Return a tenant's limits."""
@@ -72,13 +71,11 @@ class LimitBook:
 
     def start(self) -> None:
         """Begin to look them up."""
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Stop."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
 
     def _complain(self, **why: object) -> None:
         """Log a failure, once for all that follow it."""
@@ -89,7 +86,7 @@ class LimitBook:
     def _run(self) -> None:
         while True:
             self.refresh()
-            if self._over.wait(_LOOK_S):
+            if self._background.over.wait(_LOOK_S):
                 return
 
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from tympan import telemetry
 from tympan.access.gcra import Charge, Reading
 from tympan.access.ledger import MAX_KEYS, Key, LocalLedger, Taken
+from tympan.background import Background
 from tympan.storage.redis_link import RedisAway, RedisLink
 
 _LOG = telemetry.get_logger(__name__)
@@ -134,8 +135,7 @@ class SharedLedger:
         self._me, self._n_parts = uuid.uuid4().hex[:16], 1
         self._owed: dict[Key, float] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
+        self._background = Background("limits", self._run, _JOIN_S)
 
     @property
     def n_parts(self) -> int:
@@ -149,13 +149,11 @@ class SharedLedger:
 
     def start(self) -> None:
         """Begin to be counted among the processes."""
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Stop; what is held is free soon after."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
         self._link.close()
 
     def take(self, tenant: str, charges: Sequence[Charge]) -> Taken:
@@ -250,7 +248,7 @@ class SharedLedger:
     def _run(self) -> None:
         while True:
             self.beat()
-            if self._over.wait(self._beat_s):
+            if self._background.over.wait(self._beat_s):
                 return
 
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from tympan import telemetry
 from tympan.access.tenant_limits import Work
+from tympan.background import Background
 from tympan.errors import TympanError
 from tympan.storage.usage import Period, UsageRow, Used, day_of
 
@@ -66,8 +67,7 @@ class UsageMeter:
         self._clock, self._flush_s = clock, flush_s
         self._counts: dict[_Key, Used] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._background = Background("usage", self._run, _JOIN_S)
 
     def add(self, tenant: str, kind: Work, model: str, used: Used) -> None:
         """Count; takes no time."""
@@ -95,13 +95,11 @@ class UsageMeter:
 
     def start(self) -> None:
         """Begin to flush."""
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Flush once more and stop."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
         self.flush()
 
     def _take_back(self, counts: dict[_Key, Used]) -> None:
@@ -110,7 +108,7 @@ class UsageMeter:
                 self._counts[key] = self._counts.get(key, Used()).plus(used)
 
     def _run(self) -> None:
-        while not self._over.wait(self._flush_s):
+        while not self._background.over.wait(self._flush_s):
             self.flush()
 
 

@@ -21,9 +21,9 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
 from tympan import telemetry
+from tympan.background import attempt
 from tympan.domain import Lane
 from tympan.errors import StorageUnavailable
-from tympan.jobs.background import attempt
 
 BROKER_WAIT_S = 5.0
 """Longest wait for one answer of the broker."""

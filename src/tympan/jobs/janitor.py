@@ -1,14 +1,13 @@
 """The one who tidies up: lost leases and passed deadlines often, old data and orphaned audio now and then."""
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 from tympan import telemetry
+from tympan.background import Background, attempt
 from tympan.errors import NotFound
-from tympan.jobs.background import attempt
 from tympan.jobs.media import job_prefix
 from tympan.jobs.service import JobService
 from tympan.storage.blobs import BlobStore
@@ -47,8 +46,7 @@ class Janitor:
         self._upkeep, self._jobs, self._blobs, self._options, self._on_released = (
             upkeep, jobs, blobs, options, on_released,
         )  # fmt: skip
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+        self._background = Background("janitor", self._run, _JOIN_S)
         self._extra: list[Callable[[], object]] = []
 
     def also(self, chore: Callable[[], object]) -> None:
@@ -57,13 +55,11 @@ class Janitor:
 
     def start(self) -> None:
         """Begin to sweep."""
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Stop; waits for the sweep in progress."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
 
     def sweep(self) -> None:
         """Take work from workers that fell silent, end what is too late, ring again for what was not heard."""
@@ -125,7 +121,7 @@ class Janitor:
             (options.orphans_s, self.remove_orphans),
         ]
         due = [0.0] * len(chores)
-        while not self._over.wait(min(options.sweep_s, 1.0)):
+        while not self._background.over.wait(min(options.sweep_s, 1.0)):
             for number, (period_s, chore) in enumerate(chores):
                 if time.monotonic() >= due[number]:
                     attempt(chore.__name__, chore)

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable, Sequence
 
+from tympan.background import attempt
 from tympan.domain import Lane
-from tympan.jobs.background import attempt
 from tympan.jobs.workbench import Workbench
 
 _JOIN_S = 10.0

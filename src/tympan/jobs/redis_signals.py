@@ -4,10 +4,10 @@ Announcing has 50 ms; after a failure Redis is left alone for 5 s. Hearing is a 
 never waits for Redis.
 """
 
-import threading
 from contextlib import suppress
 
 from tympan import telemetry
+from tympan.background import Background
 from tympan.jobs.signals import LocalSignals
 from tympan.storage.redis_link import RedisAway, RedisLink
 
@@ -24,18 +24,15 @@ class RedisSignals:
         """Use the Redis at ``url``; after a failure it is left alone for ``open_s``."""
         self._link, self._open_s = RedisLink(url, open_s=open_s), open_s
         self._local = LocalSignals()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._background = Background("signals", self._listen, _JOIN_S)
 
     def start(self) -> None:
         """Begin to hear."""
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Stop hearing."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
         self._link.close()
 
     def announce(self, job_id: str) -> None:
@@ -49,9 +46,9 @@ class RedisSignals:
         return self._local.wait(job_id, timeout_s)
 
     def _listen(self) -> None:
-        while not self._over.is_set():
+        while not self._background.over.is_set():
             try:
-                self._link.listen(_CHANNEL, self._local.announce, self._over)
+                self._link.listen(_CHANNEL, self._local.announce, self._background.over)
             except RedisAway as error:
                 _LOG.info("redis_unheard", error_type=str(error))
-            self._over.wait(self._open_s)
+            self._background.over.wait(self._open_s)

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tympan import telemetry
+from tympan.background import Background, attempt
 from tympan.domain import Lane
 from tympan.errors import TympanError
-from tympan.jobs.background import attempt
 from tympan.storage.outbox import Outbox
 
 _JOIN_S = 10.0
@@ -21,12 +21,11 @@ class Relay:
         """Read from ``outbox``; ``send`` publishes, within a bounded time, or raises."""
         self._outbox, self._send, self._poll_s = outbox, send, poll_s
         self._bell = threading.Event()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._background = Background("relay", self._run, _JOIN_S)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._background.start()
 
     def ring(self) -> None:
         """Say that the outbox has something; never blocks."""
@@ -34,14 +33,13 @@ class Relay:
 
     def stop(self) -> None:
         """Stop; waits for the publication in progress."""
-        self._over.set()
+        self._background.over.set()
         self._bell.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
 
     def _run(self) -> None:
         pause_s = self._poll_s
-        while not self._over.is_set():
+        while not self._background.over.is_set():
             self._bell.wait(pause_s)
             self._bell.clear()
             works = attempt("relay", self._publish_all)
@@ -49,7 +47,7 @@ class Relay:
 
     def _publish_all(self) -> bool:
         """Publish what waits; return True. Raises ``StorageUnavailable``."""
-        while not self._over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
+        while not self._background.over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
             pass
         self._measure()
         return True

@@ -1,12 +1,12 @@
 """Synchronous calls on a machine without an engine: handed to the workers as jobs of the interactive lane."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from tympan.background import Background, attempt
 from tympan.domain import (
     Abilities,
     Job,
@@ -20,7 +20,6 @@ from tympan.domain import (
     Transcript,
 )
 from tympan.errors import Cancelled, NotFound, RequestTimeout, StorageUnavailable, TympanError, Unavailable
-from tympan.jobs.background import attempt
 from tympan.jobs.calls import Caller
 from tympan.jobs.service import IdempotencyKey, JobService, new_id
 from tympan.jobs.signals import LocalSignals, Signals
@@ -66,8 +65,7 @@ class Lookout:
         """Ask every ``period_s``; an answer is good for ``stale_s``, and what cannot be asked is a no."""
         self._ask, self._period_s, self._stale_s = ask, period_s, stale_s
         self._yes_at: float | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+        self._background = Background("lookout", self._run, _JOIN_S)
 
     @property
     def says_yes(self) -> bool:
@@ -78,21 +76,19 @@ class Lookout:
     def start(self) -> None:
         """Ask once, and go on asking."""
         self._look()
-        self._thread.start()
+        self._background.start()
 
     def stop(self) -> None:
         """Ask no more."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._background.stop()
 
     def _run(self) -> None:
-        while not self._over.wait(self._period_s):
+        while not self._background.over.wait(self._period_s):
             self._look()
 
     def _look(self) -> None:
         asked_at = time.monotonic()
-        self._yes_at = asked_at if attempt(self._thread.name, self._ask) else None
+        self._yes_at = asked_at if attempt(self._background.name, self._ask) else None
 
 
 class RemoteTranscriber:

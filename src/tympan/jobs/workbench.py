@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tympan import telemetry
+from tympan.background import attempt
 from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
 from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
-from tympan.jobs.background import attempt
 from tympan.jobs.patience import patiently
 from tympan.jobs.retrying import MAX_ASKED_S, MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
 from tympan.storage.anew import BegunAnew, LeftToOthers
