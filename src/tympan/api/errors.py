@@ -204,10 +204,10 @@ def _retry_after(error: TympanError, status: int) -> dict[str, str]:
 def _standing(error: TympanError) -> dict[str, str]:
     if not isinstance(error, Overloaded) or error.position is None or error.eta_s is None:
         return {}
-    return standing_headers(error.position, error.eta_s)
+    return queue_headers(error.position, error.eta_s)
 
 
-def standing_headers(position: int, eta_s: float) -> dict[str, str]:
+def queue_headers(position: int, eta_s: float) -> dict[str, str]:
     """Return what tells a caller where it stands: its place among its tenant's requests, seconds to its end."""
     return {"tympan-queue-position": str(position), "tympan-queue-eta-s": str(math.ceil(eta_s))}
 

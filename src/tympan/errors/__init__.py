@@ -70,9 +70,7 @@ from tympan.errors.access import (
     TooManyFailures,
     Unauthenticated,
 )
-from tympan.errors.base import (
-    TympanError,
-)
+from tympan.errors.base import TympanError
 from tympan.errors.kinds import (
     AddressRefused,
     AudioQuarantined,

@@ -25,6 +25,7 @@ __all__ = (
     "diarized_segment",
     "drop_in",
     "heard_languages",
+    "held_pieces",
     "json_object",
     "json_string",
     "logprobs",

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,10 @@ class Form:
         """Return every value of one field."""
         return self._values.get(name, [])
 
-    def refuse_unknown(self, besides: Container[str] = ()) -> None:
-        """Raise ``InvalidRequest`` for a name that is neither known nor in ``besides``, with the nearest that is."""
+    def refuse_unknown(self) -> None:
+        """Raise ``InvalidRequest`` for a name that is not known, with the nearest that is."""
         for name in self._values:
-            if name not in self.known and name not in besides:
+            if name not in self.known:
                 near = difflib.get_close_matches(name[:64], self.known, n=1)
                 remedy = f"The nearest is {near[0]!r}." if near else "Leave it out, or look in /openapi.json."
                 raise InvalidRequest(f"There is no field {name[:64]!r}.", param=name[:64], remedy=remedy)

@@ -6,8 +6,6 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from tympan.api.fields.forms import Form
-from tympan.api.fields.openai import format_in
-from tympan.domain import ResponseFormat
 from tympan.errors import InvalidRequest
 
 MAX_PAGE = 100
@@ -46,11 +44,3 @@ def page_of(form: Form, kind: str = "") -> tuple[int, str | None]:
             f"after is not the id of a {kind}.", param="after", remedy="Send the `next` of the page before."
         )
     return form.integer("limit", 1, MAX_PAGE) or DEFAULT_PAGE, after
-
-
-def asked_format(form: Form, name: str) -> ResponseFormat | None:
-    """Return the format of a result that a query asks for under ``name``, ``None`` where it does not say.
-
-    Raises ``InvalidRequest``.
-    """
-    return format_in(form, name)

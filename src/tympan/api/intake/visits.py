@@ -17,7 +17,7 @@ from tympan.api.access.callers import tenant_of
 from tympan.api.deps import ModelCard, Services, Transcriber, services_of
 from tympan.api.doors.admission import Errand, Place
 from tympan.api.doors.retries import RETRY_HEADER, Likeness, Running
-from tympan.api.errors import STATUS, standing_headers
+from tympan.api.errors import STATUS, queue_headers
 from tympan.api.fields.jobs import idempotency_key
 from tympan.api.fields.transcription import require_language
 from tympan.api.intake import uploads
@@ -174,7 +174,7 @@ class Visit(Generic[Asked]):
         context = self._context()
         place = services.house.admit(context, n_bytes, Errand(patience_s=patience_of(self._request.headers)))
         stay = _Stay(place, services.staging / uuid.uuid4().hex)
-        self._request.state.answer_headers |= standing_headers(place.standing.position, place.standing.eta_s)
+        self._request.state.answer_headers |= queue_headers(place.standing.position, place.standing.eta_s)
         try:
             upload, asked = await self._read(stay.folder)
             return Guest(asked, self._pick(asked), upload.path, context, stay, upload.files[0].sha256)

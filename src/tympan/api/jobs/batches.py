@@ -10,7 +10,8 @@ from tympan.api.access.callers import tenant_of
 from tympan.api.deps import services_of
 from tympan.api.doors.forecast import Wish
 from tympan.api.fields.jobs import KEY_PARAMETER, idempotency_key
-from tympan.api.fields.queries import PAGE_PARAMETERS, asked_format, page_of, query_of
+from tympan.api.fields.openai import format_in
+from tympan.api.fields.queries import PAGE_PARAMETERS, page_of, query_of
 from tympan.api.intake.bodies import received
 from tympan.api.intake.metering import charge_jobs
 from tympan.api.intake.uploads import FileRules
@@ -120,7 +121,7 @@ async def get_batch(request: Request, batch_id: str) -> Response:
 async def get_results(request: Request, batch_id: str) -> Response:
     """Return the results of a finished batch: a line of JSON for each job, or a file for each in a zip archive."""
     query = query_of(request, "result_format", "format")
-    fmt, kind = asked_format(query, "result_format"), query.choice("format", ("jsonl", "zip"), "jsonl")
+    fmt, kind = format_in(query, "result_format"), query.choice("format", ("jsonl", "zip"), "jsonl")
     if not is_finished(batch := await _find(request, batch_id)):
         raise JobNotFinished(
             f"{batch.pending} of {batch.total} jobs have not ended.",

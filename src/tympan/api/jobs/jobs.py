@@ -11,7 +11,8 @@ from tympan.api.access.callers import tenant_of
 from tympan.api.deps import services_of
 from tympan.api.doors.forecast import Wish
 from tympan.api.fields.jobs import JOB_PARAMETERS, KEY_PARAMETER, idempotency_key, parse_job
-from tympan.api.fields.queries import PAGE_PARAMETERS, asked_format, page_of, query_of
+from tympan.api.fields.openai import format_in
+from tympan.api.fields.queries import PAGE_PARAMETERS, page_of, query_of
 from tympan.api.fields.shapes import SHAPE_NAMES, SHAPE_PARAMETERS, shape_of
 from tympan.api.fields.transcription import PARAMETERS
 from tympan.api.intake.bodies import received
@@ -112,7 +113,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 async def get_result(request: Request, job_id: str) -> Response:
     """Return the transcript of a finished job, in the format it was asked for or in another."""
     query = query_of(request, "format", *SHAPE_NAMES)
-    return await result_answer(request, tenant_of(request), job_id, (asked_format(query, "format"), shape_of(query)))
+    return await result_answer(request, tenant_of(request), job_id, (format_in(query, "format"), shape_of(query)))
 
 
 @router.get("/v1/jobs/{job_id}/events", openapi_extra=_EVENTS, response_class=Response)
