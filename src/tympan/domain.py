@@ -37,9 +37,6 @@ Samples: TypeAlias = NDArray[np.int16]
 SPEAKER_TURN = " [SPEAKER_TURN]"
 """Mark in a text where the speaker changes, as whisper.cpp's own programs spell it."""
 
-LEVEL_SAMPLES = 256
-"""Samples over which the loudness of channels is taken: 16 ms, which spans of speech are made of."""
-
 Levels: TypeAlias = NDArray[np.float16]
 """Mean size of the samples of the left and the right channel, shape ``[n_steps, 2]``, a step being 16 ms."""
 
@@ -113,10 +110,10 @@ class DecodeParams:
     """One attempt at one window.
 
     ``language`` is ``None`` to detect it in the same pass. ``full_context`` asks for the plain 30-s encoder input.
-    ``prefix`` is text before the window (prompt, hotwords). ``temperature`` 0 means beam search of ``beam_size``,
-    above it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes. ``languages``
-    are those that may be detected; all without any. ``token_chances`` asks how likely each token is.
-    ``language_only`` wants the language and no text: one token is enough.
+    ``prompt`` and ``hotwords`` are text before the window. ``temperature`` 0 means beam search of ``beam_size``, above
+    it ``best_of`` samples are drawn. ``speaker_turns`` asks for marks where the speaker changes. ``languages`` are
+    those that may be detected; all without any. ``token_chances`` asks how likely each token is. ``language_only``
+    wants the language and no text: one token is enough.
     """
 
     task: Task = Task.TRANSCRIBE

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline_support import SOURCE, ArraySource, HearsAll, WindowDesk, answer, transcriber
-from tympan.audio.stereo import LevelMeter, Stereo, StereoMixer
+from tympan.audio.stereo import LEVEL_SAMPLES, LevelMeter, Stereo, StereoMixer
 from tympan.audio.windows import SampleBuffer, WindowPacker
 from tympan.domain import (
-    LEVEL_SAMPLES,
     SAMPLE_RATE_HZ,
     Levels,
     Options,

@@ -9,7 +9,11 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.domain import LEVEL_SAMPLES, SAMPLE_RATE_HZ, Levels, Samples, Span
+from tympan.audio.spans import FRAME_SAMPLES
+from tympan.domain import SAMPLE_RATE_HZ, Levels, Samples, Span
+
+LEVEL_SAMPLES = FRAME_SAMPLES // 2
+"""Samples over which the loudness of channels is taken: 16 ms, so that spans of speech are made of whole ones."""
 
 Stereo: TypeAlias = NDArray[np.int16]
 """16 kHz signed 16-bit PCM, shape ``[n_samples, 2]``: left and right."""

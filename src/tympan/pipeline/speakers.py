@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tympan.domain import LEVEL_SAMPLES, SAMPLE_RATE_HZ, Levels, Window, WindowResult, Word
+from tympan.audio.stereo import LEVEL_SAMPLES
+from tympan.domain import SAMPLE_RATE_HZ, Levels, Window, WindowResult, Word
 
 LEFT, RIGHT = "A", "B"
 """Names of the speakers, by channel."""
