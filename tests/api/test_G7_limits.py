@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
@@ -213,12 +214,14 @@ def test_failures_that_are_ours_cost_nothing(
 
 def test_requests_at_once_are_bounded_and_free_again(make: Callable[..., Site]) -> None:
     """Two run, the third is told to wait, and after them there is room."""
-    running = make(ScriptedTranscriber(seconds=1.0), requests_at_once=2)
+    gate = threading.Event()
+    running = make(ScriptedTranscriber(gate=gate), requests_at_once=2)
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(_in_thread(running.post))
         wait_for(lambda: len(running.transcriber.calls) == 2)
         answer = running.post()
+        gate.set()
     assert answer.status_code == 429
     assert "2 requests" in answer.json()["error"]["message"]
     assert running.post().status_code == 200
@@ -301,11 +304,15 @@ def test_jobs_are_charged_for_what_they_were_once_they_have_ended(make: Callable
 
 def test_work_that_is_waited_for_twice_is_charged_once(make: Callable[..., Site]) -> None:
     """A second call for the same work is no second request and no second audio."""
-    running = make(ScriptedTranscriber(seconds=0.6), requests_per_min=10, audio_minutes_per_day=10)
+    gate = threading.Event()
+    running = make(ScriptedTranscriber(gate=gate), requests_per_min=10, audio_minutes_per_day=10)
     headers = {"idempotency-key": '"same"'}
-    with _in_thread(lambda: running.post(headers=headers)):
+    with _in_thread(lambda: running.post(headers=headers)), ThreadPoolExecutor(1) as clients:
         wait_for(lambda: running.transcriber.calls)
-        answer = running.post(headers=headers)
+        again = clients.submit(running.post, headers=headers)
+        wait_for(lambda: any(each.waiting == 2 for each in list(running.services.retries._all)))
+        gate.set()
+        answer = again.result()
         assert answer.headers["tympan-reattached"] == "true"
     wait_for(lambda: [each.remaining for each in running.services.desks.limits.standing(TENANT)] == [9, 595])
     assert _used(running).audio_s == pytest.approx(4.2)

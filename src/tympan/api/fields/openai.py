@@ -97,7 +97,7 @@ _BY_NAME: Final[dict[str, ResponseFormat]] = {fmt: fmt for fmt in FORMATS}
 
 
 def format_in(form: Form, name: str) -> ResponseFormat | None:
-    """Return the format that ``name`` asks for, ``None`` where it is left out. Raises ``InvalidRequest`` for another."""
+    """Return the format that ``name`` asks for, ``None`` where it is left out. Raises ``InvalidRequest``."""
     return _BY_NAME.get(form.choice(name, FORMATS, ""))
 
 
