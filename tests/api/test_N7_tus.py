@@ -214,10 +214,25 @@ def test_N7_a_server_killed_in_the_middle_of_a_body_keeps_the_parts_before(tmp_p
         assert _digest(site, address, tmp_path) == hashlib.sha256(DATA).hexdigest()
 
 
-@settings(max_examples=200, deadline=None)
-@given(cuts=st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), min_size=1, max_size=3))
+_CUTS = st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=_CUTS)
 def test_N7_random_cuts_never_change_a_byte(site: TusSite, cuts: list[tuple[int, int]]) -> None:
     """Requests that announce more than they send, and vanish: the finished upload is the file, by SHA-256."""
+    _cut(site, cuts)
+
+
+@pytest.mark.long
+@settings(max_examples=1000, deadline=None)
+@given(cuts=_CUTS)
+def test_N7_a_thousand_random_cuts(site: TusSite, cuts: list[tuple[int, int]]) -> None:
+    """The same, for longer."""
+    _cut(site, cuts)
+
+
+def _cut(site: TusSite, cuts: list[tuple[int, int]]) -> None:
     data = DATA[:60_000]
     address = create(site.url, len(data))
     for announced, sent in cuts:

@@ -63,6 +63,7 @@ def _slow_consumer(host: VirtualHost, log: Path) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.long
 def test_B8_who_works_for_longer_than_the_broker_waits_keeps_its_channel(
     impatient_rabbitmq: Callable[[float], VirtualHost], tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_O7_processes_wait_for_the_schema(site: Site, tmp_path: Path, postgres: 
         node.kill()
 
 
+@pytest.mark.long
 def test_O5_this_version_works_on_the_schema_of_the_next(site: Site, load: Load) -> None:
     """A migration adds a column that may be empty and a table; processes that know nothing of it start and work."""
     site.postgres.execute("alter table jobs add column later text")

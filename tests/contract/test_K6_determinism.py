@@ -38,7 +38,10 @@ SPECS = {
 """Engines, and which searches they promise: CTranslate2 throws dice above temperature 0 unless told otherwise."""
 
 
-@pytest.fixture(params=tuple(SPECS.values()), ids=tuple(SPECS))
+_SLOW = {"ct2 deterministic": (pytest.mark.long,)}
+
+
+@pytest.fixture(params=[pytest.param(spec, id=name, marks=_SLOW.get(name, ())) for name, spec in SPECS.items()])
 def served(request: pytest.FixtureRequest, tiny_en: ResolvedModel) -> Iterator[tuple[Batcher, Sequence[str]]]:
     """Give a batcher over each engine, in its own process as in the server, with the searches that it promises."""
     spec, searches = request.param

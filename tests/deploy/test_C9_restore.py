@@ -142,6 +142,7 @@ def test_C9_sqlite_taken_live_restores_to_jobs_that_all_end(tmp_path: Path) -> N
     assert ends["succeeded"] > ends["media_missing"]
 
 
+@pytest.mark.long
 def test_C9_postgres_dumped_live_restores_to_jobs_that_all_end(tmp_path: Path, postgres: Database) -> None:
     """The same with pg_dump in between, through the same program."""
     installation = provision.find("postgres")

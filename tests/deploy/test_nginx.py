@@ -189,6 +189,7 @@ def test_a_killed_process_costs_only_the_calls_that_it_held(front: Front) -> Non
     print(f"{said}; {len(moved)} went to another process")  # noqa: T201 (shown with -rP)
 
 
+@pytest.mark.long
 def test_a_restart_that_nginx_is_told_of_is_noticed_by_nobody(front: Front) -> None:
     """Marked as down, drained, started again, marked as up: the way to upgrade, with callers all the time."""
     load, node = Load(front.url), front.apis[2]

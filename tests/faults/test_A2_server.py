@@ -17,6 +17,7 @@ _ELSEWHERE = ("bell.publish", "bell.mark", "sweep.release", "anew.commit")
 """The first two need a broker, the last one other weights. One server of its own leaves no lease to the sweeper."""
 
 
+@pytest.mark.long
 def test_A2_the_server_killed_with_an_upload_in_hand_keeps_its_promises(tmp_path: Path) -> None:
     """One point; every client repeats what was not answered."""
     _killed_at("upload.written", tmp_path)

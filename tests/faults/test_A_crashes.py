@@ -60,6 +60,7 @@ def test_A4_a_worker_that_wakes_up_in_time_goes_on(tmp_path: Path) -> None:
         assert [entry.fence for entry in house.evidence().entries("claim", "section")] == [1]
 
 
+@pytest.mark.long
 def test_A10_a_hundred_jobs_survive_random_kills_of_three_workers(tmp_path: Path) -> None:
     """Each ends once with its own text, and little is done twice."""
     _chaos(tmp_path, jobs=100, every=10)

@@ -93,6 +93,7 @@ def _starts(server: Server) -> int:
     return server.log.read_text(errors="replace").count("serves fake")
 
 
+@pytest.mark.long
 def test_O6_a_caller_who_tries_twice_does_not_notice_restarts(tmp_path: Path) -> None:
     """Two restarts under load: every call is answered at the first or the second try."""
     folder = tmp_path / "data"

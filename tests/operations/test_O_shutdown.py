@@ -92,6 +92,7 @@ def test_O1_running_sections_are_finished_and_the_rest_waits_for_the_next_start(
         assert rows(shop, "select count(*) from results") == [(1,)]
 
 
+@pytest.mark.long
 def test_O1_a_section_that_takes_too_long_is_given_back_and_another_process_has_it_at_once(tmp_path: Path) -> None:
     """The lease is freed when the drain ends, not when it would have run out; nobody is charged for it."""
     folder = tmp_path / "data"

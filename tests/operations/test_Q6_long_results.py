@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.media import tone, wav
 from tests.operations.support import Server, looking_in, serving
@@ -20,6 +21,7 @@ _TIMES = {"verbose_json": 2, "diarized_json": 2, "drop-in": 2}
 """These have the whole text beside the segments."""
 
 
+@pytest.mark.long
 def test_Q6_a_20_mb_result_costs_the_server_less_than_8_mb(tmp_path: Path) -> None:
     """At its peak, over what it takes when it has handed out short ones in the same shapes; all of it arrives."""
     with serving(tmp_path / "data") as server, looking_in(tmp_path / "data") as shop:

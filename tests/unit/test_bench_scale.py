@@ -210,6 +210,7 @@ def test_engine_rates_come_from_the_published_figures() -> None:
     assert rates["prepare_rate"] > 5 * rates["worker_rate"]
 
 
+@pytest.mark.long
 def test_the_published_computation_follows_from_the_published_constants() -> None:
     """What is computed is computed from what is measured and assumed in the same file."""
     published = load()

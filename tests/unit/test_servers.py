@@ -90,6 +90,7 @@ def test_s3_forgets(s3_bucket: S3Bucket) -> None:
     assert s3_bucket.server.client.list_buckets()["Buckets"] == []
 
 
+@pytest.mark.long
 def test_rabbitmq_keeps_durable_messages(rabbitmq: VirtualHost) -> None:
     """A confirmed message survives SIGKILL of broker and port mapper; names and ports stay the same."""
     path = f"/api/queues/{rabbitmq.name}/q"
@@ -104,6 +105,7 @@ def test_rabbitmq_keeps_durable_messages(rabbitmq: VirtualHost) -> None:
     wait_until(lambda: rabbitmq.queues() == {"q": 1}, 30)
 
 
+@pytest.mark.long
 def test_rabbitmq_freezes_and_raises_alarms(rabbitmq: VirtualHost) -> None:
     """A frozen broker does not answer; the alarm that blocks publishers can be raised and taken back."""
     rabbitmq.server.stop()

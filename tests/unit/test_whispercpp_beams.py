@@ -157,6 +157,7 @@ def test_an_error_of_the_decoder_ends_the_text_and_is_kept() -> None:
     assert isinstance(dictation.error, EngineError)
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_beams_are_kept_on_a_real_model(fox: SpokenClip, tiny_en: ResolvedModel) -> None:
     """The text is right and has the times it has with one beam: what the search asked in between leaves no trace."""
