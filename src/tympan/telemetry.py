@@ -141,6 +141,18 @@ STEP_SECONDS = Histogram(
 STEP_FAILURES = Counter(
     "tympan_step_failures", "Steps of jobs that ended with an error, by code.", ["code"], registry=REGISTRY
 )
+RETRIES = Counter(
+    "tympan_retries",
+    "What was tried again by itself, by what: storage (a request), step (of a job, promptly), step_later (beyond the "
+    "budget of retries), delivery (of a webhook's event).",
+    ["what"],
+    registry=REGISTRY,
+)
+RETRIES_FORGONE = Counter(
+    "tympan_retries_forgone",
+    "Requests to the object storage that were given up early: too many had been tried again.",
+    registry=REGISTRY,
+)
 LEASES_EXPIRED = Counter("tympan_leases_expired", "Steps taken from workers that fell silent.", registry=REGISTRY)
 LIMITS_SHARED = Gauge(
     "tympan_limits_shared", "1 while limits are kept in Redis; 0 while it is away or there is none.", registry=REGISTRY

@@ -14,11 +14,15 @@ Fault = Callable[[str, str, Answer], Answer | None]
 
 
 class FaultyHttp:
-    """Passes requests on to ``port`` and lets ``fault`` change the answers; counts requests by method."""
+    """Passes requests on to ``port`` and lets ``fault`` change the answers; counts requests by method.
+
+    The methods in ``refused`` are answered with 503, without asking the service.
+    """
 
     def __init__(self, port: int) -> None:
         """Prepare a proxy to a service on this machine."""
         self.fault: Fault | None = None
+        self.refused: set[str] = set()
         self.methods: list[str] = []
         proxy = self
 
@@ -32,6 +36,9 @@ class FaultyHttp:
                     return
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 proxy.methods.append(self.command)
+                if self.command in proxy.refused:
+                    self._say((503, [], b"no"))
+                    return
                 back = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
                 back.request(self.command, self.path, body, dict(self.headers))
                 response = back.getresponse()

@@ -10,6 +10,7 @@ import pytest
 from tests.contract.http_faults import Answer, Fault, FaultyHttp, cut_short, damage, header, silent, status
 from tests.contract.test_blobs import LONG, PIECE_BYTES, fetched, keys
 from tests.servers.s3 import S3Bucket
+from tympan import telemetry
 from tympan.errors import MediaChanged, StorageUnavailable
 from tympan.storage.object_blobs import ObjectBlobs
 from tympan.storage.objects import Bucket, RequestLimits
@@ -65,6 +66,24 @@ def test_E6_tries_are_few(shaky: ObjectBlobs, faulty: FaultyHttp, s3_bucket: S3B
     assert shaky.size("jobs/1/media") is None
     assert s3_bucket.multiparts() == 0
     assert s3_bucket.names() == []
+
+
+def test_G6_when_most_requests_fail_they_are_not_tried_again(
+    faulty: FaultyHttp, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What shares a budget has spent it: one try each; the log of metrics says so, and success is not in the way."""
+    bucket = Bucket(s3_bucket.url(endpoint=faulty.endpoint), QUICK)
+    while bucket._write_budget.allows_retry():
+        pass
+    before = telemetry.RETRIES_FORGONE._value.get()
+    faulty.fault = status(503, "PUT", 5)
+    for _ in range(5):
+        with pytest.raises(StorageUnavailable):
+            bucket.put("x", b"x", {})
+    assert faulty.methods == ["PUT"] * 5
+    assert telemetry.RETRIES_FORGONE._value.get() - before == 5
+    bucket.put("x", b"x", {})
+    assert s3_bucket.names() == ["x"]
 
 
 def test_E6_refused_credentials_are_not_tried_again(shaky: ObjectBlobs, faulty: FaultyHttp) -> None:

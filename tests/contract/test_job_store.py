@@ -15,6 +15,7 @@ from tests.servers.process import wait_until
 from tympan.domain import DecodeStats, Job, JobState, Lane, NewJob, Options, Source, SourceKind, StepKind
 from tympan.errors import CorruptMedia, IdempotencyMismatch, NotFound, Overloaded, StorageUnavailable
 from tympan.jobs.service import new_id
+from tympan.storage import queue_bound
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore
 from tympan.storage.outbox import Outbox
@@ -395,6 +396,22 @@ def test_G11_the_queue_is_never_over_its_bound(shop: Shop, limits: QueueLimits) 
     assert taken == 12
     assert shop.database.read(lambda tx: tx.scalar(select(func.count()).select_from(steps))) == 12
     assert all(1.0 <= (error.retry_after_s or 0.0) <= 3600.0 for error in refused)
+
+
+def test_G11_long_jobs_are_counted_from_the_start(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some dozens of them fill an empty queue faster than anybody looks again: also then it is not over its bound."""
+    monkeypatch.setattr(queue_bound, "_COUNT_EVERY_S", 1_000.0)
+    bounds = [QueueBound(shop.database, QueueLimits(max_audio_s=7_200_000.0)) for _ in range(8)]
+    stores = [JobStore(shop.database, shop.store.endings, bound=bound) for bound in bounds]
+    for bound in bounds:
+        bound.check()
+    taken = 0
+    for store in stores:
+        with pytest.raises(Overloaded):
+            for _ in range(40):
+                store.submit(_new(250_000.0))
+                taken += 1
+    assert taken == 28
 
 
 def test_G11_the_time_to_come_back_follows_the_workers(shop: Shop) -> None:

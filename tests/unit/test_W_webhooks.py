@@ -491,6 +491,19 @@ def test_an_endpoint_rests_after_a_failure(post: Post) -> None:
     assert [loop.run_once() for _ in range(4)] == [1, 4, 4, 0]
 
 
+@pytest.mark.long
+def test_G6_a_receiver_that_is_busy_is_asked_seldom_whatever_waits_for_it(post: Post) -> None:
+    """With 5,000 events for one that answers 503, one is sent at a time with a rest after it, each for the first time."""
+    post.receiver.script("/hook", *[503] * 100)
+    post.send(post.endpoint(), 5_000)
+    loop = post.loop()
+    for _ in range(30):
+        assert loop.run_once() == 1
+        assert loop.run_once() == 0
+        post.pass_time(60.0)
+    assert len({message.headers["webhook-id"] for message in post.receiver.messages}) == 30
+
+
 # ------------------------------------------------------------------------------------- what a failure tells of where
 
 

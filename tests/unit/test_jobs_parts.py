@@ -18,9 +18,10 @@ from tympan.errors import AddressRefused, StorageUnavailable, TympanError
 from tympan.jobs.janitor import Janitor, JanitorOptions
 from tympan.jobs.local_runner import LocalRunner
 from tympan.jobs.patience import patiently
-from tympan.jobs.retrying import MAX_DELAY_S, MAX_RETRIES, Follow, RetryBudget, delay_s, follow
+from tympan.jobs.retrying import MAX_DELAY_S, MAX_RETRIES, Follow, delay_s, follow, rest_s
 from tympan.jobs.sections import SectionCutter, SectionLost, read_section, write_section
 from tympan.jobs.service import new_id
+from tympan.retry_budget import STOCK, RetryBudget
 
 
 @pytest.fixture
@@ -151,14 +152,21 @@ def test_waits_grow_but_never_beyond_the_longest(retries: int, chance: float) ->
 
 
 def test_G6_retries_stay_a_tenth_of_what_is_started() -> None:
-    """When everything fails, the budget runs dry; when things go well again, it fills."""
+    """When everything fails, the budget runs dry; when things go well again, it fills up to its stock and no more."""
     budget = RetryBudget()
     allowed = 0
     for _ in range(5_000):
         budget.started()
-        allowed += budget.allows_retry()
-    assert allowed <= 0.1 * 5_000 + 110
-    assert allowed > 100
+        allowed += sum(budget.allows_retry() for _ in range(4))
+    assert 450 <= allowed <= 500
+    for _ in range(100_000):
+        budget.started()
+    assert sum(budget.allows_retry() for _ in range(1_000)) == STOCK
+
+
+def test_G6_rests_grow_and_end() -> None:
+    """Nothing to rest from: no rest; else longer each time, for five seconds at most."""
+    assert [rest_s(troubles) for troubles in (0, 1, 2, 3, 6, 7, 10_000)] == [0.0, 0.1, 0.2, 0.4, 3.2, 5.0, 5.0]
 
 
 def test_a_database_that_is_away_for_a_moment_is_waited_for() -> None:

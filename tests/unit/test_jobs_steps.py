@@ -21,8 +21,10 @@ from tympan.errors import (
     MediaMissing,
     ModelNotFound,
     NotFound,
+    StorageUnavailable,
 )
 from tympan.jobs.media import job_prefix, media_key, section_prefix
+from tympan.jobs.retrying import BASE_S, MAX_DELAY_S
 from tympan.jobs.service import new_id
 from tympan.pipeline import RequestContext, Transcriber
 from tympan.storage.tables import jobs
@@ -444,6 +446,56 @@ def test_what_the_job_cannot_help_is_waited_for_and_not_counted(shop: Shop) -> N
         assert time.monotonic() < deadline
         shop.work_off()
     assert (calls, shop.get(job).attempts) == (3, 1)
+
+
+class _Counted(threading.Event):
+    """Takes note of how long somebody wants to wait, and lets nobody wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked_s.append(timeout or 0.0)
+        return self.is_set()
+
+
+def test_G6_while_the_storage_is_away_few_steps_ask_for_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with thousands of steps before it rests after each that failed, for longer each time, until one works."""
+    for _ in range(9):
+        shop.submit(4.0)
+    bench = shop.bench()
+    rests = bench._draining = _Counted()
+    with monkeypatch.context() as away:
+
+        def refuse(*_: object) -> None:
+            raise StorageUnavailable(retry_after_s=60.0)
+
+        away.setattr(bench._steps, "run", refuse)
+        assert all(bench.work_once(LANES) for _ in range(8))
+    assert rests.asked_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert bench.work_once(LANES)
+    assert rests.asked_s[-1] == 0.0
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_G6_beyond_the_budget_a_step_waits_the_longest_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, prompt: bool
+) -> None:
+    """Its retries are as many; they come when the others have had theirs."""
+    shop.submit(4.0)
+    bench = shop.bench()
+    while not prompt and bench._budget.allows_retry():
+        pass
+    waits: list[float] = []
+    monkeypatch.setattr(bench._work, "retry", lambda _, wait_s: waits.append(wait_s))
+
+    def break_off(*_: object) -> None:
+        raise EngineDeviceLost
+
+    monkeypatch.setattr(bench._steps, "run", break_off)
+    assert bench.work_once(LANES)
+    assert waits[0] <= BASE_S if prompt else waits == [MAX_DELAY_S]
 
 
 def test_interactive_jobs_go_before_batch_jobs(shop: Shop) -> None:

@@ -231,6 +231,8 @@ class DeliveryLoop:
         reach("webhook.send")
         if time.monotonic() - taken > _FRESH_S and not self._store.holds(claim):
             return None
+        if claim.attempt > 1:
+            telemetry.RETRIES.labels("delivery").inc()
         reply = self._post(claim)
         outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
         _LOG.info(

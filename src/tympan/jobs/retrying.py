@@ -1,10 +1,8 @@
 """What follows when a step fails: pure. Give up, try again later, wait without counting it, or cut the audio again.
 
-Waiting times grow exponentially with full jitter. A budget keeps a general failure from becoming a storm: when more
-than a tenth of what is started are retries, further ones wait the longest time.
+Waiting times grow exponentially with full jitter. What goes beyond the budget of retries waits the longest time.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from tympan.errors import (
@@ -26,9 +24,8 @@ MAX_DELAY_S = 60.0
 MAX_ASKED_S = 600.0
 """How long a step waits at most because somebody else, the host of its audio, asked for patience."""
 
-BUDGET_SHARE = 0.1
-_BUDGET_FLOOR = 10.0
-_MEMORY = 0.999
+TROUBLE_S, MAX_TROUBLE_S = 0.1, 5.0
+"""How long a thread rests after a step that the storage kept from its end; for longer each time, up to the second."""
 
 _NOT_THE_JOBS_FAULT = (StorageUnavailable, InsufficientStorage, Unavailable, Overloaded, DecoderUnavailable)
 
@@ -58,21 +55,9 @@ def delay_s(retries: int, chance: float) -> float:
     return chance * min(MAX_DELAY_S, BASE_S * 2.0**retries)
 
 
-@dataclass(slots=True)
-class RetryBudget:
-    """The share of retries among what this process starts; old starts are slowly forgotten. Not for several threads."""
+def rest_s(troubles: int) -> float:
+    """Return how long to take no step after so many in a row that failed because the storage was away.
 
-    starts: float = 0.0
-    retries: float = 0.0
-
-    def started(self) -> None:
-        """Count one start."""
-        self.starts = self.starts * _MEMORY + 1.0
-        self.retries *= _MEMORY
-
-    def allows_retry(self) -> bool:
-        """Return whether a retry fits into the budget, and count it if so."""
-        if self.retries + 1.0 > BUDGET_SHARE * self.starts + _BUDGET_FLOOR:
-            return False
-        self.retries += 1.0
-        return True
+    The next one would most likely fail as well: thousands that wait for the storage must not all ask it for ever.
+    """
+    return min(MAX_TROUBLE_S, TROUBLE_S * 2.0 ** min(troubles - 1, 30)) if troubles else 0.0

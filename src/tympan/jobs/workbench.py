@@ -19,7 +19,8 @@ from tympan.background import attempt
 from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
 from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
 from tympan.jobs.patience import patiently
-from tympan.jobs.retrying import MAX_ASKED_S, MAX_DELAY_S, Follow, RetryBudget, delay_s, follow
+from tympan.jobs.retrying import MAX_ASKED_S, MAX_DELAY_S, Follow, delay_s, follow, rest_s
+from tympan.retry_budget import RetryBudget
 from tympan.storage.anew import BegunAnew, LeftToOthers
 from tympan.storage.upkeep import Upkeep, Worker
 from tympan.storage.work import Claim, LeaseLost, WorkStore
@@ -87,7 +88,8 @@ class Workbench:
         self._budget = RetryBudget()
         self._rate: float | None = None
         self._tell: Callable[[str], object] = lambda _: None
-        self._draining = False
+        self._troubles = 0
+        self._draining = threading.Event()
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(period_s, name, action), name=name, daemon=True)
@@ -118,7 +120,7 @@ class Workbench:
 
     def stop_taking(self) -> None:
         """Take no more steps."""
-        self._draining = True
+        self._draining.set()
 
     def drain(self, grace_s: float) -> None:
         """Take no more steps, wait ``grace_s`` for those that run, then stop them and give them back to others.
@@ -152,8 +154,11 @@ class Workbench:
         attempt("farewell", lambda: self._upkeep.gone(self._options.owner))
 
     def work_once(self, lanes: Sequence[Lane]) -> bool:
-        """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``."""
-        if self._draining:
+        """Do the step whose turn it is; return whether there was one. Raises ``StorageUnavailable``.
+
+        After a step that the storage kept from its end this returns a little later: the next would fail as well.
+        """
+        if self._draining.is_set():
             return False
         claim = self._work.claim(self._options.owner, lanes, self._long_ones(), self._options.models)
         if claim is None:
@@ -161,6 +166,7 @@ class Workbench:
         running = _Running(claim)
         with self._lock:
             self._running[claim.step_id] = running
+        if not claim.retries:
             self._budget.started()
         try:
             batch = {"batch_id": claim.job.batch_id} if claim.job.batch_id else {}
@@ -170,6 +176,7 @@ class Workbench:
             with self._lock:
                 del self._running[claim.step_id]
         self._tell(claim.job.id)
+        self._draining.wait(rest_s(self._troubles))
         return True
 
     def _long_ones(self) -> set[str]:
@@ -210,6 +217,7 @@ class Workbench:
         what = follow(error, claim.retries)
         _LOG.warning("step_failed", step=claim.kind.value, index=claim.index, code=error.code, follows=what.value)
         telemetry.STEP_FAILURES.labels(error.code).inc()
+        self._troubles = self._troubles + 1 if isinstance(error, StorageUnavailable) else 0
         if what is Follow.FAIL:
             self._end(claim, lambda: self._work.fail(claim, error))
         elif what is Follow.WAIT:
@@ -217,9 +225,9 @@ class Workbench:
         elif what is Follow.CUT_AGAIN:
             self._end(claim, lambda: self._work.cut_again(claim))
         else:
-            with self._lock:
-                allowed = self._budget.allows_retry()
-            wait_s = delay_s(claim.retries, random.random()) if allowed else MAX_DELAY_S  # noqa: S311 (no secret)
+            prompt = self._budget.allows_retry()
+            telemetry.RETRIES.labels("step" if prompt else "step_later").inc()
+            wait_s = delay_s(claim.retries, random.random()) if prompt else MAX_DELAY_S  # noqa: S311 (no secret)
             asked_s = min(error.retry_after_s or 0.0, MAX_ASKED_S)
             self._end(claim, lambda: self._work.retry(claim, asked_s + wait_s))
 
@@ -233,6 +241,7 @@ class Workbench:
             _LOG.error("step_end_not_written", step=claim.kind.value, index=claim.index)
 
     def _measure(self, running: _Running) -> None:
+        self._troubles = 0
         claim, elapsed_s = running.claim, time.monotonic() - running.started
         telemetry.STEP_SECONDS.labels(claim.kind.value).observe(elapsed_s)
         _LOG.debug("step_done", step=claim.kind.value, index=claim.index, duration_ms=round(elapsed_s * 1000, 1))

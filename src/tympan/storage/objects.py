@@ -16,7 +16,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from tympan import telemetry
 from tympan.errors import ConfigError, MediaChanged, StorageUnavailable
+from tympan.retry_budget import RetryBudget
 from tympan.storage.blob_port import missing
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may cost: ``tries``, time to connect, longest silence, time of one try, pause between tries."""
+    """What one request may cost: ``tries``, time to connect, longest silence, time of one try, pause between tries.
+
+    The tries are fewer when many requests fail: then there is no budget to try them all again.
+    """
 
     tries: int = 5
     connect_s: float = 5.0
@@ -61,17 +66,20 @@ class Bucket:
     Every method raises ``StorageUnavailable`` when the storage refuses or does not answer after a few tries.
     """
 
-    def __init__(self, url: str, limits: RequestLimits | None = None) -> None:
+    def __init__(self, url: str, limits: RequestLimits | None = None, budget: RetryBudget | None = None) -> None:
         """Open ``url``: ``s3://bucket/prefix``, ``gs://...`` or ``az://...``; credentials come from the environment.
 
-        ``?endpoint=http://host:9000&region=...`` names a service that speaks S3. Raises ``ConfigError``.
+        ``?endpoint=http://host:9000&region=...`` names a service that speaks S3. Retries count against ``budget``, by
+        default one of its own; those of writing against another, lest reads that go well pay for them. Raises
+        ``ConfigError``.
         """
-        self._limits = limits or RequestLimits()
+        self._limits, self._budget = limits or RequestLimits(), budget or RetryBudget()
+        self._write_budget = RetryBudget()
         self._store = _open(url, self._limits)
 
     def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> None:
         """Store one object in one request and verify that the storage holds these bytes."""
-        self._tried(lambda: self._put_once(name, data, metadata))
+        self._tried(lambda: self._put_once(name, data, metadata), budget=self._write_budget)
 
     def head(self, name: str) -> StoredObject | None:
         """Return what the storage says about the object, None when there is none."""
@@ -190,10 +198,11 @@ class Bucket:
         except FileNotFoundError as error:
             raise StorageUnavailable(_text(error), remedy="Create the bucket.") from error
 
-    def _tried(self, ask: Callable[[], _Result], name: str = "") -> _Result:
+    def _tried(self, ask: Callable[[], _Result], name: str = "", budget: RetryBudget | None = None) -> _Result:
         from obstore import exceptions  # noqa: PLC0415
 
-        attempt = 0
+        attempt, budget = 0, budget or self._budget
+        budget.started()
         while True:
             attempt += 1
             try:
@@ -205,11 +214,18 @@ class Bucket:
                 raise _changed(name) from error
             except (exceptions.GenericError, exceptions.JoinError, _Short, OSError) as error:
                 _unless_no_bucket(error)
-                if attempt == self._limits.tries:
+                if not self._may_try_again(attempt, budget):
                     raise StorageUnavailable(_text(error), remedy="Try again later.") from error
             except (exceptions.BaseError, ValueError) as error:
                 raise StorageUnavailable(_text(error), remedy="Check address and credentials.") from error
             time.sleep(_pause_s(self._limits, attempt))
+
+    def _may_try_again(self, attempt: int, budget: RetryBudget) -> bool:
+        if attempt == self._limits.tries:
+            return False
+        allowed = budget.allows_retry()
+        (telemetry.RETRIES.labels("storage") if allowed else telemetry.RETRIES_FORGONE).inc()
+        return allowed
 
 
 class _Short(Exception):

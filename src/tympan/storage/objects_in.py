@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tympan.errors import AddressRefused, Cancelled, MediaMissing, TooLarge, TympanError
+from tympan.retry_budget import RetryBudget
 from tympan.storage.blob_port import storage_error, translated
 from tympan.storage.objects import SCHEMES, Bucket, RequestLimits
 
@@ -30,6 +31,8 @@ class ObjectSource:
         self._roots = tuple(Path(os.path.realpath(root)) for root in roots)
         self._allowed = tuple(prefix.rstrip("/") + "/" for prefix in allowed)
         self._limits = limits
+        self._budgets: dict[str, RetryBudget] = {}
+        """By bucket; no more of them than the operator allows."""
 
     def check(self, url: str) -> None:
         """Raise ``InvalidRequest`` or ``AddressRefused`` when ``url`` can be seen not to be allowed; reads nothing."""
@@ -67,7 +70,8 @@ class ObjectSource:
     def _object(self, url: str, max_bytes: int) -> _Blocks:
         scheme, bucket, key = _split(url)
         self._require_allowed(url)
-        store = Bucket(f"{scheme}://{bucket}", self._limits)
+        address = f"{scheme}://{bucket}"
+        store = Bucket(address, self._limits, self._budgets.setdefault(address, RetryBudget()))
         found = store.head(key)
         if found is None:
             raise _missing()

@@ -25,8 +25,9 @@ UNKNOWN_S = 60.0
 SEEN_WITHIN_S = 30.0
 """A worker that has not been seen for this long does not count."""
 
-_FAR_SHARE, _FAR_STEPS = 0.9, 20_000
-"""Far from the bound: below nine tenths of it, and by more jobs, of a minute each, than come in two seconds."""
+_FAR_SHARE, _FAR_STEPS, _FAR_ALIKE = 0.9, 20_000, 2_000
+"""Far from the bound: below nine tenths of it, by more jobs, of a minute each, than come in two seconds, and by more
+jobs as long as the one in hand than come in that time, which are fewer."""
 
 _ROOM = 0.99
 _COUNT_EVERY_S = 2.0
@@ -76,7 +77,8 @@ class QueueBound:
         if new[0].lane is not Lane.BATCH:
             return
         more = Waiting(len(new), sum(map(estimate_s, new)))
-        if self._is_far(_sum(self._now(), more)) and time.monotonic() - self._counted_at < _COUNT_EVERY_S:
+        longest_s = max(map(estimate_s, new))
+        if self._is_far(_sum(self._now(), more), longest_s) and time.monotonic() - self._counted_at < _COUNT_EVERY_S:
             self._added = _sum(self._added, more)
             return
         if not self._db.is_sqlite:  # SQLite has one writer at a time anyway.
@@ -96,11 +98,11 @@ class QueueBound:
     def _is_over(self, waiting: Waiting) -> bool:
         return waiting.steps > self.limits.max_steps or waiting.audio_s > self.limits.max_audio_s
 
-    def _is_far(self, waiting: Waiting) -> bool:
-        """Whether nobody can reach the limits before they are looked at again."""
+    def _is_far(self, waiting: Waiting, longest_s: float) -> bool:
+        """Whether nobody can reach the limits before they are looked at again, with jobs of ``longest_s`` at most."""
         most_steps, most_s = self.limits.max_steps, self.limits.max_audio_s
         far_steps = min(_FAR_SHARE * most_steps, most_steps - _FAR_STEPS)
-        far_s = min(_FAR_SHARE * most_s, most_s - _FAR_STEPS * UNKNOWN_S)
+        far_s = min(_FAR_SHARE * most_s, most_s - max(_FAR_STEPS * UNKNOWN_S, _FAR_ALIKE * longest_s))
         return waiting.steps < far_steps and waiting.audio_s < far_s
 
     def _refusal(self, waiting: Waiting) -> Overloaded:
