@@ -1,5 +1,6 @@
 """The stores of jobs keep the same promises on SQLite and on PostgreSQL."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -407,8 +408,8 @@ def test_G11_long_jobs_are_counted_from_the_start(shop: Shop, monkeypatch: pytes
         bound.check()
     taken = 0
     for store in stores:
-        with pytest.raises(Overloaded):
-            for _ in range(40):
+        for _ in range(30):
+            with contextlib.suppress(Overloaded):
                 store.submit(_new(250_000.0))
                 taken += 1
     assert taken == 28
