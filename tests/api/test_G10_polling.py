@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from tests.api.job_support import submit
 from tests.api.support import Site, site
 from tympan.api.deps import Limits
+from tympan.api.jobs import appointments, jobs
 from tympan.api.jobs.together import Together
+from tympan.errors import StorageUnavailable
 from tympan.jobs.service import JobView
 
 HERD = 200
@@ -45,6 +48,23 @@ def test_G10_a_herd_that_polls_a_job_costs_a_few_looks(shop: Site, monkeypatch: 
     assert {answer.status_code for answer in answers} == {304}
     assert all(int(answer.headers["retry-after"]) >= 1 and not answer.content for answer in answers)
     assert 1 <= len(looks) <= HERD // 4
+
+
+def test_G10_who_is_turned_away_comes_back_by_appointment(shop: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database cannot answer so many, they are spread over the seconds like those who were answered."""
+    path = f"{shop.url}/v1/jobs/{submit(shop)['id']}"
+
+    def away(tenant: str, job_id: str) -> JobView:
+        raise StorageUnavailable("Too many wait.", retry_after_s=2.0)
+
+    monkeypatch.setattr(shop.services.jobs, "view", away)
+    monkeypatch.setattr(appointments, "PER_S", 4)
+    # A calendar whose seconds do not pass: the machine may be slow.
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    with httpx.Client() as client:
+        answers = [client.get(path) for _ in range(12)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert [int(answer.headers["retry-after"]) for answer in answers] == [2] * 4 + [3] * 4 + [4] * 4
 
 
 def test_whoever_asks_sees_what_was_written_before() -> None:

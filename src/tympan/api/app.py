@@ -18,6 +18,7 @@ from tympan.api.errors import on_error, on_http_error
 from tympan.api.intake.incoming import check_encoding
 from tympan.api.intake.metering import Metering, let_in
 from tympan.api.jobs import batches, jobs, usage, webhooks
+from tympan.api.jobs.appointments import Appointments
 from tympan.api.jobs.together import Together
 from tympan.api.live.door import elsewhere
 from tympan.api.live.routes import LIVE_ROUTES
@@ -84,6 +85,7 @@ def _application(
     app.state.services = services
     app.state.streams = Streams()
     app.state.together = Together()
+    app.state.appointments = Appointments()
     app.state.loaded_models = inference.LoadedModels()
     for router in routers:
         app.include_router(router)

@@ -18,7 +18,8 @@ from tympan.api.intake.uploads import FileRules
 from tympan.api.jobs.batch_intake import BatchDesk
 from tympan.api.jobs.batch_results import BatchResults
 from tympan.api.jobs.batch_views import BatchBody, BatchListBody, batch_body, is_finished
-from tympan.api.jobs.views import json_answer
+from tympan.api.jobs.together import appointments_of
+from tympan.api.jobs.views import come_back, json_answer
 from tympan.api.wire.streaming import StreamResponse, streams_of
 from tympan.errors import JobNotFinished
 from tympan.formats import MEDIA_TYPES
@@ -114,7 +115,8 @@ async def get_batch(request: Request, batch_id: str) -> Response:
     """Return a batch: how many of its jobs are in each state, and how far they have come."""
     query_of(request)
     batch = await _find(request, batch_id)
-    return json_answer(batch_body(batch), headers={} if is_finished(batch) else {"retry-after": _RETRY_S})
+    again = {} if is_finished(batch) else come_back(int(_RETRY_S), appointments_of(request))
+    return json_answer(batch_body(batch), headers=again)
 
 
 @router.get("/v1/batches/{batch_id}/results", openapi_extra=_RESULTS, response_class=Response)

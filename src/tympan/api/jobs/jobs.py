@@ -1,5 +1,7 @@
 """``/v1/jobs``: transcriptions that outlive the request that asked for them."""
 
+import math
+import time
 from functools import partial
 from typing import Any
 
@@ -21,10 +23,11 @@ from tympan.api.intake.uploads import FileRules
 from tympan.api.jobs.events import MEDIA_TYPE, JobEvents, seen_from
 from tympan.api.jobs.intake import hand_in
 from tympan.api.jobs.results import result_answer
-from tympan.api.jobs.together import together_of
+from tympan.api.jobs.together import appointments_of, together_of
 from tympan.api.jobs.views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
 from tympan.api.wire.streaming import StreamResponse, streams_of
 from tympan.domain import Job, JobState
+from tympan.errors import StorageUnavailable
 from tympan.formats import MEDIA_TYPES
 from tympan.jobs.service import JobFilter, JobView
 
@@ -105,8 +108,14 @@ async def get_job(request: Request, job_id: str) -> Response:
     services = services_of(request)
     tenant = tenant_of(request)
     look = partial(services.runner.query, lambda: services.jobs.view(tenant, job_id))
-    view = await together_of(request).ask((tenant, job_id), look)
-    return revalidated(request, json_answer(job_body(view), headers=ask_again(view)))
+    appointments = appointments_of(request)
+    try:
+        view = await together_of(request).ask((tenant, job_id), look)
+    except StorageUnavailable as error:
+        # A herd that was turned away must not come back as a herd.
+        after_s = appointments.book(time.monotonic(), math.ceil(error.retry_after_s or 1.0))
+        raise StorageUnavailable(error.message, remedy=error.remedy, retry_after_s=float(after_s)) from error
+    return revalidated(request, json_answer(job_body(view), headers=ask_again(view, appointments)))
 
 
 @router.get("/v1/jobs/{job_id}/result", openapi_extra=_RESULT, response_class=Response)

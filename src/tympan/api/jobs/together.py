@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from tympan.api.jobs.appointments import Appointments
+
 Result = TypeVar("Result")
 
 
@@ -43,6 +45,12 @@ class Together:
 def together_of(request: Request) -> Together:
     """Return the looks of the application that a request came to."""
     found: Together = request.app.state.together
+    return found
+
+
+def appointments_of(request: Request) -> Appointments:
+    """Return when the callers of the application that a request came to are expected."""
+    found: Appointments = request.app.state.appointments
     return found
 
 

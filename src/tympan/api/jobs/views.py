@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,10 +12,10 @@ from typing import Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tympan.api.jobs.appointments import LONGEST_S, Appointments
 from tympan.domain import Job, JobProgress, JobState
 from tympan.jobs.service import JobView
 
-_MAX_SUGGESTED_S = 60
 _ETA_SHARE = 0.25
 
 
@@ -144,9 +145,15 @@ def revalidated(request: Request, answer: Response) -> Response:
     return answer
 
 
-def ask_again(view: JobView) -> dict[str, str]:
-    """Return the header that says when to look again, none once the job has ended."""
+def ask_again(view: JobView, appointments: Appointments | None = None) -> dict[str, str]:
+    """Return the header that says when to look again, none once the job has ended; later where many look."""
     if view.job.state.is_terminal:
         return {}
     wait_s = 2.0 if view.eta_s is None else _ETA_SHARE * view.eta_s
-    return {"retry-after": str(min(_MAX_SUGGESTED_S, max(1, math.ceil(wait_s))))}
+    return come_back(math.ceil(wait_s), appointments)
+
+
+def come_back(wait_s: int, appointments: Appointments | None) -> dict[str, str]:
+    """Return the header that asks a caller to come back, after ``wait_s`` seconds or when there is room."""
+    after_s = appointments.book(time.monotonic(), wait_s) if appointments else min(LONGEST_S, max(1, wait_s))
+    return {"retry-after": str(after_s)}
