@@ -49,8 +49,10 @@ class Herd:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         condition = f"If-None-Match: {tag}\r\n" if tag else ""
         writer.write(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{condition}\r\n".encode())
-        answer = (await reader.read()).decode()
-        writer.close()
+        try:
+            answer = (await reader.read()).decode()
+        finally:
+            writer.close()
         lines = re.split("\r\n", answer.partition("\r\n\r\n")[0])
         return lines[0].split(" ")[1], {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
 
