@@ -492,6 +492,7 @@ def test_an_endpoint_rests_after_a_failure(post: Post) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_G6_a_receiver_that_is_busy_is_asked_seldom_whatever_waits_for_it(post: Post) -> None:
     """With 5,000 events for one that answers 503, one is sent at a time, with a rest after it, and none twice."""
     post.receiver.script("/hook", *[503] * 100)
