@@ -159,7 +159,7 @@ def running(
     batcher = Batcher(spec, options, observer, script.make_host if script else EngineHost)
     batcher.start()
     try:
-        batcher.wait_ready(20.0)
+        batcher.wait_ready(60.0)
         yield batcher
     finally:
         batcher.close(0.0)
@@ -175,11 +175,11 @@ def submit_together(
     if script:
         script.gate.clear()
     first = batcher.submit(make_task(999), origin("first"))
-    deadline_s = time.monotonic() + 5.0
+    deadline_s = time.monotonic() + 30.0
     while not first.running() and not first.done() and time.monotonic() < deadline_s:
         time.sleep(0.001)
     replies = [batcher.submit(task, of or origin(f"r{n}")) for n, task in enumerate(tasks)]
     if script:
         script.gate.set()
-    first.result(10.0)
+    first.result(30.0)
     return replies

@@ -121,7 +121,7 @@ def feed(session: LiveSession, samples: Samples, block_s: float = 0.1) -> None:
     """Feed everything in blocks, each once the one before has been heard: so no session falls behind."""
     step = round(block_s * SAMPLE_RATE_HZ)
     for at in range(0, len(samples), step):
-        session.feed(samples[at : at + step], timeout_s=20.0)
+        session.feed(samples[at : at + step], timeout_s=60.0)
         eventually(lambda: not session._inbox.waiting_samples)
 
 
@@ -132,12 +132,12 @@ def heard(session: LiveSession, samples: Samples, block_s: float = 0.1) -> list[
     reader.start()
     feed(session, samples, block_s)
     session.finish()
-    reader.join(30.0)
+    reader.join(60.0)
     assert not reader.is_alive()
     return events
 
 
-def until(session: LiveSession, wanted: type[Event], limit_s: float = 10.0) -> list[Event]:
+def until(session: LiveSession, wanted: type[Event], limit_s: float = 30.0) -> list[Event]:
     """Return events up to the first ``wanted`` one."""
     events: list[Event] = []
     deadline_s = time.monotonic() + limit_s
@@ -162,7 +162,7 @@ def whole(events: Sequence[Event]) -> str:
     return last.transcript.text
 
 
-def eventually(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
     """Wait for a condition."""
     deadline_s = time.monotonic() + limit_s
     while not condition():

@@ -278,7 +278,7 @@ HASTY = PostLimits(total_s=1.0, told_after_s=0.0)
 """Limits for receivers that never answer; failures are noted at once."""
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 40.0) -> None:
     """Return when ``condition`` holds; fail the test when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

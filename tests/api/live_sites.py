@@ -32,7 +32,7 @@ def dialled(site: Site, path: str, **options: Any) -> Iterator[ClientConnection]
     wait_for(lambda: site.services.live.count == 0)
 
 
-def said(socket: ClientConnection, until: str, limit_s: float = 15.0) -> list[Message]:
+def said(socket: ClientConnection, until: str, limit_s: float = 30.0) -> list[Message]:
     """Return the messages up to the first of type ``until``."""
     messages: list[Message] = []
     while not messages or messages[-1]["type"] != until:

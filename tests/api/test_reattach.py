@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from tests.api.support import CLIP, ScriptedTranscriber, Site, site, wait_for
-from tests.batching_support import running
+from tests.batching_support import Script, fine, running
 from tests.jobs_support import PcmFiles
 from tests.pipeline_support import HearsAll
 from tympan.api.deps import Limits
@@ -23,6 +23,7 @@ from tympan.api.registry import ModelCard
 from tympan.api.turns import Turn, Turns
 from tympan.batching.batcher import BatcherOptions
 from tympan.batching.queue import BatchLimits
+from tympan.domain import WindowTask
 from tympan.errors import EngineDeviceLost
 from tympan.pipeline import RequestContext, Transcriber
 from tympan.telemetry import REGISTRY
@@ -30,21 +31,28 @@ from tympan.telemetry import REGISTRY
 
 @pytest.fixture
 def slow(make_site: Callable[..., Site]) -> Site:
-    """Return a server that takes its time, and keeps what nobody waits for a while."""
-    return make_site(ScriptedTranscriber(seconds=0.6), reattach_s=30.0)
+    """Return a server that keeps what nobody waits for a while; nobody is answered while `give_up` gives up."""
+    gate = threading.Event()
+    gate.set()
+    return make_site(ScriptedTranscriber(gate=gate), reattach_s=60.0)
 
 
-def give_up(at: Site, **kwargs: object) -> None:
-    """Send a call, and hang up once the server is at it."""
+def give_up(at: Site, once: Callable[[], object] = lambda: True, **kwargs: object) -> None:
+    """Send a call, and hang up once the server is at it, before it can be done, and ``once`` something is so."""
+    gate = getattr(at.transcriber, "gate", None)
+    if gate is not None:
+        gate.clear()
     fields: dict[str, object] = {"files": {"file": ("a", CLIP)}} | kwargs
     request = httpx.Request("POST", f"{at.url}/v1/audio/transcriptions", **fields)  # type: ignore[arg-type]
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
     head = "\r\n".join([f"POST {request.url.path} HTTP/1.1", *lines, "", ""]).encode()
-    with socket.create_connection((request.url.host, request.url.port or 80), timeout=20) as caller:
+    with socket.create_connection((request.url.host, request.url.port or 80), timeout=60) as caller:
         caller.sendall(head + request.read())
-        wait_for(lambda: _attended(at))
+        wait_for(lambda: _attended(at) and once())
         (mine,) = _attended(at)
     wait_for(lambda: not mine.waiting)
+    if gate is not None:
+        gate.set()
 
 
 def _attended(at: Site) -> list[Running]:
@@ -66,7 +74,19 @@ def test_a_call_that_comes_again_gets_what_its_first_try_began(slow: Site) -> No
 
 def test_openai_s_library_is_answered_by_its_own_retry(slow: Site) -> None:
     """It waits for less time than the work takes, and its second try has the answer of the first's work."""
-    with openai.OpenAI(base_url=f"{slow.url}/v1", api_key="-", timeout=0.4, max_retries=2) as client:
+    gate = slow.transcriber.gate
+    assert gate is not None
+    gate.clear()
+
+    def answer_once_it_has_gone() -> None:
+        wait_for(lambda: slow.transcriber.calls and not _attended(slow))
+        gate.set()
+
+    with (
+        ThreadPoolExecutor(1) as aside,
+        openai.OpenAI(base_url=f"{slow.url}/v1", api_key="-", timeout=1.0, max_retries=6) as client,
+    ):
+        aside.submit(answer_once_it_has_gone)
         assert client.audio.transcriptions.create(model="base", file=("a.wav", CLIP)).text.startswith("Hello")
     assert len(slow.transcriber.calls) == 1
 
@@ -81,9 +101,9 @@ def test_a_result_that_nobody_waited_for_is_there_for_the_retry(slow: Site) -> N
 
 def test_what_nobody_comes_back_to_is_dropped(make_site: Callable[..., Site]) -> None:
     """After the time to come back the pipeline is cancelled, and nothing is left."""
-    at = make_site(ScriptedTranscriber(seconds=10.0), reattach_s=0.3)
+    at = make_site(ScriptedTranscriber(seconds=60.0), reattach_s=0.3)
     give_up(at)
-    assert at.transcriber.cancelled.wait(2)
+    assert at.transcriber.cancelled.wait(30)
     wait_for(lambda: not at.services.house.count and not at.staged and not len(at.services.retries))
 
 
@@ -109,7 +129,7 @@ def test_what_differs_in_anything_is_done_anew(slow: Site) -> None:
 def test_calls_that_are_alike_at_the_same_time_are_not_one(make_site: Callable[..., Site]) -> None:
     """Each caller may have meant its own; one that says that it is a retry is taken at its word."""
     gate = threading.Event()
-    slow = make_site(ScriptedTranscriber(gate=gate), reattach_s=2.0)
+    slow = make_site(ScriptedTranscriber(gate=gate), reattach_s=60.0)
     with ThreadPoolExecutor(3) as clients:
         first = clients.submit(slow.post)
         wait_for(lambda: len(slow.transcriber.calls) == 1)
@@ -151,16 +171,18 @@ def test_a_failure_is_not_kept(make_site: Callable[..., Site]) -> None:
 
 def test_a_call_over_its_time_can_be_taken_up_again(make_site: Callable[..., Site]) -> None:
     """The answer is 408 at the limit; the retry has a limit of its own and finds the work half done."""
-    at = make_site(ScriptedTranscriber(seconds=1.2), reattach_s=3.0)
+    gate = threading.Event()
+    at = make_site(ScriptedTranscriber(gate=gate), reattach_s=60.0)
     late = at.post(headers={"tympan-deadline-s": "0.5"})
     assert (late.status_code, late.json()["error"]["code"]) == (408, "request_timeout")
+    gate.set()
     assert at.post().status_code == 200
     assert len(at.transcriber.calls) == 1
 
 
 def test_only_so_much_work_stands_still(make_site: Callable[..., Site]) -> None:
     """Beyond an eighth of the threads whoever left first is dropped at once."""
-    at = make_site(ScriptedTranscriber(seconds=30.0), reattach_s=30.0, max_concurrent=16)
+    at = make_site(ScriptedTranscriber(seconds=60.0), reattach_s=60.0, max_concurrent=16)
     for number in range(4):
         give_up(at, files={"file": ("a", CLIP + bytes([number]))})
     wait_for(lambda: len(at.services.retries) == 2 and at.services.house.count == 2)
@@ -170,38 +192,46 @@ def test_only_so_much_work_stands_still(make_site: Callable[..., Site]) -> None:
 
 def test_O1_a_stopping_server_waits_for_nobody_to_come_back(make_site: Callable[..., Site]) -> None:
     """What stands still when it drains is dropped."""
-    at = make_site(ScriptedTranscriber(seconds=30.0), reattach_s=30.0)
+    at = make_site(ScriptedTranscriber(seconds=60.0), reattach_s=60.0)
     give_up(at)
     at.stop()
-    assert at.transcriber.cancelled.wait(2)
+    assert at.transcriber.cancelled.wait(30)
     wait_for(lambda: not at.services.house.count)
 
 
 @contextmanager
-def real_pipeline(folder: Path, window_s: float) -> Iterator[tuple[Site, Callable[[], int]]]:
-    """Yield a server whose engine takes ``window_s`` for each window of five seconds, and a count of those begun."""
+def real_pipeline(folder: Path, script: Script) -> Iterator[Site]:
+    """Yield a server whose engine follows ``script``, with one window of five seconds at a time."""
     options = BatcherOptions(batch=BatchLimits(max_windows=1), prefetch_lead_s=0.001)
-    with running(options, {"ms_per_audio_s": str(window_s / 5.0 * 1000)}) as batcher:
+    with running(options, script=script) as batcher:
         pipeline = Transcriber(PcmFiles(), HearsAll(), batcher, max_window_s=5.0)
-        with site(folder, Limits(reattach_s=3.0), ScriptedTranscriber()) as at:
+        with site(folder, Limits(reattach_s=60.0), ScriptedTranscriber()) as at:
             at.services.backend.arrive(pipeline, ModelCard("base"))
-            yield at, lambda: batcher.stats().windows
+            yield at
 
 
 def test_F6_work_stands_still_while_nobody_waits_and_goes_on_where_it_was(tmp_path: Path) -> None:
     """After the caller has gone at most what the engine has is finished; the retry needs the remaining windows only."""
     noise = np.random.default_rng(1).integers(-40, 40, 60 * 16_000).astype(np.int16).tobytes()
     files = {"file": ("a", noise)}
-    with real_pipeline(tmp_path, 0.1) as (at, windows):
+    script, held, gone = Script(), threading.Event(), threading.Event()
+
+    def hold(tasks: Sequence[WindowTask]) -> None:
+        held.set()
+        assert gone.wait(60)
+
+    with real_pipeline(tmp_path, script) as at:
         assert at.post(files=files, data={"language": "de"}).status_code == 200
-        in_all = windows()
-        give_up(at, files=files, data={"language": "en"})
-        at_departure = windows() - in_all
-        assert at_departure < in_all - 2
-        time.sleep(0.6)
-        assert windows() - in_all <= at_departure + 2
+        in_all = len(script.seen)
+        script.steps += [fine, fine, fine, hold]
+        give_up(at, held.is_set, files=files, data={"language": "en"})
+        at_departure = len(script.seen) - in_all
+        assert 4 <= at_departure < in_all - 2
+        gone.set()
+        time.sleep(0.3)  # More would be done by now if the rest did not stand still.
+        assert len(script.seen) - in_all <= at_departure + 2
         answer = at.post(files=files, data={"language": "en"})
-        assert (answer.status_code, windows() - in_all) == (200, in_all)
+        assert (answer.status_code, len(script.seen) - in_all) == (200, in_all)
     assert answer.headers["tympan-reattached"] == "true"
 
 
@@ -213,7 +243,7 @@ def test_tenants_take_turns_at_the_threads() -> None:
     def turn(tenant: str, weight: float = 1.0) -> Turn:
         def do() -> bool:
             began.append(tenant)
-            gate.wait(5)
+            gate.wait(60)
             return True
 
         return Turn(RequestContext("r", tenant, weight=weight), do, lambda: None)
@@ -229,5 +259,5 @@ def test_tenants_take_turns_at_the_threads() -> None:
         wait_for(lambda number=number: len(began) == number + 1)  # type: ignore[misc]
     gate.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert sorted(began[:4]) == ["busy", "heavy", "heavy", "rare"]
