@@ -10,7 +10,18 @@ import pytest
 from tests.api.live_sites import readable
 from tests.api.support import ScriptedTranscriber, Site, site
 from tests.log_support import captured_log
+from tympan.api import runner
 from tympan.api.deps import Limits
+from tympan.storage import database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """Give queries and writes the time of a busy machine: in production who waits for 5 s is told 503."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "QUERY_S", 60.0)
+        patch.setattr(database, "BUSY_S", 60.0)
+        yield
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def guarded(
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         wait_for(lambda: server.started)
-        http = stack.enter_context(httpx.Client(base_url=server.url, timeout=20))
+        http = stack.enter_context(httpx.Client(base_url=server.url, timeout=60))
         try:
             yield Guarded(server.url, app, chosen, stores, http)
         finally:

@@ -16,7 +16,7 @@ from tympan.errors import NotFound
 from tympan.jobs.resumable import Append, ResumableUploads, UploadRules
 from tympan.storage.uploads import UploadStore
 
-HTTP = httpx.Client(timeout=30, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 TENANT = "default"
 
 

@@ -53,10 +53,10 @@ def test_a_key_comes_in_a_header_or_as_a_protocol(house: Guarded, path: str) -> 
     """Browsers can send no header; their key is not sent back to them."""
     key = house.give()
     with _dial(house, path, additional_headers=_bearer(key.text)) as socket:
-        assert socket.recv(timeout=5)
+        assert socket.recv(timeout=30)
     offered: list[Any] = ["realtime", f"openai-insecure-api-key.{key.text}"]
     with _dial(house, path, subprotocols=offered) as socket:
-        assert socket.recv(timeout=5)
+        assert socket.recv(timeout=30)
         assert socket.subprotocol == "realtime"
 
 
@@ -81,9 +81,10 @@ def test_J7_a_page_of_another_site_opens_no_session(house: Guarded, path: str) -
             assert caught.value.response.status_code == 403
             assert b"foreign_origin" in (caught.value.response.body or b"")
     with _dial(house, path, origin=house.url, additional_headers=_bearer(key)) as socket:
-        assert socket.recv(timeout=5)
+        assert socket.recv(timeout=30)
 
 
+@pytest.mark.alone
 def test_J8_a_session_ends_with_its_key(house: Guarded) -> None:
     """Within five seconds, with the code for that; a neighbour's goes on."""
     key, other = house.give(), house.give()
@@ -91,17 +92,17 @@ def test_J8_a_session_ends_with_its_key(house: Guarded) -> None:
         _dial(house, "/v1/stream", additional_headers=_bearer(key.text)) as socket,
         _dial(house, "/v1/stream", additional_headers=_bearer(other.text)) as neighbour,
     ):
-        assert socket.recv(timeout=5)
-        assert neighbour.recv(timeout=5)
+        assert socket.recv(timeout=30)
+        assert neighbour.recv(timeout=30)
         house.keys.revoke(key.id, entry())
         started = time.monotonic()
         with pytest.raises(ConnectionClosed) as caught:
-            socket.recv(timeout=10)
+            socket.recv(timeout=30)
         assert time.monotonic() - started < 5.0
         assert caught.value.rcvd is not None
         assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "The API key has ended.")
         neighbour.send('{"type": "finish"}')
-        assert "ended" in str(neighbour.recv(timeout=5))
+        assert "ended" in str(neighbour.recv(timeout=30))
 
 
 @pytest.mark.long
@@ -109,7 +110,7 @@ def test_J8_a_stream_of_events_ends_with_its_key(house: Guarded) -> None:
     """Its answer is whole, as if there were no more to tell."""
     key = house.give()
     job_id = house.ask("POST", "/v1/jobs", key, files={"file": ("a.wav", CLIP)}).json()["id"]
-    with httpx.stream("GET", f"{house.url}/v1/jobs/{job_id}/events", headers=_bearer(key.text), timeout=10) as answer:
+    with httpx.stream("GET", f"{house.url}/v1/jobs/{job_id}/events", headers=_bearer(key.text), timeout=30) as answer:
         assert answer.status_code == 200
         lines = answer.iter_lines()
         assert next(lines)

@@ -299,7 +299,7 @@ def shelf(make_site: Callable[..., Site]) -> tuple[Site, Shelf]:
 
 def load(site: Site, name: str) -> httpx.Response:
     """Ask for a model as that server's clients do."""
-    return httpx.post(f"{site.url}/load", files={"model": (None, name)}, timeout=10)
+    return httpx.post(f"{site.url}/load", files={"model": (None, name)}, timeout=60)
 
 
 def test_load_chooses_what_inference_uses(shelf: tuple[Site, Shelf]) -> None:

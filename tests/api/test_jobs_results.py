@@ -224,7 +224,7 @@ def test_a_reader_who_does_not_read_is_let_go(shop: Site, monkeypatch: pytest.Mo
     job_id = finish(shop, large(60_000))
     with HTTP.stream("GET", f"{shop.url}/v1/jobs/{job_id}/result?format=verbose_json") as answer:
         assert answer.status_code == 200
-        wait_for(lambda: not shop.app.state.streams.count, 15)
+        wait_for(lambda: not shop.app.state.streams.count)
 
 
 def test_too_many_streams_are_refused(shop: Site) -> None:

@@ -27,7 +27,7 @@ def test_head_of_a_job_and_its_events_ends_at_once(tmp_path: Path) -> None:
         made = submit(running)
         head = httpx.head(f"{running.url}/v1/jobs/{made['id']}")
         assert (head.status_code, head.headers["etag"]) == (200, get(running, f"/v1/jobs/{made['id']}").headers["etag"])
-        events = httpx.head(f"{running.url}/v1/jobs/{made['id']}/events", timeout=5)
+        events = httpx.head(f"{running.url}/v1/jobs/{made['id']}/events", timeout=30)
         assert events.status_code == 200
         assert events.headers["content-type"].startswith("text/event-stream")
         assert events.headers["x-accel-buffering"] == "no"

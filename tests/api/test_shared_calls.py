@@ -28,7 +28,7 @@ from tympan.storage.jobs import JobFilter
 from tympan.storage.tables import idempotency
 
 ROUTE = "/v1/audio/transcriptions"
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -117,11 +116,9 @@ def test_deltas_together_are_the_text(texts: list[str]) -> None:
 
 def test_the_first_delta_comes_before_the_work_is_done(make_site: Callable[..., Site]) -> None:
     """A caller reads the beginning while the rest is still being worked on."""
-    busy = make_site(ScriptedTranscriber(pace_s=5.0))
-    started = time.monotonic()
-    with httpx.stream("POST", busy.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=20) as answer:
+    busy = make_site(ScriptedTranscriber(pace_s=60.0))
+    with httpx.stream("POST", busy.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=40) as answer:
         first = next(answer.iter_text())
-    assert time.monotonic() - started < 4.0
     assert events_of(first)[0]["delta"] == "Hello there."
 
 
@@ -130,9 +127,15 @@ def test_a_long_silence_is_filled_with_comments(
 ) -> None:
     """Proxies would end a connection that says nothing; clients skip comments."""
     monkeypatch.setattr(narration, "KEEP_ALIVE_S", 0.05)
-    answer = make_site(ScriptedTranscriber(seconds=0.5)).post(data={"stream": "true"})
-    assert answer.text.startswith(": still here\n\n")
-    assert events_of(answer.text)[-1]["text"] == TEXT
+    gate = threading.Event()
+    quiet = make_site(ScriptedTranscriber(gate=gate))
+    with httpx.stream("POST", quiet.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=40) as answer:
+        parts = answer.iter_text()
+        first = next(parts)
+        gate.set()
+        rest = "".join(parts)
+    assert first.startswith(": still here\n\n")
+    assert events_of(rest)[-1]["text"] == TEXT
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
@@ -161,7 +164,7 @@ def test_an_unexpected_error_on_the_way_is_told_without_its_words(make_site: Cal
     """Clients hear that something went wrong, not what: it might be somebody's data."""
     failing = make_site(ScriptedTranscriber(error=ValueError("secret"), tells=1, pace_s=0.3))
     heard: list[str] = []
-    with httpx.stream("POST", failing.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=20) as answer:
+    with httpx.stream("POST", failing.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=40) as answer:
         parts = answer.iter_text()
         with pytest.raises(httpx.RemoteProtocolError):
             heard.extend(parts)
@@ -194,11 +197,11 @@ def test_other_routes_have_no_stream(server: Site, path: str, remedy: str) -> No
 
 def test_a_caller_who_leaves_ends_the_work(make_site: Callable[..., Site]) -> None:
     """In the middle of the stream: the request is cancelled, nothing of it stays."""
-    scripted = ScriptedTranscriber(pace_s=5.0)
+    scripted = ScriptedTranscriber(pace_s=60.0)
     busy = make_site(scripted)
-    with httpx.stream("POST", busy.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=20) as answer:
+    with httpx.stream("POST", busy.url + ROUTE, files={"file": FILE}, data={"stream": "true"}, timeout=40) as answer:
         next(answer.iter_text())
-    wait_for(lambda: busy.services.house.count == 0, 3.0)
+    wait_for(lambda: busy.services.house.count == 0)
     assert busy.staged == []
 
 
@@ -218,7 +221,7 @@ def test_F5_a_caller_who_stops_reading_is_given_up(
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         silent.sendall(f"POST {ROUTE} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         wait_for(lambda: scripted.told)
-        wait_for(lambda: busy.services.house.count == 0, 10.0)
+        wait_for(lambda: busy.services.house.count == 0)
     assert scripted.told < 500, "the work went on although nobody read"
 
 
@@ -240,7 +243,7 @@ def test_a_full_mailbox_stops_who_fills_it_until_there_is_room_or_no_point() -> 
                 put.append(number)
 
         filling = asyncio.get_running_loop().run_in_executor(None, fill)
-        assert await mailbox.wait(5.0)
+        assert await mailbox.wait(30.0)
         await asyncio.to_thread(wait_for, lambda: len(put) == 2)
         assert mailbox.take() == [0, 1]
         await asyncio.to_thread(wait_for, lambda: len(put) == 4)

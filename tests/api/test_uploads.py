@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.support import CLIP, ScriptedTranscriber, Site, wait_for
 from tympan import disk
+from tympan.api import errors
 from tympan.api.intake import uploads
 
 BOUNDARY = "frontier"
@@ -32,7 +33,7 @@ def send(site: Site, body: bytes | Iterator[bytes], **headers: str) -> httpx.Res
     """Post a raw body as a form."""
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     return httpx.post(
-        f"{site.url}/v1/audio/transcriptions", content=body, headers={"content-type": kind, **headers}, timeout=20
+        f"{site.url}/v1/audio/transcriptions", content=body, headers={"content-type": kind, **headers}, timeout=60
     )
 
 
@@ -45,7 +46,7 @@ def error_of(response: httpx.Response) -> dict[str, str]:
 def raw(site: Site, data: bytes) -> socket.socket:
     """Open a connection, send bytes, and leave it open."""
     host, port = site.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection = socket.create_connection((host, int(port)), timeout=60)
     connection.sendall(data)
     return connection
 
@@ -149,11 +150,10 @@ def test_I13_broken_forms_are_refused_by_cause(server: Site, body: bytes, code: 
 
 
 def test_I13_a_hundred_thousand_parts_cost_nothing(server: Site) -> None:
-    """Parsing stops at the field limit."""
+    """Parsing stops at the field limit: the refusal comes while the others are still to come."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\r\n'.encode()
-    started = time.perf_counter()
-    assert send(server, part * 10_000).status_code == 400
-    assert time.perf_counter() - started < 1
+    with raw(server, head(100_000 * len(part)) + part * 2_000) as connection:
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,9 @@ def test_other_kinds_of_body_are_refused(server: Site, headers: dict[str, str]) 
     assert (response.status_code, error_of(response)["code"]) == (400, "invalid_request")
 
 
-def test_F3_a_trickling_body_is_ended(make_site: Callable[..., Site]) -> None:
+def test_F3_a_trickling_body_is_ended(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that come too slowly end in 408, and the place is free again."""
+    monkeypatch.setattr(errors, "_LINGER_S", 60.0)  # However late the bytes, the answer can still be read.
     site = make_site(upload_idle_s=0.4)
     body = form(("file", CLIP))
     with raw(site, head(len(body))) as connection:

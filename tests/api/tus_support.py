@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 MAX_BYTES = 2_000_000
 TUS = {"Tus-Resumable": "1.0.0"}
 _NO_JOBS = cast("JobService", None)  # These routes have nothing to do with jobs.
-HTTP = httpx.Client(timeout=20, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
 
 
@@ -188,7 +188,7 @@ def is_locked(site: TusSite, address: str) -> bool:
 def begin_patch(address: str, offset: int, n_bytes: int, data: bytes) -> socket.socket:
     """Announce ``n_bytes``, send ``data``, and return the open connection."""
     url = httpx.URL(address)
-    connection = socket.create_connection((url.host, url.port or 80), timeout=10)
+    connection = socket.create_connection((url.host, url.port or 80), timeout=60)
     head = [f"PATCH {url.path} HTTP/1.1", f"Host: {url.host}", f"Content-Length: {n_bytes}", f"Upload-Offset: {offset}"]
     head += [f"{name}: {value}" for name, value in BYTES.items()]
     connection.sendall("\r\n".join([*head, "", ""]).encode() + data)
