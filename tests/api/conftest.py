@@ -12,15 +12,17 @@ from tests.api.support import ScriptedTranscriber, Site, site
 from tests.log_support import captured_log
 from tympan.api import runner
 from tympan.api.deps import Limits
+from tympan.api.wire import protocol
 from tympan.storage import database
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _patience() -> Iterator[None]:
-    """Give queries and writes the time of a busy machine: in production who waits for 5 s is told 503."""
+    """Give queries, writes and callers the time of a busy machine; in production they have 5 and 9 s."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "QUERY_S", 60.0)
         patch.setattr(database, "BUSY_S", 60.0)
+        patch.setattr(protocol, "HEADER_DEADLINE_S", 60.0)
         yield
 
 

@@ -34,7 +34,8 @@ def test_each_tenant_sees_its_own_usage(server: Guarded) -> None:
     for _ in range(2):
         assert server.transcribe(one).status_code == 200
     assert server.transcribe(other).status_code == 200
-    wait_for(lambda: server.ask("GET", "/v1/usage", one).json()["data"])
+    wait_for(lambda: [row["requests"] for row in server.ask("GET", "/v1/usage", one).json()["data"]] == [2])
+    wait_for(lambda: server.ask("GET", "/v1/usage", other).json()["data"])
     found = server.ask("GET", "/v1/usage", one).json()
     today = datetime.now(UTC).date()
     assert (found["first"], found["last"]) == ((today - timedelta(days=30)).isoformat(), today.isoformat())
