@@ -56,11 +56,13 @@ class Script:
     seen: list[list[int]] = field(default_factory=list)
     starts: int = 0
     gate: threading.Event = field(default_factory=threading.Event)
+    loading: threading.Event = field(default_factory=threading.Event)
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Open the gate: batches run at once unless a test closes it."""
+        """Open the gates: engines load and batches run at once unless a test closes one."""
         self.gate.set()
+        self.loading.set()
 
     def make_host(self, spec: EngineSpec, options: HostOptions, wake: Callable[[], None]) -> "ScriptedHost":
         """Return the next host."""
@@ -85,6 +87,7 @@ class ScriptedHost:
 
     def start(self) -> EngineInfo:
         """Load, or fail as scripted."""
+        assert self._script.loading.wait(60)
         self._script.starts += 1
         if self._script.loads:
             raise self._script.loads.pop(0)

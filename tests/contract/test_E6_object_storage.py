@@ -15,7 +15,8 @@ from tympan.errors import MediaChanged, StorageUnavailable
 from tympan.storage.object_blobs import ObjectBlobs
 from tympan.storage.objects import Bucket, RequestLimits
 
-QUICK = RequestLimits(connect_s=1, stall_s=0.5, request_s=2, pause_s=0.01, max_pause_s=0.05)
+PATIENT = RequestLimits(connect_s=20, stall_s=20, request_s=60, pause_s=0.01, max_pause_s=0.05)
+QUICK = RequestLimits(connect_s=1, stall_s=2, request_s=5, pause_s=0.01, max_pause_s=0.05)
 
 
 @pytest.fixture
@@ -27,7 +28,13 @@ def faulty(s3_bucket: S3Bucket) -> Iterator[FaultyHttp]:
 
 @pytest.fixture
 def shaky(s3_bucket: S3Bucket, faulty: FaultyHttp) -> ObjectBlobs:
-    """Return a store behind that proxy."""
+    """Return a store behind that proxy, to which no answer of a busy machine is too late."""
+    return ObjectBlobs(Bucket(s3_bucket.url(endpoint=faulty.endpoint), PATIENT), PIECE_BYTES)
+
+
+@pytest.fixture
+def hasty(s3_bucket: S3Bucket, faulty: FaultyHttp) -> ObjectBlobs:
+    """Return a store behind that proxy that does not wait for long."""
     return ObjectBlobs(Bucket(s3_bucket.url(endpoint=faulty.endpoint), QUICK), PIECE_BYTES)
 
 
@@ -40,19 +47,27 @@ def shaky(s3_bucket: S3Bucket, faulty: FaultyHttp) -> ObjectBlobs:
         lambda: header("PUT", "ETag", '"no-digest"'),
         lambda: damage(1),
         lambda: cut_short(2),
-        lambda: silent(0.7, 2),
     ],
-    ids=["503-on-put", "500-on-get", "wrong-etag", "other-etag", "damage", "cut", "silence"],
+    ids=["503-on-put", "500-on-get", "wrong-etag", "other-etag", "damage", "cut"],
 )
 def test_E6_passing_faults_are_survived(
     shaky: ObjectBlobs, faulty: FaultyHttp, tmp_path: Path, fault: Callable[[], Fault]
 ) -> None:
-    """Errors, silence, damage and broken connections that pass do not reach the caller; no wrong byte does either."""
+    """Errors, damage and broken connections that pass do not reach the caller; no wrong byte does either."""
     faulty.fault = fault()
     shaky.put("jobs/1/media", LONG)
     faulty.fault = fault()
     assert fetched(shaky, "jobs/1/media", tmp_path) == LONG
     assert [(info.key, info.n_bytes) for info in shaky.list("")] == [("jobs/1/media", len(LONG))]
+
+
+def test_E6_a_silence_that_passes_is_survived(hasty: ObjectBlobs, faulty: FaultyHttp, tmp_path: Path) -> None:
+    """Who says nothing for longer than the limit is asked again."""
+    faulty.fault = silent(2.5, 1)
+    hasty.put("jobs/1/media", LONG)
+    assert faulty.methods.count("PUT") > 1
+    faulty.fault = silent(2.5, 1)
+    assert fetched(hasty, "jobs/1/media", tmp_path) == LONG
 
 
 def test_E6_tries_are_few(shaky: ObjectBlobs, faulty: FaultyHttp, s3_bucket: S3Bucket) -> None:
@@ -146,4 +161,4 @@ def test_a_dead_service_is_unavailable_soon(s3_bucket: S3Bucket, tmp_path: Path)
                 store.check()
             with pytest.raises(StorageUnavailable), store.fetch("x", tmp_path):
                 pytest.fail("there is no service")
-            assert time.monotonic() - started < 15
+            assert time.monotonic() - started < 60

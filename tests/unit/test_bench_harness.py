@@ -185,12 +185,13 @@ class Transcriptions(BaseHTTPRequestHandler):
     lock: ClassVar[threading.Lock] = threading.Lock()
     in_flight: ClassVar[int] = 0
     most: ClassVar[int] = 0
+    together: ClassVar[threading.Barrier] = threading.Barrier(1)
 
     def do_POST(self) -> None:
         """Answer one upload."""
         self._count(1)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(0.05)
+        self.together.wait(60)
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         file = self._file(BytesParser(policy=HTTP).parsebytes(head + body))
         bad = file.get_filename() == "bad"
@@ -220,7 +221,7 @@ class Transcriptions(BaseHTTPRequestHandler):
 @pytest.fixture
 def address() -> Iterator[str]:
     """Run the server and give its address."""
-    Transcriptions.most = 0
+    Transcriptions.most, Transcriptions.together = 0, threading.Barrier(1)
     with ThreadingHTTPServer(("127.0.0.1", 0), Transcriptions) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(server.serve_forever, poll_interval=0.01)
         yield f"http://127.0.0.1:{server.server_port}"
@@ -237,10 +238,11 @@ def write_items(folder: Path, *names: str) -> tuple[Item, ...]:
 def test_the_client_sends_the_bytes_and_keeps_to_its_number_of_users(tmp_path: Path, address: str) -> None:
     """Six files, three at a time: every text belongs to its file, and never more than three are under way."""
     names = [f"f{n}" for n in range(6)]
+    Transcriptions.together = threading.Barrier(3)  # Nobody is answered before there are three.
     outcome = run_job(address, Job(write_items(tmp_path, *names), concurrency=3))
     assert outcome.texts == {name: f"bytes of {name}" for name in names}
     assert Transcriptions.most == 3
-    assert outcome.wall_s < sum(outcome.latency_s.values())
+    assert outcome.wall_s >= max(outcome.latency_s.values())
 
 
 def test_a_refused_file_ends_the_benchmark(tmp_path: Path, address: str) -> None:
@@ -260,7 +262,7 @@ def test_memory_is_summed_over_the_whole_tree() -> None:
         process.stdout.readline()
         with TreeSampler(process.pid) as sampler:
             time.sleep(0.3)
-        process.communicate("\n", timeout=10)
+        process.communicate("\n", timeout=60)
     assert sampler.peak_rss_mib > 64
     assert sampler.peak_rss_mib >= sampler.peak_pss_mib > 64
     assert len(sampler.at_peak) == 2

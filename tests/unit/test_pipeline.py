@@ -78,8 +78,8 @@ def run_apart(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseEx
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for a condition, five seconds at most."""
-    deadline = time.monotonic() + 5.0
+    """Wait for a condition, half a minute at most."""
+    deadline = time.monotonic() + 30.0
     while not true() and time.monotonic() < deadline:
         time.sleep(0.005)
     assert true()
@@ -138,7 +138,7 @@ def test_a_long_source_never_has_too_many_windows_under_way() -> None:
     assert (desk.most_open, source.given) == (MAX_IN_FLIGHT, given)
     assert source.given < 60
     with Releasing(desk):
-        thread.join(20.0)
+        thread.join(60.0)
     assert not thread.is_alive()
     assert not raised
     assert desk.most_open == MAX_IN_FLIGHT
@@ -282,7 +282,7 @@ def test_cancelling_ends_a_request_that_nobody_answers(options: Options) -> None
     thread, raised = run_apart(lambda: transcriber(source, desk).transcribe(SOURCE, options, context))
     wait_until(lambda: desk.open > 0)
     context.cancel.set()
-    thread.join(2.0)
+    thread.join(30.0)
     assert [type(error) for error in raised] == [Cancelled]
     assert all(future.cancelled() for future in desk.futures)
     assert source.closed
@@ -301,8 +301,8 @@ def test_the_deadline_ends_a_request_that_nobody_answers() -> None:
     """In time, with a remedy, and leaving nothing behind."""
     desk, started = WindowDesk(hold=True), time.monotonic()
     with pytest.raises(RequestTimeout) as caught:
-        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(started + 0.3))
-    assert time.monotonic() - started < 3.0
+        transcriber(ArraySource(blocks(WHOLE)), desk).transcribe(SOURCE, KEEP_ALL, ctx(started + 1.0))
+    assert time.monotonic() - started < 30.0
     assert caught.value.remedy
     assert desk.futures
     assert all(future.cancelled() for future in desk.futures)
@@ -514,7 +514,7 @@ def test_detecting_ends_when_cancelled() -> None:
     thread, raised = run_apart(lambda: service.detect_language(SOURCE, context))
     wait_until(lambda: desk.open > 0)
     context.cancel.set()
-    thread.join(2.0)
+    thread.join(30.0)
     assert [type(error) for error in raised] == [Cancelled]
     assert desk.open == 0
     assert source.closed
