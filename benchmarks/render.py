@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import limits, live_socket, overload, seams, timestamps, trust
+from benchmarks import capacity, limits, live_socket, overload, seams, timestamps, trust
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -351,6 +351,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "live_socket": lambda result: [live_socket.INTRO, *_sections(live_socket.body(result))],
     "ggml": _ggml,
     "limits": lambda result: [limits.INTRO, *_sections(limits.body(result))],
+    "capacity": capacity.body,
     "overload": lambda result: [overload.INTRO, *_sections(overload.body(result))],
 }
 
@@ -369,5 +370,6 @@ _TITLES = {
     "live_socket": "Live speech over a WebSocket",
     "ggml": "Word errors of ggml exports",
     "limits": "The machine's limit",
+    "capacity": "Capacity",
     "overload": "Overload",
 }

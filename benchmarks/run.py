@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import (
     accuracy,
+    capacity,
     ggml,
     limits,
     live,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "live_socket": lambda setup, _: live_socket.run(setup),
     "ggml": lambda setup, a: ggml.run(setup, _ggml_plan(a)),
     "overload": lambda setup, a: overload.run(setup, overload.QUICK if a.quick else overload.Plan()),
+    "capacity": lambda setup, a: capacity.benchmark(setup, capacity.QUICK if a.quick else capacity.Plan()),
 }
 """Sub-benchmarks in the order ``all`` runs them."""
 

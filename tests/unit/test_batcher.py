@@ -24,9 +24,8 @@ from tests.batching_support import (
     running,
     submit_together,
 )
-from tympan.batching.backlog import Backlog
 from tympan.batching.batcher import Batcher, BatcherOptions
-from tympan.batching.queue import BatchLimits, QueueLimits
+from tympan.batching.queue import BatchLimits, QueueLimits, WindowQueue
 from tympan.batching.recovery import RecoveryPolicy
 from tympan.batching.stats import BatcherState, BatchReport
 from tympan.domain import Lane, Window, WindowResult, WindowTask
@@ -225,13 +224,13 @@ def test_the_next_batch_is_handed_over_shortly_before_the_running_one_ends() -> 
 def test_a_long_window_waits_outside_while_clips_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     """However early the next batch is handed over, a clip that comes during the running one goes before it."""
     looked: list[bool] = []
-    better_waits = vars(Backlog)["better_waits"].fget
+    better_waits = WindowQueue.better_waits
 
-    def look(backlog: Backlog) -> bool:
-        looked.append(bool(better_waits(backlog)))
+    def look(queue: WindowQueue, now_s: float, limits: BatchLimits) -> bool:
+        looked.append(better_waits(queue, now_s, limits))
         return looked[-1]
 
-    monkeypatch.setattr(Backlog, "better_waits", property(look))
+    monkeypatch.setattr(WindowQueue, "better_waits", look)
     limits = BatchLimits(max_windows=1, max_ms=300.0, idle_ms=2000.0)
     script = Script()
     script.gate.clear()

@@ -1,9 +1,10 @@
 """All accepted windows that are not answered yet: waiting, to be run again, or inside the engine. Thread-safe."""
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -27,17 +28,18 @@ class Running:
     began_s: float
 
     @property
-    def ends_in_s(self) -> float:
-        """Predicted seconds until it is done; negative when it is late."""
-        return self.began_s + self.predicted_s - time.monotonic()
+    def ends_s(self) -> float:
+        """When it should be done, on the clock of ``began_s``."""
+        return self.began_s + self.predicted_s
 
 
 class Backlog:
     """The accepted work and the prediction of what it costs."""
 
-    def __init__(self, queue: QueueLimits, batch: BatchLimits) -> None:
-        """Start empty."""
+    def __init__(self, queue: QueueLimits, batch: BatchLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start empty; ``clock`` tells the time in seconds, simulated time where this is simulated."""
         self._lock = threading.Lock()
+        self._clock = clock
         self._batch = batch
         self._queue = WindowQueue(queue)
         self._cost = CostModel()
@@ -63,11 +65,19 @@ class Backlog:
         with self._lock:
             return not (self._retries or self._inside or len(self._queue))
 
-    @property
-    def better_waits(self) -> bool:
-        """Whether the next batch should not be handed over while another runs: it could hold up who is expected."""
+    def room_in_s(self, lead_s: float) -> float:
+        """Return how long until the engine may have another batch, infinite where an answer has to come first.
+
+        It may have one when it is idle, and a second ``lead_s`` before the running one should end, unless that could
+        hold up somebody who is expected.
+        """
         with self._lock:
-            return not self._retries and self._queue.better_waits(time.monotonic(), self._batch)
+            if len(self._inside) != 1:
+                return math.inf if self._inside else 0.0
+            now_s = self._clock()
+            if not self._retries and self._queue.better_waits(now_s, self._batch):
+                return math.inf
+            return self._inside[0].ends_s - now_s - lead_s
 
     def put(self, item: Item) -> None:
         """Admit a window; raise ``Overloaded``, with the time the queue should take, when there is no room."""
@@ -87,7 +97,7 @@ class Backlog:
                 return None
             self._batch_ids += 1
             predicted_ms = self._cost.predict_ms(items[0].task.params, [item.audio_s for item in items])
-            running = Running(self._batch_ids, items, predicted_ms / 1000.0, time.monotonic())
+            running = Running(self._batch_ids, items, predicted_ms / 1000.0, self._clock())
             self._inside.append(running)
             return running
 
@@ -98,7 +108,7 @@ class Backlog:
                 raise RuntimeError(f"The engine answered batch {batch_id}, which is not the running one.")
             running = self._inside.popleft()
             if self._inside:
-                self._inside[0].began_s = time.monotonic()
+                self._inside[0].began_s = self._clock()
             return running
 
     def learn(self, running: Running, compute_s: float) -> None:
@@ -148,7 +158,7 @@ class Backlog:
             if wanted := tuple(filter(begin, batch[:max_windows])):
                 return wanted
         limits = replace(self._batch, max_windows=min(max_windows, self._batch.max_windows, self._share()))
-        while taken := self._queue.take(time.monotonic(), limits, self._cost):
+        while taken := self._queue.take(self._clock(), limits, self._cost):
             if wanted := tuple(filter(begin, taken)):
                 return wanted
         return ()

@@ -226,12 +226,7 @@ class Batcher:
 
     def _room_in_s(self) -> float:
         """Return how long until the engine may have another batch."""
-        inside = self._backlog.inside
-        if len(inside) != 1:
-            return _TICK_S if inside else 0.0
-        if self._backlog.better_waits:
-            return _TICK_S
-        return inside[0].ends_in_s - self._options.prefetch_lead_s
+        return self._backlog.room_in_s(self._options.prefetch_lead_s)
 
     def _nap_s(self, host: Host) -> float:
         """Return how long nothing needs doing, unless somebody wakes the thread."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import audit, bench, doctor, keys, live, migrate, models, serve, tenants, transcribe, usage
+from tympan.cli import audit, bench, capacity, doctor, keys, live, migrate, models, serve, tenants, transcribe, usage
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -32,6 +32,7 @@ live.register(app)
 models.register(app)
 doctor.register(app)
 bench.register(app)
+capacity.register(app)
 
 
 def main() -> None:
