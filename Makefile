@@ -94,7 +94,7 @@ lock: $(VENV)/.installed-dev
 	@$(LOCK) --no-deps requirements/samples.in -o requirements/samples.txt
 	@$(LOCK) requirements/audit.in -o requirements/audit.txt
 	@$(subst 3.11,3.12,$(LOCK)) requirements/clients.in -o requirements/clients.txt
-	@for extra in bench cuda whispercpp onnx-asr cluster; do \
+	@for extra in cuda whispercpp onnx-asr cluster; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/runtime.txt -o requirements/$$extra.txt || exit 1; \
 	done
 

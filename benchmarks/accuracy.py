@@ -11,7 +11,7 @@ from benchmarks.contenders import Contender, Job
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, write_result
-from tympan.bench.scoring import CHARACTER_LANGUAGES, Bootstrap, Counts, Pair, count, paired_bootstrap
+from tympan.quality.scoring import CHARACTER_LANGUAGES, Bootstrap, Counts, Pair, count, paired_bootstrap
 
 CONCURRENCY = 8
 CHUNK = 40

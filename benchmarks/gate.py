@@ -29,10 +29,10 @@ from tympan.audio.decode import Decoder
 from tympan.bench import facts
 from tympan.bench.compare import MIN_PAIRS, Finding, Strictness, errors_finding, is_worse, page, speed_finding
 from tympan.bench.recordings import Decode, Recording, given, sentences
-from tympan.bench.scoring import Pair, count
 from tympan.config import load
 from tympan.engine import models
 from tympan.errors import TympanError
+from tympan.quality.scoring import Pair, count
 
 Start = Callable[[], AbstractContextManager[Contender]]
 """Starts one side and ends it with the ``with`` block."""

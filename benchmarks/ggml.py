@@ -12,7 +12,7 @@ from benchmarks.contenders import REPOSITORY, BenchmarkError, child_environment
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, write_result
-from tympan.bench.scoring import Counts
+from tympan.quality.scoring import Counts
 
 GOAL_POINTS = 0.3
 WITHOUT_GOAL = frozenset({"q4_0"})

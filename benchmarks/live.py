@@ -21,9 +21,9 @@ from benchmarks.live_streams import Delays, Studio, delays, studio, together
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, Steps, say, write_result
-from tympan.bench.scoring import paired_bootstrap
 from tympan.bench.stats import quantile
 from tympan.domain import SAMPLE_RATE_HZ, Samples
+from tympan.quality.scoring import paired_bootstrap
 
 PARTIAL_GOAL_S = 1.0
 FINAL_GOAL_S = 1.5

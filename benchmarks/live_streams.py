@@ -16,13 +16,13 @@ import numpy as np
 from benchmarks.contenders import BenchmarkError
 from benchmarks.scoring import Clip
 from tympan.audio.vad import SpeechDetector
-from tympan.bench.scoring import units
 from tympan.bootstrap import running
 from tympan.bootstrap.pipeline import Services
 from tympan.config import load
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Span, Timestamps, VadOptions, Word
 from tympan.live import Ended, Event, Final, LiveOptions, LiveSession, Partial
 from tympan.pipeline import RequestContext
+from tympan.quality.scoring import units
 
 BLOCK_S = 0.1
 FAST_BLOCK_S = 0.5

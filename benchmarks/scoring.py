@@ -1,4 +1,4 @@
-"""Reference sets; what counts their errors is ``tympan.bench.scoring``.
+"""Reference sets; what counts their errors is ``tympan.quality.scoring``.
 
 A *set* is a folder with a ``manifest.jsonl``. Each line is one JSON object; these keys are read, all others are
 ignored:

@@ -6,8 +6,8 @@ from typing import Any
 
 import jiwer
 
-from tympan.bench.scoring import units
 from tympan.domain import SAMPLE_RATE_HZ, Window, WindowResult
+from tympan.quality.scoring import units
 
 REACH = 3
 """Reference words on either side of a seam that belong to its zone."""

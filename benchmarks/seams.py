@@ -18,7 +18,7 @@ from benchmarks.scoring import Clip, licences
 from benchmarks.seam_counts import ELSEWHERE, KINDS, Alignment, Part, Tally, as_dict, tally, zones
 from benchmarks.setup import Setup
 from benchmarks.store import Check, write_result
-from tympan.bench.scoring import bootstrap_difference, units
+from tympan.quality.scoring import bootstrap_difference, units
 
 ERROR_GOAL_POINTS = 0.5
 QUICK_FILES = 2

@@ -25,8 +25,8 @@ from benchmarks.setup import Setup
 from benchmarks.spoken import Aligner, Marked, Said, Speaker, joined, word_by_word, write
 from benchmarks.store import Check, write_result
 from benchmarks.wer_eval import read_samples
-from tympan.bench.scoring import units
 from tympan.domain import SAMPLE_RATE_HZ
+from tympan.quality.scoring import units
 
 GOAL_MS, DRIFT_GOAL_MS = 80.0, 20.0
 HOUR_S, EDGE_S = 3600.0, 300.0

@@ -23,13 +23,13 @@ from benchmarks.store import Check, Steps, write_result
 from benchmarks.synth import write_clips
 from tympan import fallback
 from tympan.batching.queue import Origin
-from tympan.bench.scoring import Pair, count, units
 from tympan.bootstrap import running
 from tympan.bootstrap.pipeline import Services
 from tympan.confidence import Evidence, confidence, hallucination_score
 from tympan.config import load
 from tympan.domain import Lane, Options, Timestamps, VadOptions, Window, WindowResult, WindowTask
 from tympan.pipeline import RequestContext
+from tympan.quality.scoring import Pair, count, units
 
 SPEECH = ("a_english_read", "c_languages", "e_hard")
 SEED = 7

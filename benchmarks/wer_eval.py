@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scoring import Clip, load_set
-from tympan.bench.scoring import Counts, Pair, count
+from tympan.quality.scoring import Counts, Pair, count
 
 Batch: TypeAlias = Sequence[tuple[NDArray[Any], str | None]]
 """Samples at 16 kHz with the language they are in, or ``None`` to have it detected."""

@@ -169,6 +169,31 @@ WEBHOOK_DELIVERIES = Counter(
 )
 BELLS_WAITING = Gauge("tympan_outbox_waiting", "Doorbells written and not yet published.", registry=REGISTRY)
 BROKER_BLOCKED = Gauge("tympan_broker_blocked", "1 while the broker takes no doorbells.", registry=REGISTRY)
+WER = Gauge(
+    "tympan_wer_ratio",
+    "Word errors per word said, in the last run of a golden set (characters in zh and ja).",
+    ["golden_set", "model"],
+    registry=REGISTRY,
+)
+CER = Gauge(
+    "tympan_cer_ratio",
+    "Character errors per character said, in the last run of a golden set.",
+    ["golden_set", "model"],
+    registry=REGISTRY,
+)
+HALLUCINATIONS = Gauge(
+    "tympan_hallucination_ratio",
+    "Share of clips without speech that got text, in the last runs of golden sets.",
+    ["model"],
+    registry=REGISTRY,
+)
+QUALITY_RUN_AGE = Gauge(
+    "tympan_quality_run_age_seconds",
+    "Time since a golden set was last measured; since it was made, when it never was.",
+    ["golden_set"],
+    registry=REGISTRY,
+)
+QUALITY_ALARMS = Gauge("tympan_quality_alarms", "Open alarms about quality by kind.", ["kind"], registry=REGISTRY)
 READY = Gauge("tympan_ready", "1 while the server takes transcription requests.", registry=REGISTRY)
 UPLOADED = Counter("tympan_uploaded_bytes", "Bytes of request bodies received.", registry=REGISTRY)
 CONNECTIONS = Gauge("tympan_connections", "Open HTTP connections, idle ones included.", registry=REGISTRY)

@@ -21,8 +21,9 @@ from tympan.errors import ConfigError, StorageUnavailable
 from tympan.storage import codec, migrate
 from tympan.storage.database import Database, sqlite_url
 from tympan.storage.endings import Endings
+from tympan.storage.quality_tables import metadata
 from tympan.storage.results import find_result
-from tympan.storage.tables import jobs, metadata, results
+from tympan.storage.tables import jobs, results
 from tympan.storage.upkeep import Upkeep
 
 _DIE_IN_THE_MIDDLE = """

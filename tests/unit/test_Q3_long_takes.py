@@ -17,11 +17,11 @@ from benchmarks.seam_counts import ELSEWHERE, Alignment, Part, Tally, parts_of, 
 from tests.pipeline_support import SOURCE, ArraySource, WindowDesk, transcriber
 from tympan.audio.spans import FRAME_SAMPLES, SpanFinder
 from tympan.audio.windows import SampleBuffer, WindowPacker
-from tympan.bench.scoring import units
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Timestamps, VadOptions
 from tympan.engine import factory, models
 from tympan.engine.base import Engine, EngineSpec
 from tympan.pipeline import RequestContext
+from tympan.quality.scoring import units
 
 TAKE_S = 95.0
 _QUIET_DB = -45.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.scoring import Clip, SetError, licences, load_set
 from benchmarks.wer_eval import report_on
-from tympan.bench.scoring import Counts, Pair, count, paired_bootstrap, score, units
+from tympan.quality.scoring import Counts, Pair, count, paired_bootstrap, score, units
 
 
 def write_manifest(folder: Path, *rows: dict[str, object]) -> Path:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tympan.bench import scoring
 from tympan.bench.recordings import write_wav
 from tympan.cli import app, bench_load
 from tympan.cli.bench_options import counting, listed, named, weighted
 from tympan.cli.console import ExitCode
-from tympan.errors import ConfigError, FetchFailed, InvalidRequest
+from tympan.errors import FetchFailed, InvalidRequest
 
 
 @pytest.fixture(autouse=True)
@@ -83,18 +82,6 @@ def test_wrong_usage_is_explained(words: tuple[str, ...], told: str, tmp_path: P
     done = _run(*words, *(() if words[0] in {"compare", "--compare"} else ("-o", tmp_path)))
     assert isinstance(done.exception, InvalidRequest)
     assert told in str(done.exception)
-
-
-def test_without_the_extra_word_errors_are_refused_and_can_be_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who lacks the packages is told how to get them, and how to do without."""
-    monkeypatch.setattr(scoring, "_PACKAGES", ("no_such_package",))
-    flags = ("engine", "--length", "5", "--threads", "1", "--rounds", "1", "-q", "-o", tmp_path)
-    refused = _run(*flags)
-    assert isinstance(refused.exception, ConfigError)
-    assert "--no-wer" in str(refused.exception.remedy)
-    assert _run(*flags, "--no-wer").exit_code == ExitCode.OK
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:

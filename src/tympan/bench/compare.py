@@ -10,9 +10,9 @@ from typing import Any
 from tympan.bench.engines import KIND as ENGINE
 from tympan.bench.load_report import KIND as LOAD
 from tympan.bench.pages import table
-from tympan.bench.scoring import bootstrap_difference
 from tympan.bench.stats import Interval, ratio_interval
 from tympan.errors import InvalidRequest
+from tympan.quality.scoring import bootstrap_difference
 
 KINDS = (ENGINE, LOAD)
 MIN_PAIRS = 5

@@ -10,10 +10,10 @@ from tympan.bench.grid import MAX_CELLS, Cell, Grid, Reading, cells
 from tympan.bench.journal import open_journal
 from tympan.bench.measure import Bench, measure
 from tympan.bench.recordings import AudioSet, hash_of
-from tympan.bench.scoring import Counts
 from tympan.bench.specs import Home, spec_of
 from tympan.bench.stats import Spread
 from tympan.errors import Cancelled, InvalidRequest, TympanError
+from tympan.quality.scoring import Counts
 
 KIND = "tympan.bench.engine"
 VERSION = 1

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tympan.bench import scoring
 from tympan.bench.chart import Axis, Chart, Point, Series, steps_of, svg
 from tympan.bench.client import Target
 from tympan.bench.load import NOT_SENT, Load, Outcome, Sample, Weighted, facts
 from tympan.bench.pages import provenance_line, table
 from tympan.bench.stats import quantile
+from tympan.quality import scoring
 
 KIND = "tympan.bench.load"
 VERSION = 1

@@ -15,7 +15,6 @@ from tympan.batching.batcher import Batcher, BatcherOptions
 from tympan.batching.host import EngineHost, HostOptions
 from tympan.batching.queue import BatchLimits, Origin
 from tympan.batching.stats import BatcherStats, BatchReport
-from tympan.bench import scoring
 from tympan.bench.grid import Cell, Reading, requests_at_once
 from tympan.bench.recordings import AudioSet, Recording
 from tympan.domain import Lane, Options, WindowResult, WindowTask
@@ -24,6 +23,7 @@ from tympan.engine.machine import probe_machine
 from tympan.errors import EngineError
 from tympan.pipeline import RequestContext, Transcriber
 from tympan.pipeline.speech import AudioSource
+from tympan.quality import scoring
 
 WINDOW_S = 28.0
 """Longest window packed, as in the server."""

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from tympan import __version__
-from tympan.cli import audit, bench, capacity, doctor, keys, live, migrate, models, serve, tenants, transcribe, usage
+from tympan.cli import (
+    audit,
+    bench,
+    capacity,
+    doctor,
+    keys,
+    live,
+    migrate,
+    models,
+    quality,
+    serve,
+    tenants,
+    transcribe,
+    usage,
+)
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
 from tympan.errors import TympanError
 
@@ -33,6 +47,7 @@ models.register(app)
 doctor.register(app)
 bench.register(app)
 capacity.register(app)
+quality.register(app)
 
 
 def main() -> None:

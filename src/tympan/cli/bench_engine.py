@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from tympan.audio.decode import Decoder
-from tympan.bench import engine_report, engines, grid, recordings, scoring
+from tympan.bench import engine_report, engines, grid, recordings
 from tympan.bench.facts import command_line
 from tympan.bench.grid import Cell, Grid, Reading
 from tympan.bench.measure import Bench
@@ -52,8 +52,6 @@ def execute(audio: AudioArgs, asked: GridArgs, how: MeasureArgs, out: OutputArgs
         decode = recordings.Decode(decoder.stream, recordings.MAX_LENGTH_S)
         sets = audio_sets(audio.paths, _lengths(audio), folder, decode)
         counts = not audio.no_wer and any(group.has_reference for group in sets)
-        if counts:
-            scoring.check_available()
         home = _home(settings, cells, quiet=out.quiet)
         bench = Bench(
             decoder,

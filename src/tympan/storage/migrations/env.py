@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from tympan.storage.tables import metadata
+from tympan.storage.quality_tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,10 +1,9 @@
 """Error rates of transcripts: pooled word (or character) errors, and whether a difference is more than chance.
 
-Texts go through Whisper's own normalisers (package whisper-normalizer) and are aligned by jiwer. Both come with the
-extra ``bench``; without it ``check_available`` says so.
+Texts go through Whisper's own normalisers (package whisper-normalizer) and are aligned by jiwer. Both take their time
+to load, so they are loaded by the first text that is scored: only processes that score have them in memory.
 """
 
-import importlib.util
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,15 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.errors import ConfigError
-
 CHARACTER_LANGUAGES = frozenset({"zh", "ja"})
 """Languages written without spaces; their unit of error is the character."""
 
 _BLOCK = 1_000
 """Bootstrap resamples drawn at a time, so that memory stays flat."""
-
-_PACKAGES = ("jiwer", "whisper_normalizer")
 
 
 class Pair(NamedTuple):
@@ -77,21 +72,10 @@ class Bootstrap:
     clips: int
 
 
-def check_available() -> None:
-    """Raise ``ConfigError`` unless what counts word errors is installed."""
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"Word errors cannot be counted: {' and '.join(missing)} not installed.",
-            remedy="Install the extra: pip install 'tympan[bench]'; or leave word errors out with --no-wer.",
-        )
-
-
 @lru_cache(maxsize=2)
 def _normaliser(*, english: bool) -> Callable[[str], str]:
-    check_available()
     if english:
-        from whisper_normalizer.english import EnglishTextNormalizer  # noqa: PLC0415 (an extra, and slow to load)
+        from whisper_normalizer.english import EnglishTextNormalizer  # noqa: PLC0415 (slow to load)
 
         return EnglishTextNormalizer()  # type: ignore[no-any-return]
     from whisper_normalizer.basic import BasicTextNormalizer  # noqa: PLC0415 (as above)
@@ -110,7 +94,7 @@ def count(pair: Pair) -> Counts:
     reference, hypothesis = units(pair.reference, pair.language), units(pair.hypothesis, pair.language)
     if not reference:
         return Counts(insertions=len(hypothesis), clips=1)
-    import jiwer  # noqa: PLC0415 (an extra)
+    import jiwer  # noqa: PLC0415 (slow to load)
 
     out = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
     return Counts(len(reference), out.substitutions, out.deletions, out.insertions, 1)

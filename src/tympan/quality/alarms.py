@@ -1,0 +1,23 @@
+"""What can be wrong with quality: the kinds of alarms that golden sets raise, and where all alarms are kept."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tympan.storage.alarms import Alarm, AlarmBook
+
+__all__ = ["KINDS", "RUN_FAILED", "RUN_OVERDUE", "TEXT_FROM_NOTHING", "WORSE_WORDS", "Alarm", "AlarmBook"]
+
+WORSE_WORDS = "wer_regression"
+TEXT_FROM_NOTHING = "hallucination_regression"
+RUN_FAILED = "run_failed"
+RUN_OVERDUE = "run_overdue"
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        WORSE_WORDS: "More word errors on a golden set than its baseline had, beyond chance and tolerance.",
+        TEXT_FROM_NOTHING: "Text for more clips without speech than at the baseline, beyond chance.",
+        RUN_FAILED: "The last run of a golden set failed, so nothing is known.",
+        RUN_OVERDUE: "A golden set has not been measured since its schedule would have had it.",
+    }
+)
+"""Every kind of alarm about golden sets, and what it says."""
