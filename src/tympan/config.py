@@ -32,6 +32,7 @@ from tympan.api.live.settings import LiveFields
 from tympan.engine.model_settings import MAX_ENTRIES, ModelEntry, ModelFields, parse_entries
 from tympan.errors import ConfigError
 from tympan.jobs.cache_settings import CacheFields
+from tympan.quality.settings import QualityFields
 
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
@@ -50,7 +51,7 @@ def default_data_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
 
 
-class Settings(LiveFields, CacheFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
+class Settings(QualityFields, LiveFields, CacheFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
     """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)

@@ -41,6 +41,9 @@ POINTS = (
     "webhook.mark",  # It was answered, not yet marked.
     "upload.part",  # A part of a resumable upload is stored, its row is not.
     "upload.commit",  # Its row is written, not committed.
+    "golden.begin",  # A run of a golden set is written, not committed.
+    "golden.record",  # What one of its clips came to is written, not committed.
+    "golden.finish",  # The end of the run, with its alarms, is written, not committed.
 )
 """Every point there is."""
 

@@ -13,8 +13,9 @@ from tympan.storage.blobs import open_blobs
 from tympan.storage.endings import Endings
 from tympan.storage.upkeep import Upkeep
 
-_ELSEWHERE = ("bell.publish", "bell.mark", "sweep.release", "anew.commit")
-"""The first two need a broker, the last one other weights. One server of its own leaves no lease to the sweeper."""
+_GOLDEN = ("golden.begin", "golden.record", "golden.finish")
+_ELSEWHERE = ("bell.publish", "bell.mark", "sweep.release", "anew.commit", *_GOLDEN)
+"""The first two need a broker, `anew` other weights. One server of its own leaves no lease to the sweeper."""
 
 
 @pytest.mark.long

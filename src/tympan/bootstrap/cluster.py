@@ -19,6 +19,7 @@ from tympan.api.registry import FixedRegistry, ModelRegistry
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.bootstrap.access import open_doors
 from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, open_stores, upkeep_of
+from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import make_data_dir, running
 from tympan.bootstrap.registry import configured_models, names
 from tympan.bootstrap.waiting import wait_for
@@ -46,6 +47,7 @@ def serve_api(settings: Settings) -> None:
 
         def begin() -> None:
             if node.wait_for_stores(over):
+                node.watch.start()
                 node.begin(_elsewhere(node, workers))
 
         workers = Lookout(node.stores.upkeep.has_workers)
@@ -95,6 +97,7 @@ def run_scheduler(settings: Settings) -> None:
         _leave_when_asked()
         node.wait_for_stores(threading.Event())
         started.enter_context(upkeep_of(settings, node.stores, node.services.desks, node.post))
+        node.watch.start()
         database = Lookout(node.database_answers)
         started.callback(database.stop)
         database.start()
@@ -137,6 +140,8 @@ class _Node:
         self.services: Services = make_services(staging, limits, Backend(), __version__, desks)
         started.callback(self.services.runner.close)
         started.callback(self.relay.stop)
+        self.watch = make_watch(settings, self.stores.database)
+        started.callback(self.watch.stop)
         self.signals: Signals = started.enter_context(_signals(settings))
 
     def wait_for_stores(self, over: threading.Event) -> bool:

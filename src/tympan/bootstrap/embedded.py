@@ -13,6 +13,7 @@ from tympan.api.intake.staging import open_staging
 from tympan.api.server import HttpServer, ServerHooks
 from tympan.bootstrap.access import open_doors
 from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
+from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import Services, make_data_dir, running
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
 from tympan.config import Settings
@@ -37,6 +38,9 @@ def serve(settings: Settings) -> None:
         doors = started.enter_context(open_doors(settings, stores.database))
         desks = started.enter_context(open_desks(settings, stores, post, doors))
         started.enter_context(upkeep_of(settings, stores, desks, post))
+        watch = make_watch(settings, stores.database)
+        started.callback(watch.stop)
+        watch.start()
         # 3. The HTTP application, which takes jobs at once and transcribes when step 4 is done.
         services = make_services(staging, limits_of(settings), Backend(), __version__, desks)
         started.callback(services.runner.close)

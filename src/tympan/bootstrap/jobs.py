@@ -16,6 +16,7 @@ from tympan.access.limits import LimitDesk
 from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
+from tympan.bootstrap.measuring import make_conductor
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.config import Settings
@@ -238,11 +239,14 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools
     )
+    conductor = make_conductor(settings, stores.database, stores.blobs, desks.jobs)
     janitor.start()
     delivery.start()
+    conductor.start()
     try:
         yield
     finally:
+        conductor.stop()
         delivery.stop()
         janitor.stop()
 

@@ -27,6 +27,7 @@ from tympan.pipeline.checks import check_options
 from tympan.pipeline.transcriber import Decoded, Transcriber
 from tympan.storage.blobs import BlobStore
 from tympan.storage.codec import DecodedWindow, Prepared, SectionResult
+from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.work import Claim, LeaseLost, WorkStore
 from tympan.transcript import Totals, assemble
 
@@ -107,7 +108,9 @@ class Steps:
         return self._limits.section_s if job.lane is Lane.BATCH else min(self._limits.section_s, AWAITED_SECTION_S)
 
     def _equal(self, claim: Claim, fingerprint: str, max_audio_s: float) -> Transcript | None:
-        """Return the result of an equal job, or of an equal synchronous call."""
+        """Return the result of an equal job, or of an equal synchronous call; a measurement is made anew."""
+        if claim.job.tenant == MEASURING_TENANT:
+            return None
         if (found := self._work.cached(claim, fingerprint, self._limits.result_ttl_s)) is not None:
             return replace(found, is_cached=True)
         return self._limits.cache.find(claim.job.tenant, fingerprint, max_audio_s)

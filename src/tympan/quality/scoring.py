@@ -60,6 +60,14 @@ class Counts:
         return {**asdict(self), "errors": self.errors, "rate_percent": round(self.rate, 3)}
 
 
+class Chunk(NamedTuple):
+    """A run of units: ``equal``, ``substitute``, ``delete`` or ``insert``."""
+
+    kind: str
+    reference: tuple[str, ...]
+    hypothesis: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """How far ``a``'s pooled rate lies above ``b``'s, in points, with an interval over resampled clips."""
@@ -91,7 +99,34 @@ def units(text: str, language: str) -> list[str]:
 
 def count(pair: Pair) -> Counts:
     """Return the edit operations that turn one pair's reference into its hypothesis."""
+    return _edits(units(pair.reference, pair.language), units(pair.hypothesis, pair.language))
+
+
+def count_characters(pair: Pair) -> Counts:
+    """Return the edit operations in characters, after the same normalisation; blanks do not count."""
+    reference, hypothesis = (list("".join(units(text, pair.language))) for text in pair[:2])
+    return _edits(reference, hypothesis)
+
+
+def align(pair: Pair) -> list[Chunk]:
+    """Return both texts, normalised, as runs of units that agree or do not."""
     reference, hypothesis = units(pair.reference, pair.language), units(pair.hypothesis, pair.language)
+    if not reference:
+        return [Chunk("insert", (), tuple(hypothesis))] if hypothesis else []
+    import jiwer  # noqa: PLC0415 (slow to load)
+
+    found = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
+    return [
+        Chunk(
+            each.type,
+            tuple(reference[each.ref_start_idx : each.ref_end_idx]),
+            tuple(hypothesis[each.hyp_start_idx : each.hyp_end_idx]),
+        )
+        for each in found
+    ]
+
+
+def _edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
     if not reference:
         return Counts(insertions=len(hypothesis), clips=1)
     import jiwer  # noqa: PLC0415 (slow to load)
@@ -154,6 +189,23 @@ def bootstrap_difference(
         resamples=resamples,
         clips=len(surplus),
     )
+
+
+def rate_interval(
+    counts: Sequence[Counts], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 20240501
+) -> tuple[float, float]:
+    """Return between which error rates, in percent, the pooled one lies, by resampling clips with replacement.
+
+    Raises ``ValueError`` when no clip has a reference unit.
+    """
+    found = bootstrap_difference(
+        [each.errors for each in counts],
+        [each.units for each in counts],
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    return found.low_points, found.high_points
 
 
 def _resample(

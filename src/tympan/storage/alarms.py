@@ -56,8 +56,8 @@ class AlarmBook:
         new = self._db.insert(alarms).values(kind=kind, subject=subject, since=self._db.now(), detail=text)
         clash = alarms.c.until.is_(None)
         new = new.on_conflict_do_nothing(index_elements=["kind", "subject"], index_where=clash)
-        if tx.execute(new).rowcount == 1:
-            self._log(tx, "quality_alarm", kind, subject, detail)
+        if tx.execute(new.returning(alarms.c.id)).first() is not None:
+            self._db.afterwards(tx, partial(_tell_begin, kind, subject, detail))
         else:
             tx.execute(update(alarms).where(*_open(kind, subject)).values(detail=text))
 
@@ -96,11 +96,15 @@ class AlarmBook:
 
     def _end(self, tx: Connection, kind: str, subject: str) -> None:
         if tx.execute(update(alarms).where(*_open(kind, subject)).values(until=self._db.now())).rowcount:
-            self._log(tx, "quality_alarm_over", kind, subject, {})
+            self._db.afterwards(tx, partial(_tell_end, kind, subject))
 
-    def _log(self, tx: Connection, what: str, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
-        tell = _LOG.warning if detail else _LOG.info
-        self._db.afterwards(tx, partial(tell, what, kind=kind, subject=subject, **detail))
+
+def _tell_begin(kind: str, subject: str, detail: Mapping[str, Any]) -> None:
+    _LOG.warning("quality_alarm", kind=kind, subject=subject, **detail)
+
+
+def _tell_end(kind: str, subject: str) -> None:
+    _LOG.info("quality_alarm_over", kind=kind, subject=subject)
 
 
 def _open(kind: str, subject: str) -> tuple[Any, ...]:

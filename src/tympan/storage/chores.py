@@ -27,6 +27,6 @@ class Chores:
         )
 
         def work(tx: Connection) -> bool:
-            return tx.execute(claim).rowcount == 1
+            return tx.execute(claim.returning(chores.c.name)).first() is not None
 
         return self._db.write(work)

@@ -3,6 +3,9 @@
 import secrets
 import time
 
+MEASURING_TENANT = "_quality"
+"""Whose jobs the clips of golden sets are; no key can be for it, since names begin with a letter or a digit."""
+
 _RANDOM_BYTES = 10
 
 
