@@ -107,10 +107,10 @@ def _errors() -> str:
 
 def _metrics() -> str:
     rows = [
-        (f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.description)
+        (f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.across, row.description)
         for row in telemetry.metric_rows()
     ]
-    return _table(("metric", "kind", "labels", "meaning"), rows)
+    return _table(("metric", "kind", "labels", "join", "meaning"), rows)
 
 
 def _log_events() -> str:

@@ -66,6 +66,7 @@ class Stats:
     queued_windows: dict[Lane, int] = field(default_factory=dict)
     queued_audio_s: dict[Lane, float] = field(default_factory=dict)
     compute_s_per_audio_s: float = 0.0
+    engines: int = 1
 
 
 @dataclass(slots=True)

@@ -140,7 +140,10 @@ def test_R5_a_model_that_cannot_be_loaded_says_why(harbour: Harbour) -> None:
     assert httpx.get(f"{harbour.site.url}/readyz").status_code == 200
     assert harbour.say("a").status_code == 200
     health = httpx.get(f"{harbour.site.url}/health").json()
-    assert health["components"]["models"] == {"a": "loaded", "b": "unloaded", "c": "failed"}
+    models = health["components"]["models"]
+    assert models["states"] == {"a": "loaded", "b": "unloaded", "c": "failed"}
+    assert (health["status"], models["status"], models["reason"]) == ("degraded", "degraded", "Not to be loaded: c.")
+    assert health["accepting_requests"] is True
     assert health["model_loaded"] is True
 
 

@@ -1,6 +1,7 @@
 """How the server says how it is."""
 
 import contextlib
+import dataclasses
 import socket
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from tests.api.support import Site
 from tympan import disk
 from tympan.api import ops
 from tympan.api.deps import Backend
+from tympan.api.health import parts_of, status_of, takes_requests
+from tympan.api.watches import Condition, Finding, Watches
 from tympan.errors import Unavailable
 
 HEALTH_FIELDS = {
@@ -82,3 +85,64 @@ def test_oversized_request_heads_are_cut_off(server: Site) -> None:
             connection.sendall(b"GET /livez HTTP/1.1\r\n" + (b"X-Filler: " + b"y" * 8_000 + b"\r\n") * 5_000)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 431")
     assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_every_part_says_how_it_stands(server: Site) -> None:
+    """Each with a status, a reason and a remedy, which are empty while all is well; the metrics say the same."""
+    server.post()
+    parts = httpx.get(f"{server.url}/health").json()["components"]
+    assert {"engine", "models", "requests", "storage"} <= set(parts)
+    for part in parts.values():
+        assert (part["status"], part["reason"], part["remedy"]) == ("ok", None, None)
+    text = httpx.get(f"{server.url}/metrics").text
+    assert 'tympan_component_state{component="engine"} 1.0' in text
+
+
+def test_what_is_broken_says_why_and_what_to_do(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, a stopping server: reason and remedy, degraded as a whole, and nothing is let in."""
+    site = make_site()
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 10**18)
+    site.services.house.draining = True
+    health = httpx.get(f"{site.url}/health").json()
+    parts = health["components"]
+    assert (health["status"], health["accepting_requests"]) == ("degraded", False)
+    assert (parts["storage"]["status"], parts["requests"]["status"]) == ("down", "degraded")
+    for part in (parts["storage"], parts["requests"]):
+        assert part["reason"]
+        assert part["remedy"]
+    assert 'tympan_component_state{component="storage"} 0.0' in httpx.get(f"{site.url}/metrics").text
+
+
+def test_an_engine_that_is_away_is_down(make_site: Callable[..., Site]) -> None:
+    """The server is unhealthy, and says which part it is."""
+    site = make_site()
+    site.transcriber.ready = False
+    answer = httpx.get(f"{site.url}/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy")
+    assert answer.json()["components"]["engine"]["status"] == "down"
+    assert "log" in answer.json()["components"]["engine"]["remedy"]
+
+
+def test_a_dependency_that_is_away_degrades_and_keeps_nobody_waiting(make_site: Callable[..., Site]) -> None:
+    """Requests are still let in: what was seen last is told, and nothing is asked meanwhile."""
+    site = make_site()
+    asked = []
+    away = {"broker": Finding(Condition.DEGRADED, "The broker does not answer.", "Start it.")}
+
+    class Seen(Watches):
+        def findings(self) -> dict[str, Finding]:
+            asked.append(1)
+            return dict(away)
+
+    services = dataclasses.replace(site.services, desks=dataclasses.replace(site.services.desks, watches=Seen()))
+    parts = parts_of(services)
+    assert status_of(services, parts) == "degraded"
+    assert takes_requests(services)
+    assert parts["broker"].as_json() == {
+        "status": "degraded",
+        "reason": "The broker does not answer.",
+        "remedy": "Start it.",
+    }
+    assert asked == [1]

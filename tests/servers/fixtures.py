@@ -1,7 +1,8 @@
 """The fixtures through which tests ask for servers, and the loud word about tests that had to do without."""
 
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import count
 
@@ -12,6 +13,7 @@ from tests.servers.faketime import ShiftedClock
 from tests.servers.nginx import NginxServer
 from tests.servers.postgres import Database, PostgresServer
 from tests.servers.process import Keeper
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.provision import Installation
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer, VirtualHost
@@ -134,6 +136,34 @@ def nginx(server_keeper: Keeper) -> Iterator[Callable[[str], NginxServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def prometheus(server_keeper: Keeper) -> Iterator[Callable[[Mapping[str, int], str], PrometheusServer]]:
+    """Return a function that starts a Prometheus: which jobs it asks, by port, and its rules."""
+    installation = _installed("prometheus")
+    with ExitStack() as stack:
+
+        def start(jobs: Mapping[str, int], rules: str) -> PrometheusServer:
+            server = PrometheusServer(server_keeper, installation, jobs, rules)
+            stack.callback(server.kill)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def promtool() -> Callable[..., str]:
+    """Return a function that runs promtool; AssertionError with its words when it finds something wrong."""
+    program = _installed("prometheus").program.with_name("promtool")
+
+    def run(*words: str) -> str:
+        done = subprocess.run([str(program), *words], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
 
 
 @pytest.fixture

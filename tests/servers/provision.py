@@ -22,6 +22,7 @@ PACKAGES = {
     "redis": ("redis-server",),
     "nginx": ("nginx",),
     "faketime": ("libfaketime",),
+    "prometheus": ("prometheus",),
 }
 """Server: its packages in Debian and Ubuntu."""
 
@@ -31,6 +32,7 @@ _PROGRAMS = {
     "redis": "redis-server",
     "nginx": "nginx",
     "faketime": "libfaketimeMT.so.1",
+    "prometheus": "prometheus",
 }
 _NO_START = "#!/bin/sh\nexit 101\n"  # What invoke-rc.d asks before it starts a service.
 

@@ -68,6 +68,7 @@ def test_B4_a_broker_that_takes_nothing_shows_in_metrics(shop: Shop) -> None:
     shop.submit(1.0)
     relay.ring()
     wait_until(lambda: _gauge(telemetry.BROKER_BLOCKED) == 1, 10)
+    wait_until(lambda: _gauge(telemetry.BELLS_WAITING) == 1 and _gauge(telemetry.BELL_LAG) > 0, 10)
     broker.error = None
     relay.ring()
     wait_until(lambda: _gauge(telemetry.BROKER_BLOCKED) == 0 and _gauge(telemetry.BELLS_WAITING) == 0, 10)

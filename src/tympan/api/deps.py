@@ -16,6 +16,7 @@ from tympan.api.doors.live_places import LivePlaces
 from tympan.api.doors.retries import Retries
 from tympan.api.registry import FixedRegistry, ModelCard, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
+from tympan.api.watches import Watches
 from tympan.errors import Unavailable
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
@@ -139,7 +140,8 @@ class Webhooks(Protocol):
 class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
-    ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made.
+    ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
+    ``watches`` know how that stands which all of them need.
     """
 
     jobs: JobService
@@ -149,6 +151,7 @@ class Desks:
     meter: UsageMeter = field(default_factory=UsageMeter)
     doors: Doors = field(default_factory=Doors)
     results: ResultCache = field(default_factory=ResultCache)
+    watches: Watches = field(default_factory=Watches)
 
 
 @dataclass(frozen=True, slots=True)

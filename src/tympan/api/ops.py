@@ -11,6 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from tympan import telemetry
 from tympan.api.deps import Services, services_of
+from tympan.api.health import parts_of, show, status_of, takes_requests
+from tympan.api.watches import Finding
 from tympan.errors import Unavailable
 
 router = APIRouter()
@@ -39,8 +41,9 @@ async def readyz(request: Request) -> dict[str, str]:
 async def health(request: Request) -> JSONResponse:
     """Describe the server: 200 when it works (healthy, degraded), 503 when not (loading, unhealthy)."""
     services = services_of(request)
-    status = _status(services)
-    return JSONResponse(_report(services, status), 200 if status in ("healthy", "degraded") else 503)
+    parts = parts_of(services)
+    status = status_of(services, parts)
+    return JSONResponse(_report(services, status, parts), 200 if status in ("healthy", "degraded") else 503)
 
 
 @router.get("/metrics", response_class=Response)
@@ -53,57 +56,24 @@ async def metrics(request: Request) -> Response:
         for view in registry.views():
             telemetry.record_model(view.card.id, view.memory_bytes, is_loaded=view.state == "loaded")
     telemetry.PREDICTED_WAIT.set(services.house.predicted_wait_s)
+    show(parts_of(services))
     telemetry.READY.set(services.backend.ready and not services.house.draining)
     return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_MEDIA_TYPE)
 
 
-def _status(services: Services) -> str:
-    if services.backend.loading:
-        return "loading"
-    if not services.backend.ready:
-        return "unhealthy"
-    house, transcriber = services.house, services.backend.transcriber
-    default_is_out = transcriber is not None and not transcriber.ready
-    return "degraded" if house.draining or house.full or house.disk_low or default_is_out else "healthy"
-
-
-def _report(services: Services, status: str) -> dict[str, Any]:
+def _report(services: Services, status: str, parts: dict[str, Finding]) -> dict[str, Any]:
     house, backend = services.house, services.backend
     views = backend.registry.views() if backend.registry else ()
     return {
         "status": status,
         "model_loaded": any(view.is_default and view.state == "loaded" for view in views),
         "model": backend.card.id if backend.card else None,
-        "accepting_requests": status == "healthy",
+        "accepting_requests": takes_requests(services),
         "queued_requests": house.count,
         "avg_latency_ms": round(house.mean_stay_s * 1000, 1),
         "memory_used_mb": round(memory_used_bytes() / 1e6, 1),
         "version": services.version,
-        "components": {
-            "engine": _engine(services),
-            "models": {view.card.id: view.state for view in views},
-            "requests": {
-                "in_house": house.count,
-                "capacity": house.capacity,
-                "draining": house.draining,
-                "predicted_wait_s": round(house.predicted_wait_s, 1),
-            },
-            "storage": {"ok": not house.disk_low, "free_mb": house.disk_free_bytes // 1_000_000},
-        },
-    }
-
-
-def _engine(services: Services) -> dict[str, Any]:
-    transcriber = services.backend.transcriber
-    info = transcriber.info if transcriber else None
-    if transcriber is None or info is None:
-        return {"ready": False}
-    return {
-        "ready": transcriber.ready,
-        "runtime": info.engine,
-        "device": info.device,
-        "compute_type": info.compute_type,
-        "queued_windows": sum(transcriber.stats().queued_windows.values()),
+        "components": {name: part.as_json() for name, part in parts.items()},
     }
 
 

@@ -209,6 +209,11 @@ class QueueSum:
         """Seconds of work per second of audio, by the slowest."""
         return max((queue.compute_s_per_audio_s for queue in self.queues), default=0.0)
 
+    @property
+    def engines(self) -> int:
+        """Engines that take work."""
+        return sum(queue.engines for queue in self.queues)
+
 
 def names_of(cards: Sequence[ModelCard], own: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return which model every name means: ids first, then the operator's ``own``, ``OPENAI_NAMES``, and aliases.

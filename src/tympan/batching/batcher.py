@@ -134,7 +134,8 @@ class Batcher:
     def stats(self) -> BatcherStats:
         """Return a snapshot of queue, work done and prediction."""
         with self._lock:
-            totals = replace(self._totals, state=self._state, max_batch=self._recovery.max_batch)
+            engines = int(self._state is BatcherState.READY)
+            totals = replace(self._totals, state=self._state, engines=engines, max_batch=self._recovery.max_batch)
         return self._backlog.snapshot(totals)
 
     def close(self, drain_s: float) -> None:
@@ -270,7 +271,9 @@ class Batcher:
             )
         for item, result in zip(items, done.results, strict=True):
             item.reply.set_result(result)
-        report = BatchReport(len(items), audio_s, done.compute_s, running.predicted_s)
+        report = BatchReport(
+            len(items), audio_s, done.compute_s, running.predicted_s, most=max(len(items), self._recovery.max_batch)
+        )
         self._tell(lambda observer: observer.on_batch(report))
         limit = self._options.recovery.max_memory_bytes
         self._retiring = limit is not None and (self.memory_bytes or 0) > limit

@@ -25,13 +25,17 @@ _BEST_FIRST = tuple(BatcherState[name] for name in ["READY", "RECYCLING", "LOADI
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One batch that ran. ``error`` is the error code when it failed, else ``None``; ``compute_s`` is engine time."""
+    """One batch that ran. ``error`` is the error code when it failed, else ``None``; ``compute_s`` is engine time.
+
+    ``most`` is how many windows it could have had; 0 where that is not known.
+    """
 
     windows: int
     audio_s: float
     compute_s: float
     predicted_s: float
     error: str | None = None
+    most: int = 0
 
 
 class BatchObserver(Protocol):
@@ -62,6 +66,7 @@ class BatcherStats:
     max_batch: int = 0
     compute_s_per_audio_s: float = 0.0
     predicted_drain_s: float = 0.0
+    engines: int = 0
 
     @property
     def ready(self) -> bool:
@@ -99,4 +104,5 @@ def together(each: Sequence[BatcherStats]) -> BatcherStats:
         max_batch=max(one.max_batch for one in each),
         compute_s_per_audio_s=sum(rates) / len(rates) ** 2 if rates else 0.0,
         predicted_drain_s=min(one.predicted_drain_s for one in open_ones),
+        engines=sum(one.engines for one in each),
     )

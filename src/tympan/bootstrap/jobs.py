@@ -19,6 +19,7 @@ from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limit
 from tympan.bootstrap.measuring import make_conductor
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
+from tympan.bootstrap.watching import make_watches
 from tympan.config import Settings
 from tympan.disk import kept_free_bytes
 from tympan.domain import SourceKind
@@ -39,6 +40,7 @@ from tympan.storage.audit import AuditStore
 from tympan.storage.blobs import BlobStore, open_blobs
 from tympan.storage.database import Database, sqlite_url
 from tympan.storage.deliveries import DeliveryStore
+from tympan.storage.delivery_backlog import delivery_backlog
 from tympan.storage.endings import Endings
 from tympan.storage.jobs import JobStore
 from tympan.storage.queue_bound import QueueBound, QueueLimits
@@ -216,12 +218,13 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     upload_store.check_possessions = stores.jobs.check_possessions
     uploads = ResumableUploads(upload_store, stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
-    with enforced(stores.limits), counting(stores.database) as meter:
+    watches = make_watches(settings, stores.database, stores.blobs, stores.limits)
+    with enforced(stores.limits), watches, counting(stores.database) as meter:
         try:
             service = make_service(settings, stores, post)
             # In a cluster it is the workers who look for equal calls: they know which model they have.
             results = stores.cache if settings.mode == "embedded" else ResultCache()
-            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors(), results)
+            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches)
         finally:
             uploads.close()
 
@@ -235,6 +238,7 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
         janitor.also(desks.uploads.sweep_expired)
     janitor.also(lambda: AuditStore(stores.database).forget(settings.audit_days))
     janitor.also(lambda: tidy_cache(stores.cache, AuditStore(stores.database)))
+    janitor.measuring(lambda: _show_webhooks(stores.database))
     tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools
@@ -249,6 +253,12 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
         conductor.stop()
         delivery.stop()
         janitor.stop()
+
+
+def _show_webhooks(database: Database) -> None:
+    backlog = delivery_backlog(database)
+    telemetry.WEBHOOKS_WAITING.set(backlog.count)
+    telemetry.WEBHOOK_LAG.set(backlog.lag_s)
 
 
 def webhook_egress(settings: Settings) -> Egress:

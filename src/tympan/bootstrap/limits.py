@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tympan import telemetry
 from tympan.access.ledger import Ledger, LocalLedger
 from tympan.access.limits import LimitBook, LimitDesk, Possessions
 from tympan.access.tenant_limits import OwnLimits
@@ -28,10 +29,11 @@ def make_limits(settings: Settings, database: Database) -> LimitDesk:
 
 
 def apply_limits(desk: LimitDesk, jobs: JobStore) -> None:
-    """Let ``desk`` refuse jobs where they are stored, and hear of their length when they have ended."""
+    """Let ``desk`` refuse jobs where they are stored, and hear of their length when they have ended; count them."""
 
     def ended(job: Ended) -> None:
         if job.lane is Lane.BATCH:
+            telemetry.JOBS_ENDED.labels(job.state.value).inc()
             desk.settle_job(job.tenant, job.n_bytes, job.audio_s)
 
     jobs.check_possessions = lambda tenant, count, added: desk.check_stored(

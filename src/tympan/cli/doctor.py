@@ -13,6 +13,8 @@ from tympan.cli import checks, probes
 from tympan.cli.arguments import command
 from tympan.cli.checks import Check, Status, failed
 from tympan.cli.console import ExitCode, escaped, show_traceback, stdout, turn_debugging_on, write_stdout
+from tympan.cli.deployment import examine_deployment
+from tympan.cli.errand import Errand
 from tympan.cli.options import EngineArgs, to_overrides
 from tympan.cli.services import load_settings, quieten_log
 from tympan.errors import TympanError
@@ -33,6 +35,13 @@ class DoctorArgs:
 
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array on stdout instead of lines.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Look at a running deployment instead, from outside.")
+    ] = None
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", envvar="TYMPAN_API_KEY", help="API key for --url; better in TYMPAN_API_KEY."),
+    ] = None
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +54,12 @@ def doctor(args: DoctorArgs, engine: EngineArgs) -> int:
 
     Every line is ok, warn or FAIL, with what to do about it.
     The exit code is 1 when a check failed. Nothing is downloaded.
+    With --url it asks a running deployment how it is, part by part, and has it transcribe a second of sound.
     """
     if args.debug:
         turn_debugging_on()
-    found = _collected(examine(to_overrides(engine)), shows=not args.as_json)
+    answers = examine(to_overrides(engine)) if args.url is None else examine_deployment(Errand(args.url, args.key))
+    found = _collected(answers, shows=not args.as_json)
     if args.as_json:
         write_stdout(json.dumps([asdict(check) for check in found], indent=2, ensure_ascii=False))
     else:

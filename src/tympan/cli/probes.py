@@ -1,5 +1,6 @@
 """What ``tympan doctor`` can only tell by trying: hardware, model, decoder, engine."""
 
+import io
 import math
 import sys
 import tempfile
@@ -143,20 +144,26 @@ def _wrong_length(detail: str) -> Check:
     return Check("Decoder", Status.FAIL, detail, "Reinstall Tympan; the media library does not work as it should.")
 
 
-@contextmanager
-def _clip() -> Iterator[Path]:
-    """Yield a WAV file with one second of a tone."""
+def clip_bytes() -> bytes:
+    """Return a WAV file with one second of a tone."""
     height = (
         _TONE_HEIGHT * math.sin(math.tau * _TONE_HZ * n / SAMPLE_RATE_HZ) for n in range(int(_CLIP_S * SAMPLE_RATE_HZ))
     )
     samples = array("h", (round(value) for value in height))
     if sys.byteorder == "big":
         samples.byteswap()
+    target = io.BytesIO()
+    with wave.open(target, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(samples.tobytes())
+    return target.getvalue()
+
+
+@contextmanager
+def _clip() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tympan-") as folder:
         path = Path(folder) / "tone.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE_HZ)
-            file.writeframes(samples.tobytes())
+        path.write_bytes(clip_bytes())
         yield path

@@ -134,6 +134,29 @@ class BellPublisher:
         return self._producer
 
 
+class BrokerProbe:
+    """Asks the broker whether it is there, over a connection of its own that is kept. For one thread."""
+
+    def __init__(self, app: Celery) -> None:
+        """Ask the broker of ``app``; nothing is connected yet."""
+        self._app = app
+        self._connection: Any = None
+        probe = app.connection_for_read()
+        self._errors = (OSError, KombuError, *probe.recoverable_connection_errors, *probe.recoverable_channel_errors)
+
+    def check(self) -> None:
+        """Raise ``StorageUnavailable`` unless it answers within ``BROKER_WAIT_S``, or twice that to connect."""
+        try:
+            if self._connection is None:
+                self._connection = self._app.connection_for_read(heartbeat=0)
+                self._connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=BROKER_WAIT_S)
+            self._connection.default_channel.exchange_declare("amq.direct", "direct", passive=True)
+        except self._errors as error:
+            connection, self._connection = self._connection, None
+            connection.collect(socket_timeout=0.1)
+            raise StorageUnavailable("The broker does not answer.", retry_after_s=1.0) from error
+
+
 def run_consumer(app: Celery, hands: "Hands", slots: int, *, look_s: float, on_stop: Callable[[], None]) -> None:
     """Consume doorbells until SIGTERM or SIGINT, in the main thread; each lends one of ``slots`` hands.
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from tympan import telemetry
 from tympan.background import Background, attempt
-from tympan.errors import NotFound
+from tympan.errors import NotFound, TympanError
 from tympan.jobs.media import job_prefix
 from tympan.jobs.service import JobService
 from tympan.storage.blobs import BlobStore
@@ -48,10 +48,15 @@ class Janitor:
         )  # fmt: skip
         self._background = Background("janitor", self._run, _JOIN_S)
         self._extra: list[Callable[[], object]] = []
+        self._figures: list[Callable[[], object]] = []
 
     def also(self, chore: Callable[[], object]) -> None:
         """Do ``chore`` with the retention of data, every minute unless said otherwise."""
         self._extra.append(chore)
+
+    def measuring(self, figure: Callable[[], object]) -> None:
+        """Show ``figure`` with the number of jobs, every ten seconds unless said otherwise."""
+        self._figures.append(figure)
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -78,9 +83,15 @@ class Janitor:
 
     def measure(self) -> None:
         """Show operators and autoscalers how many jobs there are, and how much audio waits."""
-        for state, count in self._jobs.counts().items():
-            telemetry.JOBS.labels(state.value).set(count)
-        telemetry.JOB_BACKLOG.set(self._jobs.backlog_s())
+        try:
+            for state, count in self._jobs.counts().items():
+                telemetry.JOBS.labels(state.value).set(count)
+            telemetry.JOB_BACKLOG.set(self._jobs.backlog_s())
+            for figure in self._figures:
+                figure()
+        except TympanError:
+            telemetry.forget_database()  # Old figures would look like new ones.
+            raise
 
     def retain(self) -> None:
         """Remove audio and text that have been kept long enough."""

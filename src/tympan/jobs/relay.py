@@ -47,9 +47,11 @@ class Relay:
 
     def _publish_all(self) -> bool:
         """Publish what waits; return True. Raises ``StorageUnavailable``."""
-        while not self._background.over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
-            pass
-        self._measure()
+        try:
+            while not self._background.over.is_set() and self._outbox.publish(self._tell, _BATCH) == _BATCH:
+                pass
+        finally:
+            self._measure()  # A broker that takes nothing is when what waits has to be seen.
         return True
 
     def _tell(self, lanes: Sequence[Lane]) -> None:
@@ -63,7 +65,8 @@ class Relay:
 
     def _measure(self) -> None:
         """Count what waits. It is what another process tries to publish just now; nothing means that all is well."""
-        waiting = self._outbox.waiting()
-        telemetry.BELLS_WAITING.set(waiting)
-        if not waiting:
+        backlog = self._outbox.backlog()
+        telemetry.BELLS_WAITING.set(backlog.count)
+        telemetry.BELL_LAG.set(backlog.lag_s)
+        if not backlog.count:
             telemetry.BROKER_BLOCKED.set(0)

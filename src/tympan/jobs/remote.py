@@ -56,6 +56,7 @@ class RemoteQueue:
     queued_windows: Mapping[Lane, int]
     queued_audio_s: Mapping[Lane, float]
     compute_s_per_audio_s: float = 0.0
+    engines: int = 0
 
 
 class Lookout:

@@ -247,8 +247,9 @@ class Workbench:
         _LOG.debug("step_done", step=claim.kind.value, index=claim.index, duration_ms=round(elapsed_s * 1000, 1))
         if claim.kind is not StepKind.SECTION or elapsed_s <= 0:
             return
+        audio_s = (claim.end_sample - claim.start_sample) / SAMPLE_RATE_HZ
+        telemetry.JOB_AUDIO.inc(audio_s)
         with self._lock:
-            audio_s = (claim.end_sample - claim.start_sample) / SAMPLE_RATE_HZ
             sample = audio_s / elapsed_s * len(self._running)
             self._rate = sample if self._rate is None else self._rate + _SMOOTHING * (sample - self._rate)
 

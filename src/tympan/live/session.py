@@ -17,6 +17,7 @@ from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TympanError
 from tympan.live.conversation import Conversation, Desk, LiveStats, Wishes
 from tympan.live.events import Event
+from tympan.live.first_text import FirstText
 from tympan.live.inbox import Inbox, Mark, finished
 from tympan.live.options import LiveLimits, LiveOptions
 from tympan.live.outbox import Outbox
@@ -179,7 +180,9 @@ class LiveSession:
         check_options(self._wishes.options, transcriber.info)
         desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector)
         inner = replace(self._context, cancel=self._closing, deadline=None)
-        conversation = self._conversation = Conversation(desk, self._wishes, inner, self._outbox.put)
+        conversation = self._conversation = Conversation(
+            desk, self._wishes, inner, FirstText(self._outbox.put, self._clock)
+        )
         self._inbox.touch()
         try:
             while not conversation.ended and not self._closing.is_set():

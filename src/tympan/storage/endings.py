@@ -29,7 +29,7 @@ _BAD_FILES = frozenset(bad.code for bad in (CorruptMedia, MediaCrash, MediaTimeo
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that has ended: whose, how large its file was, and for how many seconds of audio it counts.
+    """A job that has ended: whose, how, how large its file was, and for how many seconds of audio it counts.
 
     Those are the seconds that were transcribed, however it ended; none where the failure was ours.
     """
@@ -38,6 +38,7 @@ class Ended:
     lane: Lane
     n_bytes: int | None
     audio_s: float
+    state: JobState
 
 
 class Endings:
@@ -82,7 +83,7 @@ class Endings:
         self._count_usage(connection, ended, transcript)
         ours = state is JobState.FAILED and ended["error_code"] not in _BAD_FILES
         audio_s = 0.0 if ours else float(ended["audio_s_done"])
-        told = Ended(ended["tenant"], Lane(ended["lane"]), ended["source_bytes"], audio_s)
+        told = Ended(ended["tenant"], Lane(ended["lane"]), ended["source_bytes"], audio_s, state)
         self._db.afterwards(connection, partial(self.on_ended, told))
         return True
 

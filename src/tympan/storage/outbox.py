@@ -1,6 +1,7 @@
 """The doorbells that wait to be published: written with the step they are for, removed once the broker has them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -8,6 +9,14 @@ from tympan.domain import Lane
 from tympan.faultpoints import reach
 from tympan.storage.database import Database
 from tympan.storage.tables import bells
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What has not been published: how many doorbells, and the age of the oldest in seconds."""
+
+    count: int
+    lag_s: float
 
 
 class Outbox:
@@ -37,4 +46,10 @@ class Outbox:
 
     def waiting(self) -> int:
         """Return how many doorbells wait."""
-        return self._db.read(lambda tx: tx.scalar(select(func.count()).select_from(bells))) or 0
+        return self.backlog().count
+
+    def backlog(self) -> Waiting:
+        """Return how many doorbells wait, and for how long the oldest has."""
+        query = select(func.count(), func.coalesce(self._db.now() - func.min(bells.c.created_at), 0.0))
+        count, lag_s = self._db.read(lambda tx: tx.execute(query.select_from(bells)).one())
+        return Waiting(count, max(0.0, lag_s))

@@ -105,6 +105,7 @@ class Visit(Generic[Asked]):
         self._key = idempotency_key(request.headers.getlist("idempotency-key"))
         self._language: str | None = None
         self._card: ModelCard | None = None
+        self._has_told = False
 
     async def transcript(self) -> tuple[Asked, Transcript]:
         """Let the request in, run the pipeline, count it; return what was asked and the transcript.
@@ -125,13 +126,17 @@ class Visit(Generic[Asked]):
         return transcript
 
     def telling(self, context: RequestContext) -> RequestContext:
-        """Return ``context``, whose segments are put on the bill as they are told."""
+        """Return ``context``, whose segments are put on the bill as they are told; how soon the first is, is noted."""
         tell, bill = context.on_segments, bill_of(self._request)
-        if tell is None or bill is None:
+        if tell is None:
             return context
 
         def told(segments: Sequence[Segment]) -> None:
-            bill.told_s = max((bill.told_s, *(segment.end_s for segment in segments)))
+            if not self._has_told and any(segment.text.strip() for segment in segments):
+                self._has_told = True
+                telemetry.record_first_text("stream", time.monotonic() - self._started)
+            if bill is not None:
+                bill.told_s = max((bill.told_s, *(segment.end_s for segment in segments)))
             tell(segments)
 
         return replace(context, on_segments=told)

@@ -4,36 +4,103 @@ Labels come from small known sets (the loaded model, Whisper's languages, our er
 series is bounded however many clients, files and paths there are. No log line carries text, prompts or file names.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
 
-from tympan.domain import Lane, Transcript
+from tympan.domain import Transcript
 from tympan.languages import LANGUAGES
 from tympan.logs import LogFormat, about, configure_logging, crash_report, get_logger, log_crashes, request_id
+from tympan.telemetry.across import across
+from tympan.telemetry.engines import (
+    BATCH_ERRORS,
+    BATCH_FILL,
+    BATCH_SECONDS,
+    BATCH_WINDOWS,
+    ENGINE_RESTARTS,
+    ENGINES,
+    MODEL_LOADED,
+    MODEL_LOADS,
+    MODEL_MEMORY,
+    MODEL_UNLOADS,
+    QUEUE_DEPTH,
+    QUEUED_AUDIO,
+    BatchMetrics,
+    ModelMetrics,
+    QueueStats,
+    record_model,
+    record_queue,
+)
+from tympan.telemetry.registry import LATENCY_BUCKETS_S, REGISTRY, UNKNOWN
+from tympan.telemetry.work import (
+    BELL_LAG,
+    BELLS_WAITING,
+    BROKER_BLOCKED,
+    COMPONENT,
+    DISK_FREE,
+    JOB_AUDIO,
+    JOB_BACKLOG,
+    JOBS,
+    JOBS_ENDED,
+    LEASES_EXPIRED,
+    STEP_FAILURES,
+    STEP_SECONDS,
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_LAG,
+    WEBHOOKS_WAITING,
+    forget_database,
+)
 
-__all__ = ["LogFormat", "about", "configure_logging", "crash_report", "get_logger", "log_crashes", "request_id"]
+__all__ = [
+    "BATCH_ERRORS",
+    "BATCH_FILL",
+    "BATCH_SECONDS",
+    "BATCH_WINDOWS",
+    "BELLS_WAITING",
+    "BELL_LAG",
+    "BROKER_BLOCKED",
+    "COMPONENT",
+    "DISK_FREE",
+    "ENGINES",
+    "ENGINE_RESTARTS",
+    "JOBS",
+    "JOBS_ENDED",
+    "JOB_AUDIO",
+    "JOB_BACKLOG",
+    "LEASES_EXPIRED",
+    "MODEL_LOADED",
+    "MODEL_LOADS",
+    "MODEL_MEMORY",
+    "MODEL_UNLOADS",
+    "QUEUED_AUDIO",
+    "QUEUE_DEPTH",
+    "REGISTRY",
+    "STEP_FAILURES",
+    "STEP_SECONDS",
+    "UNKNOWN",
+    "WEBHOOKS_WAITING",
+    "WEBHOOK_DELIVERIES",
+    "WEBHOOK_LAG",
+    "BatchMetrics",
+    "LogFormat",
+    "ModelMetrics",
+    "QueueStats",
+    "about",
+    "configure_logging",
+    "crash_report",
+    "forget_database",
+    "get_logger",
+    "log_crashes",
+    "record_model",
+    "record_queue",
+    "request_id",
+]
 
-disable_created_metrics()  # type: ignore[no-untyped-call]
-REGISTRY = CollectorRegistry()
 METRICS_MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-UNKNOWN = "unknown"
-"""The label value of a model or language that is not, or not yet, known."""
-
-_LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60, 120, 300)
 _DURATION_BUCKETS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _SMOOTHING = 0.1
 
@@ -49,7 +116,14 @@ LATENCY = Histogram(
     "tympan_latency_seconds",
     "Time from the first byte of a request to its answer, for requests that succeeded.",
     ["model"],
-    buckets=_LATENCY_BUCKETS_S,
+    buckets=LATENCY_BUCKETS_S,
+    registry=REGISTRY,
+)
+FIRST_TEXT = Histogram(
+    "tympan_first_text_seconds",
+    "Time to the first words: stream, from the first byte of the request; live, from the beginning of the utterance.",
+    ["way"],
+    buckets=LATENCY_BUCKETS_S,
     registry=REGISTRY,
 )
 AUDIO_DURATION = Histogram(
@@ -58,10 +132,6 @@ AUDIO_DURATION = Histogram(
     ["model"],
     buckets=_DURATION_BUCKETS_S,
     registry=REGISTRY,
-)
-QUEUE_DEPTH = Gauge("tympan_queue_depth", "Windows waiting for the engine.", ["lane"], registry=REGISTRY)
-QUEUED_AUDIO = Gauge(
-    "tympan_queued_audio_seconds", "Seconds of audio waiting for the engine.", ["lane"], registry=REGISTRY
 )
 REALTIME_FACTOR = Gauge(
     "tympan_realtime_factor",
@@ -81,6 +151,8 @@ REFUSALS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+for _reason in ("places", "deadline", "short", "long", "live", "job"):
+    REFUSALS.labels(_reason)  # A series that begins with its first event does not show it as an increase.
 REATTACHED = Counter(
     "tympan_reattached_requests", "Requests that took up the work that their first try had begun.", registry=REGISTRY
 )
@@ -99,32 +171,6 @@ RESULT_CACHE_EVICTIONS = Counter(
 PREDICTED_WAIT = Gauge(
     "tympan_predicted_wait_seconds", "Time until the requests let in are done, about.", registry=REGISTRY
 )
-BATCH_WINDOWS = Histogram(
-    "tympan_batch_windows", "Windows in one pass of the engine.", buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY
-)
-BATCH_SECONDS = Histogram(
-    "tympan_batch_seconds", "Time of one pass of the engine.", buckets=_LATENCY_BUCKETS_S, registry=REGISTRY
-)
-BATCH_ERRORS = Counter("tympan_batch_errors", "Passes of the engine that failed, by code.", ["code"], registry=REGISTRY)
-ENGINE_RESTARTS = Counter(
-    "tympan_engine_restarts", "Replacements of the engine's process, by reason.", ["reason"], registry=REGISTRY
-)
-MODEL_LOADED = Gauge("tympan_model_loaded", "1 while the model is in memory.", ["model"], registry=REGISTRY)
-MODEL_MEMORY = Gauge(
-    "tympan_model_memory_bytes", "Resident memory of the model's process, in bytes.", ["model"], registry=REGISTRY
-)
-MODEL_LOADS = Counter(
-    "tympan_model_loads",
-    "Loads of models, by outcome: loaded, or an error code.",
-    ["model", "outcome"],
-    registry=REGISTRY,
-)
-MODEL_UNLOADS = Counter(
-    "tympan_model_unloads",
-    "Processes of models that were ended: asked, room, idle, lost, end.",
-    ["model", "reason"],
-    registry=REGISTRY,
-)
 LIVE_SESSIONS = Gauge("tympan_live_sessions", "Live sessions that go on.", registry=REGISTRY)
 LIVE_AUDIO = Counter("tympan_live_audio_seconds", "Seconds of audio that live sessions took.", registry=REGISTRY)
 LIVE_DROPPED = Counter(
@@ -132,14 +178,6 @@ LIVE_DROPPED = Counter(
 )
 LIVE_ENDS = Counter(
     "tympan_live_ends", "Live sessions that have ended, by WebSocket close code.", ["code"], registry=REGISTRY
-)
-JOBS = Gauge("tympan_jobs", "Jobs by state.", ["state"], registry=REGISTRY)
-JOB_BACKLOG = Gauge("tympan_job_backlog_seconds", "Seconds of audio of jobs that wait, about.", registry=REGISTRY)
-STEP_SECONDS = Histogram(
-    "tympan_step_seconds", "Time of one step of a job.", ["kind"], buckets=_LATENCY_BUCKETS_S, registry=REGISTRY
-)
-STEP_FAILURES = Counter(
-    "tympan_step_failures", "Steps of jobs that ended with an error, by code.", ["code"], registry=REGISTRY
 )
 RETRIES = Counter(
     "tympan_retries",
@@ -153,7 +191,6 @@ RETRIES_FORGONE = Counter(
     "Requests to the object storage that were given up early: too many had been tried again.",
     registry=REGISTRY,
 )
-LEASES_EXPIRED = Counter("tympan_leases_expired", "Steps taken from workers that fell silent.", registry=REGISTRY)
 LIMITS_SHARED = Gauge(
     "tympan_limits_shared", "1 while limits are kept in Redis; 0 while it is away or there is none.", registry=REGISTRY
 )
@@ -164,11 +201,6 @@ USAGE_LOST = Counter(
     "tympan_usage_lost", "Requests whose usage could not be counted, for want of memory.", registry=REGISTRY
 )
 USAGE_UNSAVED = Gauge("tympan_usage_unsaved", "Counts of usage that are not in the database yet.", registry=REGISTRY)
-WEBHOOK_DELIVERIES = Counter(
-    "tympan_webhook_deliveries", "Attempts to deliver an event, by outcome.", ["outcome"], registry=REGISTRY
-)
-BELLS_WAITING = Gauge("tympan_outbox_waiting", "Doorbells written and not yet published.", registry=REGISTRY)
-BROKER_BLOCKED = Gauge("tympan_broker_blocked", "1 while the broker takes no doorbells.", registry=REGISTRY)
 WER = Gauge(
     "tympan_wer_ratio",
     "Word errors per word said, in the last run of a golden set (characters in zh and ja).",
@@ -214,74 +246,12 @@ HTTP_RESPONSES = Counter(
     "tympan_http_responses", "HTTP answers by route pattern and status.", ["route", "status"], registry=REGISTRY
 )
 
-for _collector in (ProcessCollector, PlatformCollector, GCCollector):
-    _collector(registry=REGISTRY)
-
 METRICS: tuple[Counter | Gauge | Histogram, ...] = tuple(
     metric for metric in list(globals().values()) if isinstance(metric, Counter | Gauge | Histogram)
 )
-"""Every metric of ours, in the order of this file."""
+"""Every metric of ours."""
 
 _averages: dict[str, float] = {}
-
-
-class QueueStats(Protocol):
-    """What a queue of windows tells about itself."""
-
-    @property
-    def queued_windows(self) -> Mapping[Lane, int]:
-        """Waiting windows by lane."""
-
-    @property
-    def queued_audio_s(self) -> Mapping[Lane, float]:
-        """Seconds of waiting audio by lane."""
-
-    @property
-    def compute_s_per_audio_s(self) -> float:
-        """Recent seconds of the engine's work per second of audio; 0 where that is not known."""
-
-
-class Batch(Protocol):
-    """What is told about one pass of the engine."""
-
-    @property
-    def windows(self) -> int:
-        """Windows in it."""
-
-    @property
-    def compute_s(self) -> float:
-        """Time it took, in seconds."""
-
-    @property
-    def error(self) -> str | None:
-        """Error code when it failed."""
-
-
-class BatchMetrics:
-    """Watches the engine: an observer for the batcher."""
-
-    def on_batch(self, report: Batch) -> None:
-        """Count one pass."""
-        BATCH_WINDOWS.observe(report.windows)
-        BATCH_SECONDS.observe(report.compute_s)
-        if report.error is not None:
-            BATCH_ERRORS.labels(report.error).inc()
-
-    def on_restart(self, reason: str) -> None:
-        """Count one replacement of the engine's process."""
-        ENGINE_RESTARTS.labels(reason).inc()
-
-
-class ModelMetrics:
-    """Watches models come and go: an observer for the fleet."""
-
-    def on_load(self, model: str, outcome: str) -> None:
-        """Count one load."""
-        MODEL_LOADS.labels(model, outcome).inc()
-
-    def on_unload(self, model: str, reason: str) -> None:
-        """Count one end of a process."""
-        MODEL_UNLOADS.labels(model, reason).inc()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +261,7 @@ class MetricRow:
     name: str
     kind: str
     labels: tuple[str, ...]
+    across: str
     description: str
 
 
@@ -300,7 +271,8 @@ def metric_rows() -> list[MetricRow]:
     for metric in METRICS:
         family = next(iter(metric.describe()))
         name = family.name + ("_total" if family.type == "counter" else "")
-        rows.append(MetricRow(name, family.type, tuple(metric._labelnames), family.documentation))  # noqa: SLF001
+        joined = across(name, family.type).value
+        rows.append(MetricRow(name, family.type, tuple(metric._labelnames), joined, family.documentation))  # noqa: SLF001
     return rows
 
 
@@ -319,29 +291,30 @@ def record_success(transcript: Transcript, latency_s: float) -> None:
         _average(model, transcript.duration_s / transcript.processing_s)
 
 
+def record_first_text(way: str, elapsed_s: float) -> None:
+    """Count a caller who has got the first words, ``elapsed_s`` after the beginning; ``way`` is stream or live."""
+    FIRST_TEXT.labels(way).observe(elapsed_s)
+
+
 def record_failure(model: str, language: str | None) -> None:
     """Count one request that failed."""
     REQUESTS.labels(model, _language(language)).inc()
     ERRORS.labels(model, _language(language)).inc()
 
 
-def record_queue(stats: QueueStats) -> None:
-    """Show the queue as it is now, every lane included."""
-    for lane in Lane:
-        name = lane.name.lower()
-        QUEUE_DEPTH.labels(name).set(stats.queued_windows.get(lane, 0))
-        QUEUED_AUDIO.labels(name).set(stats.queued_audio_s.get(lane, 0.0))
-
-
-def record_model(model: str, memory_bytes: int | None, *, is_loaded: bool) -> None:
-    """Show a model as it is now."""
-    MODEL_LOADED.labels(model).set(is_loaded)
-    MODEL_MEMORY.labels(model).set(memory_bytes or 0)
-
-
 def metrics_text() -> bytes:
-    """Return all metrics in the text format that Prometheus scrapes."""
-    return generate_latest(REGISTRY)
+    """Return all metrics in the text format that Prometheus scrapes; what is not known just now is not among them."""
+    return generate_latest(_Known())
+
+
+class _Known(CollectorRegistry):
+    """The registry without figures that are not known."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is known."""
+        for family in REGISTRY.collect():
+            family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
+            yield family
 
 
 def _language(code: str | None) -> str:
