@@ -128,7 +128,7 @@ def runner() -> CliRunner:
 
 
 def test_the_command_asks_a_real_server(runner: CliRunner, server: Site) -> None:
-    """Exit status 0 while all is well, and the answers as JSON; before them is the log of the server, which runs here."""
+    """Exit status 0 while all is well, and the answers as JSON, after the log of the server that runs here."""
     done = runner.invoke(app, ["doctor", "--url", server.url, "--json"])
     found = {check["name"]: check for check in json.loads(done.stdout[done.stdout.index("[\n") :])}
     assert done.exit_code == 0, done.output

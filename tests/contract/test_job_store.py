@@ -19,7 +19,7 @@ from tympan.jobs.service import new_id
 from tympan.storage import queue_bound
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.jobs import IdempotencyKey, JobFilter, JobStore
-from tympan.storage.outbox import Outbox
+from tympan.storage.outbox import Outbox, Waiting
 from tympan.storage.queue_bound import QueueBound, QueueLimits
 from tympan.storage.tables import bells, events, jobs, results, steps, tenants, webhook_endpoints
 from tympan.storage.upkeep import MAX_CRASHES, Worker
@@ -450,9 +450,11 @@ def test_what_waits_is_counted(shop: Shop) -> None:
 def test_a_doorbell_goes_out_for_each_step_that_becomes_ready(shop: Shop) -> None:
     """It is written with the step, and taken from the outbox when it was sent."""
     outbox, sent = Outbox(shop.database), list[Lane]()
+    assert outbox.backlog() == Waiting(0, 0.0)
     _submit(shop)
     _submit(shop, lane=Lane.INTERACTIVE)
     assert outbox.waiting() == 2
+    assert 0.0 < outbox.backlog().lag_s < 100.0
     assert outbox.publish(sent.extend) == 2
     assert sent == [Lane.BATCH, Lane.INTERACTIVE]
     assert outbox.publish(sent.extend) == outbox.waiting() == 0

@@ -49,6 +49,7 @@ from tympan.jobs.webhooks import MAX_BODY_BYTES, EndpointChange, message_body, n
 from tympan.storage.batches import BatchStore, NewBatch
 from tympan.storage.database import sqlite_url
 from tympan.storage.deliveries import UNUSED_S, DeliveryStore
+from tympan.storage.delivery_backlog import DeliveryBacklog, delivery_backlog
 from tympan.storage.delivery_marks import KEPT_ATTEMPTS
 from tympan.storage.delivery_values import DeliveryClaim, Event, Outcome
 from tympan.storage.endings import Endings
@@ -979,3 +980,19 @@ def _count(post: Post, table: str) -> int:
 def _known(post: Post, word: str) -> bool:
     query = text("select 1 from webhook_endpoints where url like :word")
     return post.database.read(lambda tx: tx.scalar(query, {"word": f"%{word}%"})) is not None
+
+
+def test_what_is_late_for_receivers_that_answer_is_told(post: Post) -> None:
+    """What waits is counted, whoever it is for; late is only what nobody but this server keeps waiting."""
+    good, bad = (post.webhooks.ensure_endpoint("default", post.receiver.url(path)) for path in ("/good", "/bad"))
+    assert delivery_backlog(post.database) == DeliveryBacklog(0, 0.0)
+    post.webhooks.ping("default", bad)
+    failing = text("update webhook_endpoints set failing_since = created_at where id = :id")
+    post.database.write(lambda tx: tx.execute(failing, {"id": bad}))
+    post.pass_time(500)
+    assert delivery_backlog(post.database) == DeliveryBacklog(1, 0.0)
+    post.webhooks.ping("default", good)
+    post.pass_time(300)
+    found = delivery_backlog(post.database)
+    assert found.count == 2
+    assert 300 <= found.lag_s < 500
