@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import (
     accuracy,
     capacity,
+    drift,
     ggml,
     limits,
     live,
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
     "timestamps": lambda setup, a: timestamps.run(setup, hour=a.hour),
     "trust": lambda setup, _: trust.run(setup),
+    "drift": lambda setup, _: drift.run(setup),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
     "limits": lambda setup, _: limits.run(setup),
     "live": lambda setup, a: live.run(setup, _live_plan(a)),

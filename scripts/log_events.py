@@ -71,6 +71,8 @@ MEANINGS = {
     "stop_failed": "A part did not stop in time, or failed while stopping.",
     "stream_not_taken": "A caller did not read a streamed answer, and was left.",
     "thread_crashed": "A thread ended with an error that nobody foresaw.",
+    "traffic_not_counted": "What a transcript was like could not be counted.",
+    "traffic_not_saved": "Counts of traffic could not be written down; it is tried again.",
     "unexpected_error": "A request met an error that nobody foresaw, and was answered 500.",
     "upload_lock_left": "The lock of an upload could not be given back; it ends by itself.",
     "upload_lock_not_extended": "The lock of an upload could not be extended.",

@@ -18,6 +18,7 @@ from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService, new_id
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.workbench import BenchOptions, Workbench
+from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.storage import migrate
 from tympan.storage.blobs import BlobStore, open_blobs
@@ -68,11 +69,12 @@ class Shop:
     desk: WindowDesk = field(default_factory=WindowDesk)
     section_s: float = SECTION_S
     cache: ResultCache = field(default_factory=ResultCache)
+    observer: Observer | None = None
 
     @property
     def transcriber(self) -> Transcriber:
         """The pipeline over the made-up engine, in windows of 5 s."""
-        return Transcriber(PcmFiles(), HearsAll(), self.desk, max_window_s=5.0)
+        return Transcriber(PcmFiles(), HearsAll(), self.desk, max_window_s=5.0, observer=self.observer)
 
     def pcm(self, seconds: float, seed: int = 1) -> Path:
         """Return a new file with ``seconds`` of faint noise."""
@@ -95,7 +97,12 @@ class Shop:
             SourceKind.OBJECT: ObjectSource((self.folder,)),
         }
         desk = MediaDesk(self.blobs, self.folder, fetchers, 10**9)
-        limits = StepLimits(section_s=self.section_s, patience_s=1.0, cache=self.cache)
+        limits = StepLimits(
+            section_s=self.section_s,
+            patience_s=1.0,
+            cache=self.cache,
+            observe=lambda _tenant, seen: (self.observer or unobserved)(seen),
+        )
         steps = Steps(lambda _: self.transcriber, self.work, desk, self.blobs, limits)
         return Workbench(steps, self.work, self.upkeep, self.folder, BenchOptions(owner, **options))  # type: ignore[arg-type]
 

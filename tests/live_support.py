@@ -24,6 +24,7 @@ from tympan.domain import (
     Word,
 )
 from tympan.live import Ended, Event, Final, LiveLimits, LiveOptions, LiveSession
+from tympan.observation import Observer
 from tympan.pipeline import RequestContext, Transcriber
 
 WORD_S = 0.4
@@ -111,9 +112,10 @@ def opened(
     options: Options = OPTIONS,
     context: RequestContext | None = None,
     clock: Callable[[], float] = time.monotonic,
+    observer: Observer | None = None,
 ) -> LiveSession:
     """Return a session over ``service``."""
-    transcriber = Transcriber(ArraySource([]), HearsLoudness(), service)
+    transcriber = Transcriber(ArraySource([]), HearsLoudness(), service, observer=observer)
     return LiveSession(transcriber, options, context or RequestContext("live-test"), live, limits, clock)
 
 

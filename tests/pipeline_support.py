@@ -13,6 +13,7 @@ from tympan.batching.queue import Origin
 from tympan.batching.stats import BatcherStats
 from tympan.domain import SAMPLE_RATE_HZ, Samples, VadOptions, WindowResult, WindowTask, Word
 from tympan.engine.base import EngineInfo
+from tympan.observation import MediaFacts
 from tympan.pipeline import Transcriber
 
 INFO = EngineInfo("fake", "demo", "1", "cpu", "int8", 1, ("en", "de", "fr"), multilingual=True)
@@ -32,21 +33,23 @@ class ArraySource:
     blocks: Iterable[Samples]
     given: int = 0
     closed: bool = False
+    facts: MediaFacts | None = None
 
     def stream(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Samples, None, None]:
-        """Yield the blocks."""
+    ) -> Generator[Samples, None, MediaFacts | None]:
+        """Yield the blocks; return the facts."""
         try:
             for block in self.blocks:
                 self.given += 1
                 yield block
+            return self.facts
         finally:
             self.closed = True
 
     def stream_stereo(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Samples, None, None]:
+    ) -> Generator[Samples, None, MediaFacts | None]:
         """Yield the blocks, which have two channels."""
         return self.stream(path, max_audio_s=max_audio_s, cancelled=cancelled)
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from tympan.audio import template
 from tympan.audio.children import POLL_S, Child, ChildBroke, TemplateLost, TemplateProcess
+from tympan.audio.condition import media_facts
 from tympan.audio.sandbox import SandboxReport
 from tympan.audio.stereo import Stereo
 from tympan.audio.template import ChildExit, Job
@@ -43,6 +44,7 @@ from tympan.errors import (
     TympanError,
     UnsupportedMedia,
 )
+from tympan.observation import MediaFacts
 
 _CHILD_MODULE = "tympan.audio.decode_child"
 _MAX_STARTS, _STARTS_WINDOW_S = 5, 60.0
@@ -123,8 +125,8 @@ class Decoder:
 
     def stream(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Samples, None, None]:
-        """Yield the audio of ``path``, mixed to one channel, in blocks of at most 5 s.
+    ) -> Generator[Samples, None, MediaFacts]:
+        """Yield the audio of ``path``, mixed to one channel, in blocks of at most 5 s; return what kind of file it is.
 
         Closing the generator ends the decoder.
 
@@ -134,19 +136,21 @@ class Decoder:
         child came free) and ``DecoderUnavailable``.
         """
         with self._slot(cancelled):
-            yield from _Decoding(self, path, self._job(max_audio_s), self._limits, cancelled).run()
+            return (yield from _Decoding(self, path, self._job(max_audio_s), self._limits, cancelled).run())
 
     def stream_stereo(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Stereo, None, None]:
-        """Yield the audio of ``path``, left and right side by side, in blocks of at most 2.5 s.
+    ) -> Generator[Stereo, None, MediaFacts]:
+        """Yield the audio of ``path``, left and right side by side, in blocks of at most 2.5 s; return as ``stream``.
 
         Raises as ``stream``, and ``NotStereo`` where there is another number of channels.
         """
         with self._slot(cancelled):
             job = self._job(max_audio_s, channels=2)
-            for block in _Decoding(self, path, job, self._limits, cancelled).run():
+            decoding = _Decoding(self, path, job, self._limits, cancelled)
+            for block in decoding.run():
                 yield block.reshape(-1, 2)
+            return decoding.facts
 
     def launch(self, job: Job, media_fd: int) -> Child:
         """Start one child on an open file. Raises ``TemplateLost`` or ``DecoderUnavailable``."""
@@ -221,9 +225,10 @@ class _Decoding:
         self._delivered = 0
         self._decoded = 0
         self._waited_s = 0.0
+        self.facts = MediaFacts()
 
-    def run(self) -> Generator[Samples, None, None]:
-        """Yield the samples; raise the typed error that fits."""
+    def run(self) -> Generator[Samples, None, MediaFacts]:
+        """Yield the samples, return what kind of file it is; raise the typed error that fits."""
         for is_last in (False, True):
             try:
                 yield from self._attempt()
@@ -239,7 +244,8 @@ class _Decoding:
                         "The media decoder died.", remedy="Try again.", retry_after_s=1.0
                     ) from lost
             else:
-                return
+                break
+        return self.facts
 
     def _attempt(self) -> Generator[Samples, None, None]:
         self._decoded, self._waited_s = 0, 0.0
@@ -256,6 +262,7 @@ class _Decoding:
         while (frame := child.read_frame(self._tick)) is not None:
             kind, body = frame
             if kind == template.END_FRAME:
+                self.facts = _facts(body)
                 return
             if kind == template.ERROR_FRAME:
                 raise _child_error(body)
@@ -323,6 +330,15 @@ def _open_media(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _facts(body: bytearray) -> MediaFacts:
+    """Return what a child says of its file; a child that talks nonsense at its end has told nothing."""
+    try:
+        told = json.loads(body)
+        return media_facts(told["codec"], told["rate_hz"], told["channels"])
+    except (ValueError, KeyError, TypeError):
+        return MediaFacts()
 
 
 def _child_error(body: bytearray) -> TympanError:

@@ -238,7 +238,11 @@ def _decode(source: MediaFile | io.BytesIO, output: Output) -> dict[str, object]
     for pcm in mixer.flush():
         output.write(pcm)
     _check_result(output, frames)
-    return {"container": container.format.name, "codec": stream.codec_context.name, "bad_packets": frames.bad_packets}
+    return {"container": container.format.name, "bad_packets": frames.bad_packets, **_kind(stream.codec_context)}
+
+
+def _kind(context: AudioCodecContext) -> dict[str, object]:
+    return {"codec": context.name, "rate_hz": context.sample_rate, "channels": context.layout.nb_channels}
 
 
 def _check_result(output: Output, frames: "Frames") -> None:

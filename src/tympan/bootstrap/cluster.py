@@ -22,6 +22,7 @@ from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, op
 from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import make_data_dir, running
 from tympan.bootstrap.registry import configured_models, names
+from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.waiting import wait_for
 from tympan.bootstrap.web import exit_at_once, limits_of, open_address
 from tympan.config import Settings
@@ -66,7 +67,8 @@ def run_worker(settings: Settings) -> None:
         node = _Node(settings, started)
         started.enter_context(node.serving(create_ops_app(node.services)))
         _leave_when_asked()
-        pipeline = started.enter_context(running(settings))
+        observer = started.enter_context(counting_traffic(settings, node.stores.database))
+        pipeline = started.enter_context(running(settings, observer))
         node.wait_for_stores(threading.Event())
         bench = make_bench(settings, node.stores, pipeline, node.services.staging)
         bench.tell(node.signals.announce)

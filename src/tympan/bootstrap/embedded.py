@@ -15,9 +15,11 @@ from tympan.bootstrap.access import open_doors
 from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import Services, make_data_dir, running
+from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
 from tympan.config import Settings
 from tympan.errors import Cancelled
+from tympan.observation import Observer
 
 _STOP_S = 30.0
 
@@ -48,7 +50,11 @@ def serve(settings: Settings) -> None:
         server = HttpServer(create_app(services), services, address, hooks)
         # 4. The pipeline and the worker over it, in a thread that owns them from start to stop.
         keeper = _Keeper(
-            settings, services, server, lambda pipeline: job_worker(settings, stores, pipeline, staging, post)
+            settings,
+            services,
+            server,
+            lambda pipeline: job_worker(settings, stores, pipeline, staging, post),
+            started.enter_context(counting_traffic(settings, stores.database)),
         )
         started.callback(keeper.stop)
         keeper.start()
@@ -66,7 +72,9 @@ class _Keeper:
         services: ApiServices,
         server: HttpServer,
         worker: Callable[[Services], AbstractContextManager[object]],
+        observer: Observer | None,
     ) -> None:
+        self._observer = observer
         self._settings, self._services, self._server, self._worker = settings, services, server, worker
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -89,7 +97,7 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with running(self._settings) as services, self._worker(services):
+            with running(self._settings, self._observer) as services, self._worker(services):
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()

@@ -19,6 +19,7 @@ from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limit
 from tympan.bootstrap.measuring import make_conductor
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
+from tympan.bootstrap.traffic import watch_drift
 from tympan.bootstrap.watching import make_watches
 from tympan.config import Settings
 from tympan.disk import kept_free_bytes
@@ -42,6 +43,7 @@ from tympan.storage.database import Database, sqlite_url
 from tympan.storage.deliveries import DeliveryStore
 from tympan.storage.delivery_backlog import delivery_backlog
 from tympan.storage.endings import Endings
+from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.jobs import JobStore
 from tympan.storage.queue_bound import QueueBound, QueueLimits
 from tympan.storage.upkeep import Upkeep
@@ -183,6 +185,7 @@ def make_bench(settings: Settings, stores: Stores, pipeline: Services, scratch: 
         patience_s=_PATIENCE_SHARE * settings.lease_s,
         narrowed=lambda tenant, max_audio_s: stores.limits.of(tenant).shorter_audio(max_audio_s),
         cache=stores.cache,
+        observe=lambda tenant, seen: None if tenant == MEASURING_TENANT else pipeline.observer(seen),
     )
     steps = Steps(pipeline.registry.transcriber, stores.work, desk, stores.blobs, limits)
     options = BenchOptions(
@@ -239,6 +242,7 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
     janitor.also(lambda: AuditStore(stores.database).forget(settings.audit_days))
     janitor.also(lambda: tidy_cache(stores.cache, AuditStore(stores.database)))
     janitor.measuring(lambda: _show_webhooks(stores.database))
+    watch_drift(settings, stores.database, janitor)
     tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools

@@ -28,6 +28,7 @@ from tympan.engine.machine import probe_machine
 from tympan.engine.specs import spec_for
 from tympan.engine.store import PullProgress
 from tympan.errors import ConfigError, ModelError, TympanError
+from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
 
@@ -43,6 +44,7 @@ class Services:
     decoder: Decoder
     fleet: Fleet
     registry: LocalRegistry
+    observer: Observer = unobserved
 
     @property
     def transcriber(self) -> Transcriber:
@@ -60,8 +62,8 @@ class Services:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Services]:
-    """Yield services that are ready for work; stop them afterwards.
+def running(settings: Settings, observer: Observer | None = None) -> Iterator[Services]:
+    """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -84,12 +86,12 @@ def running(settings: Settings) -> Iterator[Services]:
         cards = [each.card for each in found]
         detector = SpeechDetector()
         registry = LocalRegistry(
-            fleet, found, names(settings, cards), lambda slot: ModelTranscriber(decoder, detector, slot)
+            fleet, found, names(settings, cards), lambda slot: ModelTranscriber(decoder, detector, slot, observer)
         )
         # 5. The default model: its files, verified, and its engine in a process.
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
-        yield Services(settings, decoder, fleet, registry)
+        yield Services(settings, decoder, fleet, registry, observer or unobserved)
 
 
 def _check_libraries(libraries: str, *, allowed: bool) -> None:

@@ -60,7 +60,7 @@ class Preparation:
         finally:
             if self._held is not None:
                 self._held.path.unlink(missing_ok=True)
-        return Prepared(speech.audio_samples, speech.speech_samples, self._languages)
+        return Prepared(speech.audio_samples, speech.speech_samples, self._languages, speech.condition)
 
     def _sections(self, windows: Iterator[Window], claim: Claim, scratch: Path) -> Iterator[_Section]:
         """Write one section after the other as its windows come, so that none is in memory."""

@@ -22,6 +22,7 @@ from tympan.jobs.patience import patiently
 from tympan.jobs.preparation import Preparation
 from tympan.jobs.result_cache import ResultCache, served
 from tympan.jobs.sections import AWAITED_SECTION_S, SECTION_S, SectionLost, read_section
+from tympan.observation import Observation, observed
 from tympan.pipeline import RequestContext
 from tympan.pipeline.checks import check_options
 from tympan.pipeline.transcriber import Decoded, Transcriber
@@ -38,6 +39,7 @@ class StepLimits:
 
     A finished step waits ``patience_s`` for a database that is away; longer than a lease would be in vain.
     ``narrowed`` returns what a tenant may take of ``max_audio_s``. ``cache`` keeps results of synchronous calls.
+    ``observe`` is told of every transcript that is made, and for which tenant.
     """
 
     max_audio_s: float = 14_400.0
@@ -46,6 +48,7 @@ class StepLimits:
     patience_s: float = 25.0
     narrowed: Callable[[str, float], float] = lambda _tenant, max_audio_s: max_audio_s
     cache: ResultCache = field(default_factory=ResultCache)
+    observe: Callable[[str, Observation], object] = lambda _tenant, _observation: None
 
 
 PickModel: TypeAlias = Callable[[str | None], Transcriber]
@@ -154,6 +157,8 @@ class Steps:
         context.check()
         key = self._key_to_keep(claim)
         patiently(lambda: self._work.finish(claim, transcript), self._limits.patience_s)
+        kind = "job" if claim.job.lane is Lane.BATCH else "call"
+        self._limits.observe(claim.job.tenant, observed(kind, transcript, prepared.condition))
         if key is not None and info is not None:
             self._limits.cache.keep(claim.job.tenant, key, info, transcript)
         self._blobs.delete_prefix(section_prefix(claim.job.id))

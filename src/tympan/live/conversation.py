@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from tympan.audio.condition import ConditionMeter
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.queue import Origin
 from tympan.domain import SAMPLE_RATE_HZ, Abilities, Lane, Options, Samples, Span, Timestamps
@@ -14,11 +15,15 @@ from tympan.live.finals import Finals, Work
 from tympan.live.options import LiveLimits, LiveOptions
 from tympan.live.pace import Pace
 from tympan.live.record import Record
+from tympan.observation import MediaFacts, Observation, observed
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
 
 BEHIND_S = 0.5
 """With more audio than this unheard, or more than one final waiting, a session has to catch up: no partials then."""
+
+_FACTS = MediaFacts("live")
+"""What came over the line has been unpacked on the way here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Conversation:
         timed = replace(wishes.options, timestamps=Timestamps.WORD) if self._live.context_s else wishes.options
         self._finals = Finals(make, timed, wishes.limits.engine_s)
         self._record = Record(wishes.options, info.model if info else "")
+        self._condition = ConditionMeter()
         self._draft: Draft | None = None
         self._seed: Draft | None = None
         self._finished = False
@@ -128,6 +134,13 @@ class Conversation:
         if self._finished and not self._finals.pending and not self.ended:
             self.ended = True
             self._emit(Ended(self._record.transcript(self._ear.heard_samples, self._ear.speech_samples)))
+
+    def observation(self) -> Observation | None:
+        """Return what is noted of the session so far; ``None`` while no utterance has its text."""
+        if not self.stats.finals:
+            return None
+        transcript = self._record.transcript(self._ear.heard_samples, self._ear.speech_samples)
+        return observed("live", transcript, self._condition.condition(_FACTS))
 
     def abandon(self) -> None:
         """Withdraw whatever is under way."""
@@ -217,4 +230,5 @@ class Conversation:
             self._emit(Lost(number, start_s, end_s, work.failure))
             return
         self.stats = replace(self.stats, finals=self.stats.finals + 1)
+        self._condition.hear(work.alone.samples)
         self._emit(self._record.add(number, span, work.parts, work.languages, work.stats))

@@ -189,6 +189,8 @@ class LiveSession:
                 self._step(conversation)
         finally:
             conversation.abandon()
+            if transcriber.observer is not None and (noted := conversation.observation()) is not None:
+                transcriber.observer(noted)
 
     def _step(self, conversation: Conversation) -> None:
         """Take what comes next, and act on it."""

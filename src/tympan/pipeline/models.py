@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tympan.audio.vad import SpeechDetector
 from tympan.domain import Options, Progress, Ranking, Transcript, Window
+from tympan.observation import Observer
 from tympan.pipeline.decoding import WindowService
 from tympan.pipeline.request import RequestContext
 from tympan.pipeline.speech import AudioSource, Speech
@@ -27,16 +28,18 @@ class ModelTranscriber(Transcriber):
     Beside what ``Transcriber`` raises, everything that needs the model raises ``Unavailable`` when it cannot be had.
     """
 
-    def __init__(self, source: AudioSource, detector: SpeechDetector, model: ModelService) -> None:
-        """Join the parts."""
-        super().__init__(source, detector, model)
+    def __init__(
+        self, source: AudioSource, detector: SpeechDetector, model: ModelService, observer: Observer | None = None
+    ) -> None:
+        """Join the parts; an ``observer`` is told of every transcript."""
+        super().__init__(source, detector, model, observer=observer)
         self._model = model
 
     @contextmanager
     def held(self, context: RequestContext) -> Iterator[Transcriber]:
         """Yield a transcriber whose model is loaded and stays so inside the block."""
         with self._model.hold(context.check) as service:
-            yield Transcriber(self._source, self._detector, service)
+            yield Transcriber(self._source, self._detector, service, observer=self.observer)
 
     def transcribe(
         self,

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from tympan.audio.condition import ConditionMeter
 from tympan.audio.stereo import LevelMeter, Stereo, StereoMixer
 from tympan.audio.vad import SpeechDetector
 from tympan.audio.windows import SampleBuffer, WindowPacker
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Window
+from tympan.observation import Condition, MediaFacts
 from tympan.pipeline.request import RequestContext
 
 MAX_GAP_S = 4.0
@@ -23,22 +25,35 @@ class AudioSource(Protocol):
 
     def stream(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
-    ) -> Generator[Samples, None, None]:
-        """Yield the file's samples in order; closing ends the work. Raises ``MediaError`` and its kin, ``TooLong``."""
+    ) -> Generator[Samples, None, MediaFacts | None]:
+        """Yield the file's samples in order, and return what kind of file it is, if that is known.
+
+        Closing ends the work. Raises ``MediaError`` and its kin, ``TooLong``.
+        """
         ...
 
     def stream_stereo(
         self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = ...
-    ) -> Generator[Stereo, None, None]:
-        """Yield both channels of a stereo file. Raises ``NotStereo`` too."""
+    ) -> Generator[Stereo, None, MediaFacts | None]:
+        """Yield both channels of a stereo file; return as ``stream``. Raises ``NotStereo`` too."""
         ...
 
 
 class Speech:
     """One source, heard once: iterate over ``windows``, then ask what was counted on the way."""
 
-    def __init__(self, source: AudioSource, detector: SpeechDetector, options: Options, max_window_s: float) -> None:
-        """Listen to what ``source`` decodes; ``max_window_s`` is the longest window packed."""
+    def __init__(
+        self,
+        source: AudioSource,
+        detector: SpeechDetector,
+        options: Options,
+        max_window_s: float,
+        condition: ConditionMeter | None = None,
+    ) -> None:
+        """Listen to what ``source`` decodes; ``max_window_s`` is the longest window packed.
+
+        With a ``condition`` meter it is told how speech came in.
+        """
         self._source = source
         self._stream = detector.stream(options.vad, max_window_s)
         self._keep_all = options.vad is None
@@ -46,6 +61,7 @@ class Speech:
         self._buffer = SampleBuffer()
         self._meter = LevelMeter() if options.diarize else None
         self._packer = WindowPacker(max_window_s, MAX_GAP_S, self._meter)
+        self._condition, self._media = condition, MediaFacts()
 
     @property
     def audio_samples(self) -> int:
@@ -58,6 +74,11 @@ class Speech:
         heard = self._buffer.end_sample
         return heard if self._keep_all else min(self._stream.speech_samples, heard)
 
+    @property
+    def condition(self) -> Condition | None:
+        """How speech came in, as far as it was heard; ``None`` without a meter."""
+        return None if self._condition is None else self._condition.condition(self._media)
+
     def windows(self, path: Path, context: RequestContext) -> Generator[Window, None, None]:
         """Yield the windows of the file at ``path`` in order. Close it: a traceback would keep the decoder at work.
 
@@ -68,17 +89,26 @@ class Speech:
             for chunk in chunks:
                 context.check()
                 self._buffer.push(chunk)
-                yield from map(self._clip.placed, self._packer.add(self._stream.push(chunk), self._buffer))
+                yield from map(self._ready, self._packer.add(self._stream.push(chunk), self._buffer))
                 self._forget(self._stream.settled_sample)
-        yield from map(self._clip.placed, self._packer.add(self._stream.finish(), self._buffer))
-        yield from map(self._clip.placed, self._packer.finish())
+        yield from map(self._ready, self._packer.add(self._stream.finish(), self._buffer))
+        yield from map(self._ready, self._packer.finish())
+
+    def _ready(self, window: Window) -> Window:
+        if self._condition is not None:
+            self._condition.hear(window.samples)
+        return self._clip.placed(window)
 
     def _samples(self, path: Path, context: RequestContext) -> Generator[Samples, None, None]:
         limit_s, cancelled = context.max_audio_s, context.cancel.is_set
         if self._meter is None:
-            return self._clip.cut(self._source.stream(path, max_audio_s=limit_s, cancelled=cancelled))
+            return self._clip.cut(self._noted(self._source.stream(path, max_audio_s=limit_s, cancelled=cancelled)))
         both = self._source.stream_stereo(path, max_audio_s=limit_s, cancelled=cancelled)
-        return _metered(self._clip.cut(both), self._meter)
+        return _metered(self._clip.cut(self._noted(both)), self._meter)
+
+    def _noted(self, blocks: Generator[_Block, None, MediaFacts | None]) -> Generator[_Block, None, None]:
+        """Yield the blocks, and take note of what is told at their end."""
+        self._media = (yield from blocks) or self._media
 
     def _forget(self, before_sample: int) -> None:
         self._buffer.forget(before_sample)

@@ -11,10 +11,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tympan.audio.condition import ConditionMeter
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.stats import BatcherStats
 from tympan.domain import DecodeStats, Options, Progress, Ranking, Timestamps, Transcript, Window, WindowResult
 from tympan.engine.base import EngineInfo
+from tympan.observation import Observer, observed
 from tympan.pipeline.checks import check_detection, check_options, tells_language
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
@@ -37,13 +39,23 @@ class Transcriber:
     """Audio in, transcript out."""
 
     def __init__(
-        self, source: AudioSource, detector: SpeechDetector, service: WindowService, *, max_window_s: float = 28.0
+        self,
+        source: AudioSource,
+        detector: SpeechDetector,
+        service: WindowService,
+        *,
+        max_window_s: float = 28.0,
+        observer: Observer | None = None,
     ) -> None:
-        """Join the parts; ``max_window_s`` is the longest window packed, at most 30 s."""
+        """Join the parts; ``max_window_s`` is the longest window packed, at most 30 s.
+
+        An ``observer`` is told of every transcript that is made, and how the speech for it came in.
+        """
         self._source = source
         self._detector = detector
         self._service = service
         self._max_window_s = max_window_s
+        self.observer = observer
 
     @property
     def info(self) -> EngineInfo | None:
@@ -88,6 +100,8 @@ class Transcriber:
         info = self._service.info
         totals = Totals(speech.audio_samples, speech.speech_samples, info.model if info else "", decoded.stats)
         transcript = assemble(decoded.parts, decoded.languages, options, totals)
+        if self.observer is not None:
+            self.observer(observed("call", transcript, speech.condition))
         return replace(transcript, processing_s=time.monotonic() - started)
 
     @contextmanager
@@ -97,7 +111,8 @@ class Transcriber:
 
     def listen(self, options: Options) -> Speech:
         """Return what turns one file into windows."""
-        return Speech(self._source, self._detector, options, self._max_window_s)
+        meter = None if self.observer is None else ConditionMeter()
+        return Speech(self._source, self._detector, options, self._max_window_s, meter)
 
     def decode(
         self,

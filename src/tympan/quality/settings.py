@@ -1,12 +1,13 @@
 """What an operator says about quality: fields of a mixin, as those about load are."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from tympan.quality import TOLERANCE_POINTS
+from tympan.quality.traffic_settings import TrafficFields
 
 
-class QualityFields(BaseModel):
-    """Settings about golden sets."""
+class QualityFields(TrafficFields):
+    """Settings about golden sets and live traffic."""
 
     quality_starter: bool = Field(
         True, description="Measure the starter golden set, which comes with the program, every week."

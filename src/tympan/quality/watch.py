@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tympan import telemetry
 from tympan.background import Background, attempt
 from tympan.quality.alarms import KINDS, RUN_OVERDUE, AlarmBook
+from tympan.quality.drift import KINDS_OF_ALARMS
 from tympan.quality.starter import NAME as STARTER
 from tympan.quality.verdict import Totals
 from tympan.storage.golden import GoldenSet, GoldenStore
@@ -54,7 +55,7 @@ class Watch:
             telemetry.QUALITY_RUN_AGE.labels(name).set(max(0.0, now_s - at_s))
         _show(latest)
         counts = self._alarms.counts()
-        for kind in {*KINDS, *counts}:
+        for kind in {*KINDS, *KINDS_OF_ALARMS, *counts}:
             telemetry.QUALITY_ALARMS.labels(kind).set(counts.get(kind, 0))
 
     def _run(self) -> None:

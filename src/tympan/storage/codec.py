@@ -7,6 +7,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
 from tympan.domain import DecodeStats, Options, Output, Piece, Ranking, Segment, Transcript, Window, WindowResult
+from tympan.observation import Condition
 
 _NO_SAMPLES = np.zeros(0, dtype=np.int16)
 
@@ -38,11 +39,12 @@ class SectionResult:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What ``prepare`` learnt about a job's audio."""
+    """What ``prepare`` learnt about a job's audio; ``condition`` is ``None`` where nobody wanted to know."""
 
     audio_samples: int
     speech_samples: int
     languages: Ranking = ()
+    condition: Condition | None = None
 
 
 OPTIONS = TypeAdapter(Options)

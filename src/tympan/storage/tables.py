@@ -350,3 +350,24 @@ audit = Table(
     Index(None, "tenant", "id"),
     sqlite_autoincrement=True,
 )
+
+# What transcriptions were like, over all tenants; rows only grow.
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("model", String(255), primary_key=True),
+    Column("feature", String(32), primary_key=True),
+    Column("bin", String(16), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+# The days that traffic is compared with, while they are kept; one row at most.
+traffic_baseline = Table(
+    "traffic_baseline",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("first", String(10), nullable=False),
+    Column("last", String(10), nullable=False),
+)

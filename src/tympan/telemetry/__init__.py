@@ -13,7 +13,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
 from tympan.domain import Transcript
-from tympan.languages import LANGUAGES
 from tympan.logs import LogFormat, about, configure_logging, crash_report, get_logger, log_crashes, request_id
 from tympan.telemetry.across import across
 from tympan.telemetry.engines import (
@@ -35,7 +34,26 @@ from tympan.telemetry.engines import (
     record_model,
     record_queue,
 )
-from tympan.telemetry.registry import LATENCY_BUCKETS_S, REGISTRY, UNKNOWN
+from tympan.telemetry.quality import (
+    _BANDS_HZ,
+    _SHARES,
+    AUDIO_BANDWIDTH,
+    AUDIO_CODECS,
+    AUDIO_SNR,
+    CER,
+    DETECTED_LANGUAGES,
+    DRIFT_PSI,
+    EMPTY_TRANSCRIPTS,
+    HALLUCINATION_SCORE,
+    HALLUCINATIONS,
+    QUALITY_ALARMS,
+    QUALITY_RUN_AGE,
+    SPEECH_COVERAGE,
+    TRAFFIC_LOST,
+    WER,
+    record_observation,
+)
+from tympan.telemetry.registry import LATENCY_BUCKETS_S, REGISTRY, UNKNOWN, language_label
 from tympan.telemetry.work import (
     BELL_LAG,
     BELLS_WAITING,
@@ -56,6 +74,9 @@ from tympan.telemetry.work import (
 )
 
 __all__ = [
+    "AUDIO_BANDWIDTH",
+    "AUDIO_CODECS",
+    "AUDIO_SNR",
     "BATCH_ERRORS",
     "BATCH_FILL",
     "BATCH_SECONDS",
@@ -63,10 +84,16 @@ __all__ = [
     "BELLS_WAITING",
     "BELL_LAG",
     "BROKER_BLOCKED",
+    "CER",
     "COMPONENT",
+    "DETECTED_LANGUAGES",
     "DISK_FREE",
+    "DRIFT_PSI",
+    "EMPTY_TRANSCRIPTS",
     "ENGINES",
     "ENGINE_RESTARTS",
+    "HALLUCINATIONS",
+    "HALLUCINATION_SCORE",
     "JOBS",
     "JOBS_ENDED",
     "JOB_AUDIO",
@@ -76,15 +103,22 @@ __all__ = [
     "MODEL_LOADS",
     "MODEL_MEMORY",
     "MODEL_UNLOADS",
+    "QUALITY_ALARMS",
+    "QUALITY_RUN_AGE",
     "QUEUED_AUDIO",
     "QUEUE_DEPTH",
     "REGISTRY",
+    "SPEECH_COVERAGE",
     "STEP_FAILURES",
     "STEP_SECONDS",
+    "TRAFFIC_LOST",
     "UNKNOWN",
     "WEBHOOKS_WAITING",
     "WEBHOOK_DELIVERIES",
     "WEBHOOK_LAG",
+    "WER",
+    "_BANDS_HZ",
+    "_SHARES",
     "BatchMetrics",
     "LogFormat",
     "ModelMetrics",
@@ -96,6 +130,7 @@ __all__ = [
     "get_logger",
     "log_crashes",
     "record_model",
+    "record_observation",
     "record_queue",
     "request_id",
 ]
@@ -201,31 +236,6 @@ USAGE_LOST = Counter(
     "tympan_usage_lost", "Requests whose usage could not be counted, for want of memory.", registry=REGISTRY
 )
 USAGE_UNSAVED = Gauge("tympan_usage_unsaved", "Counts of usage that are not in the database yet.", registry=REGISTRY)
-WER = Gauge(
-    "tympan_wer_ratio",
-    "Word errors per word said, in the last run of a golden set (characters in zh and ja).",
-    ["golden_set", "model"],
-    registry=REGISTRY,
-)
-CER = Gauge(
-    "tympan_cer_ratio",
-    "Character errors per character said, in the last run of a golden set.",
-    ["golden_set", "model"],
-    registry=REGISTRY,
-)
-HALLUCINATIONS = Gauge(
-    "tympan_hallucination_ratio",
-    "Share of clips without speech that got text, in the last runs of golden sets.",
-    ["model"],
-    registry=REGISTRY,
-)
-QUALITY_RUN_AGE = Gauge(
-    "tympan_quality_run_age_seconds",
-    "Time since a golden set was last measured; since it was made, when it never was.",
-    ["golden_set"],
-    registry=REGISTRY,
-)
-QUALITY_ALARMS = Gauge("tympan_quality_alarms", "Open alarms about quality by kind.", ["kind"], registry=REGISTRY)
 READY = Gauge("tympan_ready", "1 while the server takes transcription requests.", registry=REGISTRY)
 UPLOADED = Counter("tympan_uploaded_bytes", "Bytes of request bodies received.", registry=REGISTRY)
 CONNECTIONS = Gauge("tympan_connections", "Open HTTP connections, idle ones included.", registry=REGISTRY)
@@ -279,7 +289,7 @@ def metric_rows() -> list[MetricRow]:
 def record_success(transcript: Transcript, latency_s: float) -> None:
     """Count one answered request; ``latency_s`` is what the caller waited."""
     model = transcript.model
-    REQUESTS.labels(model, _language(transcript.language)).inc()
+    REQUESTS.labels(model, language_label(transcript.language)).inc()
     LATENCY.labels(model).observe(latency_s)
     AUDIO_DURATION.labels(model).observe(transcript.duration_s)
     if transcript.is_cached:
@@ -298,8 +308,8 @@ def record_first_text(way: str, elapsed_s: float) -> None:
 
 def record_failure(model: str, language: str | None) -> None:
     """Count one request that failed."""
-    REQUESTS.labels(model, _language(language)).inc()
-    ERRORS.labels(model, _language(language)).inc()
+    REQUESTS.labels(model, language_label(language)).inc()
+    ERRORS.labels(model, language_label(language)).inc()
 
 
 def metrics_text() -> bytes:
@@ -315,10 +325,6 @@ class _Known(CollectorRegistry):
         for family in REGISTRY.collect():
             family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
             yield family
-
-
-def _language(code: str | None) -> str:
-    return code if code is not None and code in LANGUAGES else UNKNOWN
 
 
 def _average(model: str, factor: float) -> None:

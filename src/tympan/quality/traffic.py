@@ -1,0 +1,106 @@
+"""What traffic is like, counted in memory and added to the database every minute by every process.
+
+A process that is killed takes its last minute of counts with it. While the database is away counts are kept, up to a
+bound; what could not be counted is counted as that.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol, TypeAlias
+
+from tympan import telemetry
+from tympan.background import Background
+from tympan.errors import TympanError
+from tympan.observation import Observation
+from tympan.quality.traffic_features import bins_of
+from tympan.storage.traffic import TrafficRow
+
+_LOG = telemetry.get_logger(__name__)
+_FLUSH_S = 60.0
+_JOIN_S = 10.0
+MAX_KEYS = 20_000
+"""Bins of features, models, kinds and days that are counted between two flushes; beyond that nothing new is."""
+
+_Key: TypeAlias = tuple[str, str, str, str, str]
+
+
+class TrafficBooks(Protocol):
+    """Where counts are kept."""
+
+    def add(self, rows: Sequence[TrafficRow]) -> None:
+        """Add all rows, or none. Raises ``TympanError``."""
+
+
+class TrafficMeter:
+    """Counts for one process; ``start`` it, and ``stop`` it to have the last counts kept."""
+
+    def __init__(
+        self, books: TrafficBooks, *, clock: Callable[[], float] = time.time, flush_s: float = _FLUSH_S
+    ) -> None:
+        """Add counts to ``books`` every ``flush_s``; ``clock`` tells the day, in Unix seconds."""
+        self._books, self._clock, self._flush_s = books, clock, flush_s
+        self._counts: dict[_Key, int] = {}
+        self._lock = threading.Lock()
+        self._background = Background("traffic", self._run, _JOIN_S)
+
+    def add(self, seen: Observation) -> None:
+        """Count; takes no time, and never fails the request that it is about."""
+        try:
+            telemetry.record_observation(seen)
+            bins = bins_of(seen)
+            day = datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+        except (ArithmeticError, ValueError, TypeError) as error:
+            telemetry.TRAFFIC_LOST.inc()
+            _LOG.error("traffic_not_counted", **telemetry.crash_report(error))
+            return
+        with self._lock:
+            if len(self._counts) + len(bins) > MAX_KEYS:
+                telemetry.TRAFFIC_LOST.inc()
+                return
+            for feature, place in bins.items():
+                key = (day, seen.kind, seen.model, feature, place)
+                self._counts[key] = self._counts.get(key, 0) + 1
+
+    def flush(self) -> None:
+        """Add what was counted to what is kept; when that fails it is tried again the next time."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        if counts:
+            try:
+                self._books.add([TrafficRow(*key, count) for key, count in counts.items()])
+            except TympanError as error:
+                _LOG.warning("traffic_not_saved", code=error.code)
+                self._take_back(counts)
+            except Exception as error:  # noqa: BLE001 (the thread has to live on)
+                _LOG.error("traffic_not_saved", **telemetry.crash_report(error))
+                self._take_back(counts)
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._background.start()
+
+    def stop(self) -> None:
+        """Flush once more and stop."""
+        self._background.stop()
+        self.flush()
+
+    def _take_back(self, counts: dict[_Key, int]) -> None:
+        with self._lock:
+            for key, count in counts.items():
+                self._counts[key] = self._counts.get(key, 0) + count
+
+    def _run(self) -> None:
+        while not self._background.over.wait(self._flush_s):
+            self.flush()
+
+
+def today(unix_s: float) -> date:
+    """Return the day of a time, in UTC."""
+    return datetime.fromtimestamp(unix_s, UTC).date()
+
+
+def last_days(end: date, n_days: int) -> tuple[date, date]:
+    """Return the first and the last of ``n_days`` days up to ``end``."""
+    return end - timedelta(days=n_days - 1), end
