@@ -90,11 +90,11 @@ docs: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	@echo "tympan: writing requirements/*.txt"
 	@$(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
-	@$(LOCK) pyproject.toml --extra cluster --extra onnx-asr --extra whispercpp requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	@$(LOCK) pyproject.toml --extra cluster --extra onnx-asr --extra otel --extra whispercpp requirements/build.in requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	@$(LOCK) --no-deps requirements/samples.in -o requirements/samples.txt
 	@$(LOCK) requirements/audit.in -o requirements/audit.txt
 	@$(subst 3.11,3.12,$(LOCK)) requirements/clients.in -o requirements/clients.txt
-	@for extra in cuda whispercpp onnx-asr cluster; do \
+	@for extra in cuda whispercpp onnx-asr cluster otel; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/runtime.txt -o requirements/$$extra.txt || exit 1; \
 	done
 

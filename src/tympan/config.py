@@ -33,6 +33,7 @@ from tympan.engine.model_settings import MAX_ENTRIES, ModelEntry, ModelFields, p
 from tympan.errors import ConfigError
 from tympan.jobs.cache_settings import CacheFields
 from tympan.quality.settings import QualityFields
+from tympan.tracing.settings import TraceFields
 
 ENV_PREFIX = "TYMPAN_"
 CONFIG_FILE = "tympan.toml"
@@ -51,7 +52,9 @@ def default_data_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "tympan"
 
 
-class Settings(QualityFields, LiveFields, CacheFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings):
+class Settings(
+    TraceFields, QualityFields, LiveFields, CacheFields, LoadFields, LimitFields, ModelFields, DoorFields, BaseSettings
+):
     """Every setting. Build it with ``load``, which explains what is wrong; it never changes afterwards."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)

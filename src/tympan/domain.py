@@ -370,6 +370,7 @@ class Job:
     """A job as it is stored. Times are Unix seconds by the database's clock; ``metadata`` is the caller's JSON.
 
     ``weights`` is a digest of the model that its sections come from, ``restarts`` how often that has changed.
+    ``trace`` is where what is done for it is recorded, as a ``traceparent``.
     """
 
     id: str
@@ -395,3 +396,4 @@ class Job:
     language: str | None = None
     weights: str | None = None
     restarts: int = 0
+    trace: str = ""

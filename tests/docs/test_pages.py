@@ -40,6 +40,7 @@ NOT_OURS = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "TEST_SERVERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 )  # Read by the TLS library and by the tests.
 
 

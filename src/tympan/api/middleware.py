@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tympan import telemetry
+from tympan import telemetry, tracing
 from tympan.api.access.callers import EVERYBODY
 from tympan.api.errors import ErrorResponse
 from tympan.errors import TympanError
@@ -17,6 +17,7 @@ _LOG = telemetry.get_logger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET_ROUTES = ("/livez", "/readyz", "/health", "/metrics")
 _UNMATCHED = "(none)"
+_FIRST_FAULT = 500
 _PIECE_BYTES = 64 << 10
 _FOR_BROWSERS = {
     "x-content-type-options": "nosniff",
@@ -42,10 +43,30 @@ class Exchange:
         exchange = _Recorder(scope, receive, send)
         token = telemetry.request_id.set(exchange.request_id)
         try:
+            if scope["path"] in _QUIET_ROUTES:
+                await self._recorded(scope, exchange)
+            else:
+                await self._traced(scope, exchange)
+        finally:
+            telemetry.request_id.reset(token)
+
+    async def _traced(self, scope: Scope, exchange: "_Recorder") -> None:
+        parent = Headers(scope=scope).get("traceparent", "")
+        with tracing.span(scope["method"], parent=parent, kind="SERVER") as span:
+            span.note({"tympan.request_id": exchange.request_id})
+            try:
+                await self._recorded(scope, exchange)
+            finally:
+                status = exchange.status or 0
+                span.name(f"{scope['method']} {exchange.route}")
+                span.note({"http.route": exchange.route, "http.response.status_code": status})
+                span.fail(str(status) if status >= _FIRST_FAULT else "")
+
+    async def _recorded(self, scope: Scope, exchange: "_Recorder") -> None:
+        try:
             await self._guarded(scope, exchange)
         finally:
             exchange.record()
-            telemetry.request_id.reset(token)
 
     async def _guarded(self, scope: Scope, exchange: "_Recorder") -> None:
         try:
@@ -102,9 +123,14 @@ class _Recorder:
             await self._send({"type": message["type"], "body": piece, "more_body": True})
         await self._send({**message, "body": body[last:]} if last else message)
 
+    @property
+    def route(self) -> str:
+        """The pattern of the route that answers; known once it does."""
+        return getattr(self._scope.get("route"), "path", _UNMATCHED)
+
     def record(self) -> None:
         """Count and log the exchange under its route's pattern, never its path."""
-        route = getattr(self._scope.get("route"), "path", _UNMATCHED)
+        route = self.route
         status = self.status or 0
         telemetry.HTTP_RESPONSES.labels(route, str(status)).inc()
         log = _LOG.debug if route in _QUIET_ROUTES else _LOG.info

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
+from tympan.batching import passes
 from tympan.batching.backlog import Backlog, Running, begin
 from tympan.batching.host import EngineHost, Host, HostOptions, MakeHost
 from tympan.batching.protocol import Done, Event, Exited, Failed
@@ -246,10 +247,13 @@ class Batcher:
             inside = self._backlog.inside
             items = self._backlog.answered(inside[0].batch_id).items if inside else ()
             self._note_failure(items, event.error, 0.0)
+            if inside:
+                passes.trace(inside[0], event.error.code)
             # What only waited inside goes before the suspects: it is innocent.
             self._carry_out(self._recovery.lost(items, event.error))
             return event.error.code
         running = self._backlog.answered(event.batch_id)
+        passes.trace(running, "" if isinstance(event, Done) else event.error.code)
         if isinstance(event, Done):
             self._finish(running, event)
             return None

@@ -47,7 +47,7 @@ def _always(_now_s: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose window it is: the units of fairness; ``weight`` is the tenant's.
+    """Whose window it is: the units of fairness; ``weight`` is the tenant's, ``trace`` where it is recorded.
 
     ``is_wanted`` tells at a time whether anybody waits for the answer then: nothing begins of what nobody waits for.
     """
@@ -57,6 +57,7 @@ class Origin:
     lane: Lane
     weight: float = field(default=1.0, compare=False)
     is_wanted: Callable[[float], bool] = field(default=_always, compare=False)
+    trace: str = field(default="", compare=False)
 
 
 @dataclass(slots=True, eq=False)

@@ -24,7 +24,7 @@ from tympan.bootstrap.pipeline import make_data_dir, running
 from tympan.bootstrap.registry import configured_models, names
 from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.waiting import wait_for
-from tympan.bootstrap.web import exit_at_once, limits_of, open_address
+from tympan.bootstrap.web import exit_at_once, limits_of, open_address, traced
 from tympan.config import Settings
 from tympan.domain import Lane
 from tympan.errors import ConfigError
@@ -43,7 +43,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve_api(settings: Settings) -> None:
     """Serve the HTTP interface without an engine: synchronous calls and jobs are worked off by the workers."""
     with ExitStack() as started:
-        node = _Node(settings, started, has_doors=True)
+        node = _Node(settings, started, "api", has_doors=True)
         over = threading.Event()
 
         def begin() -> None:
@@ -64,7 +64,7 @@ def serve_api(settings: Settings) -> None:
 def run_worker(settings: Settings) -> None:
     """Work on steps of jobs until a signal asks to stop; what is not done by then goes back to the others."""
     with ExitStack() as started:
-        node = _Node(settings, started)
+        node = _Node(settings, started, "worker")
         started.enter_context(node.serving(create_ops_app(node.services)))
         _leave_when_asked()
         observer = started.enter_context(counting_traffic(settings, node.stores.database))
@@ -94,7 +94,7 @@ def run_worker(settings: Settings) -> None:
 def run_scheduler(settings: Settings) -> None:
     """Publish doorbells, take back lost work, remove old data, until a signal asks to stop. Two of them do no harm."""
     with ExitStack() as started:
-        node = _Node(settings, started)
+        node = _Node(settings, started, "scheduler")
         started.enter_context(node.serving(create_ops_app(node.services)))
         _leave_when_asked()
         node.wait_for_stores(threading.Event())
@@ -122,11 +122,12 @@ def _leave_when_asked() -> None:
 class _Node:
     """What the processes of a cluster have in common. Everything is stopped with the stack it is started on."""
 
-    def __init__(self, settings: Settings, started: ExitStack, *, has_doors: bool = False) -> None:
+    def __init__(self, settings: Settings, started: ExitStack, role: str, *, has_doors: bool = False) -> None:
         if settings.mode != "cluster":
             raise ConfigError("This command is for clusters.", remedy="Set MODE to 'cluster', or use `tympan serve`.")
         self.settings, self._started = settings, started
         self._address: Address = open_address(settings)
+        started.enter_context(traced(settings, role))
         make_data_dir(settings.data_dir)
         staging = started.enter_context(open_staging(settings.data_dir / "staging"))
         self.stores: Stores = started.enter_context(open_stores(settings))

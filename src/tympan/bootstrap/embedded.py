@@ -16,7 +16,7 @@ from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_store
 from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import Services, make_data_dir, running
 from tympan.bootstrap.traffic import counting_traffic
-from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address
+from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address, traced
 from tympan.config import Settings
 from tympan.errors import Cancelled
 from tympan.observation import Observer
@@ -32,6 +32,7 @@ def serve(settings: Settings) -> None:
     with ExitStack() as started:
         # 1. The port and the folders.
         address = open_address(settings)
+        started.enter_context(traced(settings, "serve"))
         make_data_dir(settings.data_dir)
         staging = started.enter_context(open_staging(settings.data_dir / "staging"))
         # 2. What is kept: the database and the audio, and who tidies them up.

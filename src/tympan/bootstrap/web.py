@@ -4,9 +4,10 @@ import contextlib
 import os
 import resource
 import sys
+from contextlib import AbstractContextManager
 from typing import NoReturn
 
-from tympan import __version__, config, telemetry
+from tympan import __version__, config, telemetry, tracing
 from tympan.api.deps import Limits
 from tympan.api.doors.live_bounds import LineLimits, LiveBounds
 from tympan.api.server import Address, check_free
@@ -29,6 +30,11 @@ def open_address(settings: Settings) -> Address:
     address = Address(settings.host, settings.port, settings.drain_s, settings.reuse_port, room)
     check_free(address)
     return address
+
+
+def traced(settings: Settings, role: str) -> AbstractContextManager[None]:
+    """Return a block in which traces are recorded, if there is a place for them; ``role`` is what is done here."""
+    return tracing.recording(settings.otlp_endpoint, settings.trace_share, role, __version__)
 
 
 def _room_for_connections(wanted: int) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from tympan import telemetry
+from tympan import telemetry, tracing
 from tympan.egress import Answer, PostLimits
 from tympan.errors import StorageUnavailable, TympanError
 from tympan.faultpoints import reach
@@ -233,8 +233,11 @@ class DeliveryLoop:
             return None
         if claim.attempt > 1:
             telemetry.RETRIES.labels("delivery").inc()
-        reply = self._post(claim)
-        outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
+        with tracing.span("webhook", parent=claim.event.trace, kind="CLIENT") as span:
+            reply = self._post(claim)
+            outcome = judge(claim, reply, self._options.schedule, self._tools.draw())
+            span.note({"tympan.event_id": claim.event.id, "tympan.try": claim.attempt})
+            span.fail("" if outcome.result == "delivered" else str(outcome.status or "unanswered"))
         _LOG.info(
             "webhook_attempt",
             endpoint=claim.endpoint_id,

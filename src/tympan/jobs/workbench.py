@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tympan import telemetry
+from tympan import telemetry, tracing
 from tympan.background import attempt
 from tympan.domain import SAMPLE_RATE_HZ, Lane, StepKind
 from tympan.errors import Cancelled, InsufficientStorage, StorageUnavailable, TympanError
@@ -170,8 +170,12 @@ class Workbench:
             self._budget.started()
         try:
             batch = {"batch_id": claim.job.batch_id} if claim.job.batch_id else {}
-            with telemetry.about(job_id=claim.job.id, tenant=claim.job.tenant, **batch):
-                self._run(running)
+            with (
+                telemetry.about(job_id=claim.job.id, tenant=claim.job.tenant, **batch),
+                tracing.span(f"step {claim.kind.value}", parent=claim.job.trace, kind="CONSUMER") as span,
+            ):
+                span.note({"tympan.job_id": claim.job.id, "tympan.section": claim.index, "tympan.try": claim.retries})
+                self._run(running, span)
         finally:
             with self._lock:
                 del self._running[claim.step_id]
@@ -190,7 +194,7 @@ class Workbench:
             claims = [running.claim for running in self._running.values()]
         return {claim.job.id for claim in claims if claim.kind is StepKind.SECTION}
 
-    def _run(self, running: _Running) -> None:
+    def _run(self, running: _Running, span: tracing.Span) -> None:
         claim = running.claim
         try:
             self._steps.run(claim, running.cancel, self._scratch, running.advance)
@@ -205,8 +209,10 @@ class Workbench:
         except Cancelled:
             self._end(claim, lambda: self._work.release(claim))
         except TympanError as error:
+            span.fail(error.code)
             self._failed(claim, error)
         except Exception as error:  # noqa: BLE001 (a step must end in the database, whatever went wrong)
+            span.fail(type(error).__name__)
             _LOG.error("step_broke", step=claim.kind.value, index=claim.index, **telemetry.crash_report(error))
             self._failed(claim, TympanError(remedy=f"Report it with the job's id, {claim.job.id}."))
         else:

@@ -74,7 +74,7 @@ class Conversation:
         self._ear = Ear(desk.detector, self._live)
         self._pace = Pace(wishes.live.partial_every_s)
         # Finals and partials are two requests to the queue: who has had less goes first, and that is the finals.
-        self._glance = Origin(f"{context.request_id}/partial", context.tenant, Lane.LIVE)
+        self._glance = Origin(f"{context.request_id}/partial", context.tenant, Lane.LIVE, trace=context.trace)
         listening = replace(context, lane=Lane.LIVE)
         make = lambda options: Decoding(desk.service, options, listening)  # noqa: E731 - a name would say no more
         timed = replace(wishes.options, timestamps=Timestamps.WORD) if self._live.context_s else wishes.options

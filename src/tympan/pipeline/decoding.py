@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tympan import fallback
+from tympan import fallback, tracing
 from tympan.batching.queue import Origin
 from tympan.batching.stats import BatcherStats
 from tympan.domain import (
@@ -92,7 +92,14 @@ class Decoding:
         self._options = fallback.within(options, service.info.can if service.info else Abilities())
         self._context = context
         self._on_progress = on_progress
-        self._origin = Origin(context.request_id, context.tenant, context.lane, context.weight, context.is_wanted)
+        self._origin = Origin(
+            context.request_id,
+            context.tenant,
+            context.lane,
+            context.weight,
+            context.is_wanted,
+            context.trace or tracing.current(),
+        )
         self._ballot = _ballot(options, service.info)
         self._narrator = Narrator(options, context.on_segments) if context.on_segments else None
         self._gathered: deque[Window] = deque()

@@ -69,7 +69,8 @@ class RequestContext:
     ``deadline`` is a ``time.monotonic()`` value. With an ``audience``, that one's patience counts instead.
     ``on_segments`` is told of segments as soon as they are final, in order, in the thread that does the work, which
     waits for it; of work that is done elsewhere in the thread that waits for that, a few windows at a time. A ``call``
-    is known again where work is done elsewhere.
+    is known again where work is done elsewhere. ``trace`` is what the work is recorded below, where that is not what
+    is under way in the thread that begins it.
     """
 
     request_id: str
@@ -82,6 +83,7 @@ class RequestContext:
     audience: Audience | None = None
     on_segments: Callable[[Sequence[Segment]], None] | None = None
     call: Call | None = None
+    trace: str = ""
 
     def is_wanted(self, now_s: float) -> bool:
         """Return whether somebody waits for the answer at ``now_s``; never waits."""

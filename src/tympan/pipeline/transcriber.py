@@ -11,10 +11,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tympan import tracing
 from tympan.audio.condition import ConditionMeter
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.stats import BatcherStats
-from tympan.domain import DecodeStats, Options, Progress, Ranking, Timestamps, Transcript, Window, WindowResult
+from tympan.domain import (
+    SAMPLE_RATE_HZ,
+    DecodeStats,
+    Options,
+    Progress,
+    Ranking,
+    Timestamps,
+    Transcript,
+    Window,
+    WindowResult,
+)
 from tympan.engine.base import EngineInfo
 from tympan.observation import Observer, observed
 from tympan.pipeline.checks import check_detection, check_options, tells_language
@@ -95,8 +106,10 @@ class Transcriber:
         """
         started = time.monotonic()
         speech = self.listen(options)
-        with closing(speech.windows(source, context)) as windows:
-            decoded = self.decode(windows, options, context, on_progress, speech)
+        with tracing.span("transcribe", parent=context.trace) as span:
+            with closing(speech.windows(source, context)) as windows:
+                decoded = self.decode(windows, options, context, on_progress, speech)
+            span.note({"tympan.audio_s": speech.audio_samples / SAMPLE_RATE_HZ, "tympan.windows": len(decoded.parts)})
         info = self._service.info
         totals = Totals(speech.audio_samples, speech.speech_samples, info.model if info else "", decoded.stats)
         transcript = assemble(decoded.parts, decoded.languages, options, totals)

@@ -197,7 +197,8 @@ class DeliveryStore:
             .returning(deliveries.c.id, deliveries.c.event_id, deliveries.c.fence, deliveries.c.attempts)
         )
         rows = tx.execute(taken).all()
-        wanted = select(events).where(events.c.id.in_([row.event_id for row in rows]))
+        trace = select(jobs.c.trace).where(jobs.c.id == events.c.subject_id).scalar_subquery().label("trace")
+        wanted = select(events, trace).where(events.c.id.in_([row.event_id for row in rows]))
         named = {event["id"]: event for event in tx.execute(wanted).mappings()}
         return [_claimed(row, endpoint, named[row.event_id], now) for row in rows]
 
@@ -255,7 +256,7 @@ def _claimed(row: Row[Any], endpoint: RowMapping, event: RowMapping, now: float)
         secrets=(endpoint["secret"], *old),
         on_trial=since is not None or endpoint["open_at"] <= now - _PROVEN_S,
         failing_s=0.0 if since is None else max(0.0, now - since),
-        event=Event(event["id"], event["type"], event["seq"], event["created_at"], event["body"]),
+        event=Event(event["id"], event["type"], event["seq"], event["created_at"], event["body"], event["trace"] or ""),
     )
 
 

@@ -9,13 +9,17 @@ Result: TypeAlias = Literal["delivered", "pending", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened: ``data`` is a JSON object, ``seq`` grows with each event about the same subject."""
+    """What happened: ``data`` is a JSON object, ``seq`` grows with each event about the same subject.
+
+    ``trace`` is that of the job it is about, empty where there is none.
+    """
 
     id: str
     type: str
     seq: int
     created_at: float
     data: str
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from tympan import tracing
 from tympan.domain import Fault, Job, JobProgress, JobState, Lane, NewJob, Source, SourceKind
 from tympan.storage import codec
 
@@ -37,6 +38,7 @@ def job_from(row: RowMapping) -> Job:
         language=row["language"],
         weights=row["weights"],
         restarts=row["restarts"],
+        trace=row["trace"] or "",
     )
 
 
@@ -60,4 +62,5 @@ def values_of(job: NewJob) -> Mapping[str, Any]:
         "batch_id": job.batch_id,
         "retry_of": job.retry_of,
         "language": job.options.language,
+        "trace": tracing.current() or None,
     }

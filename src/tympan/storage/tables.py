@@ -98,6 +98,7 @@ jobs = Table(
     Column("metadata", Text, nullable=False),
     Column("webhook_endpoint", _ID),
     Column("batch_id", _ID),
+    Column("trace", String(64)),  # A traceparent; where what is done for the job is recorded.
     Column("retry_of", _ID),
     # Digest of audio, options and model revision, set by ``prepare``: equal jobs have equal results.
     Column("fingerprint", String(64)),

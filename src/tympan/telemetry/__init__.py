@@ -35,8 +35,6 @@ from tympan.telemetry.engines import (
     record_queue,
 )
 from tympan.telemetry.quality import (
-    _BANDS_HZ,
-    _SHARES,
     AUDIO_BANDWIDTH,
     AUDIO_CODECS,
     AUDIO_SNR,
@@ -117,8 +115,6 @@ __all__ = [
     "WEBHOOK_DELIVERIES",
     "WEBHOOK_LAG",
     "WER",
-    "_BANDS_HZ",
-    "_SHARES",
     "BatchMetrics",
     "LogFormat",
     "ModelMetrics",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from tympan import telemetry
+from tympan import telemetry, tracing
 from tympan.api.access.callers import EVERYBODY, tenant_of
 from tympan.api.deps import Services
 from tympan.api.doors import forecast
@@ -62,6 +62,7 @@ class Visit:
             lane=Lane.LIVE,
             max_audio_s=self.session_s,
             weight=self.services.weight_of(tenant_of(self.socket)),
+            trace=tracing.current(),
         )
         return LiveSession(self._pick(wish)[0], wish.options, context, wish.live, limits)
 
@@ -88,14 +89,17 @@ async def serve(socket: WebSocket, begin: Callable[[Visit], Dialect], route: str
     state.setdefault("caller", EVERYBODY)
     token = telemetry.request_id.set(state["request_id"])
     try:
-        await _serve(socket, begin, route)
+        parent = socket.headers.get("traceparent", "")
+        with tracing.span(f"GET {route}", parent=parent, kind="SERVER") as span:
+            span.note({"tympan.request_id": state["request_id"]})
+            await _serve(socket, begin, route, span)
     except TympanError as error:
         await _refuse(socket, error, route)
     finally:
         telemetry.request_id.reset(token)
 
 
-async def _serve(socket: WebSocket, begin: Callable[[Visit], Dialect], route: str) -> None:
+async def _serve(socket: WebSocket, begin: Callable[[Visit], Dialect], route: str, span: tracing.Span) -> None:
     services: Services = socket.app.state.services
     bounds = services.limits.live
     if services.house.draining:
@@ -118,6 +122,7 @@ async def _serve(socket: WebSocket, begin: Callable[[Visit], Dialect], route: st
         bill.model = dialect.model
         if ending.error is not None:
             bill.fail(STATUS[ending.error.code], dialect.model)
+            span.fail(ending.error.code)
     _record(route, line, paid, ending, time.monotonic() - started)
 
 
