@@ -147,6 +147,22 @@ CASES: dict[str, Case] = {
         },
     ),
     "TympanUsageNotSaved": _one(f"tympan_usage_unsaved{{{API}}}", "3x30", "3x3 0x30", at="20m"),
+    "TympanTranscriptsWorse": Case(
+        "10m",
+        {f'tympan_quality_alarms{{{API},kind="wer_regression"}}': "1x20"},
+        {
+            f'tympan_quality_alarms{{{API},kind="wer_regression"}}': "1x3 0x20",
+            f'tympan_quality_alarms{{{API},kind="run_failed"}}': "1x20",
+        },
+    ),
+    "TympanQualityUnknown": Case(
+        "10m",
+        {f'tympan_quality_alarms{{{API},kind="run_overdue"}}': "1x20"},
+        {
+            f'tympan_quality_alarms{{{API},kind="run_overdue"}}': "0x20",
+            f'tympan_quality_alarms{{{API},kind="wer_regression"}}': "1x20",
+        },
+    ),
 }
 """For every alert: figures on which it fires, and figures near them on which it does not."""
 
