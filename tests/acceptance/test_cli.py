@@ -110,7 +110,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_finished_files(home: Path, audio: Path, t
     command = [sys.executable, "-m", "tympan", "transcribe", "--no-vad", "-r", str(audio), "-o", str(tmp_path / "out")]
     with subprocess.Popen(
         [*command, "--workers", "2"],
-        env=_environment(home),
+        env=_environment(home, TYMPAN_ENGINE_OPTIONS='{"ms_per_batch": "1000"}'),
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:

@@ -201,8 +201,11 @@ def wait_until(
     says: Callable[[], str] = lambda: "it did not happen in time",
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Wait until ``condition`` holds; AssertionError with what ``says`` returns after ``limit_s``."""
-    deadline = time.monotonic() + limit_s
+    """Wait until ``condition`` holds; AssertionError with what ``says`` returns after three times ``limit_s``.
+
+    What takes ``limit_s`` at most where the tests are alone may take longer where they are not.
+    """
+    deadline = time.monotonic() + 3 * limit_s
     while not condition():
         meanwhile()
         assert time.monotonic() < deadline, says()

@@ -22,16 +22,16 @@ def test_B8_long_work_goes_on_when_its_message_has_been_let_go() -> None:
     go_on, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        go_on.wait(10)
+        go_on.wait(60)
         ended.set()
 
     hands = Hands(work, 1, hold_s=0.2)
     began = time.monotonic()
     assert hands.lend()
-    assert 0.2 <= time.monotonic() - began < 2.0
+    assert 0.2 <= time.monotonic() - began < 30.0
     assert not ended.is_set()
     go_on.set()
-    assert ended.wait(5)
+    assert ended.wait(30)
     hands.let_go()
 
 
@@ -41,7 +41,7 @@ def test_B8_a_message_that_finds_all_at_work_is_let_go_too() -> None:
 
     def work() -> None:
         running.release()
-        go_on.wait(10)
+        go_on.wait(60)
 
     hands = Hands(work, 1, hold_s=0.2)
     assert hands.lend()
@@ -70,7 +70,7 @@ def test_a_failure_of_the_work_frees_its_place() -> None:
 def test_O1_who_holds_a_message_returns_when_the_process_leaves() -> None:
     """However long the work still takes; and nothing more is begun."""
     go_on = threading.Event()
-    hands = Hands(lambda: go_on.wait(10), 1, hold_s=10.0)
+    hands = Hands(lambda: go_on.wait(60), 1, hold_s=10.0)
     lent: list[bool] = []
     holders = [in_thread(lambda: lent.append(hands.lend())) for _ in range(2)]
     wait_until(lambda: hands._free == 0, 5)

@@ -168,9 +168,9 @@ def test_work_stands_still_until_somebody_waits_again() -> None:
     context = RequestContext("r", audience=audience)
     for _ in range(2):
         timer = threading.Timer(0.05, audience.enter, [time.monotonic() + 60])
-        timer.start()
         assert not context.is_wanted(time.monotonic())
         started = time.monotonic()
+        timer.start()
         context.check()
         assert time.monotonic() - started >= 0.04
         assert context.is_wanted(time.monotonic())

@@ -68,7 +68,7 @@ def test_I8_endless_loop_is_killed(probes: Decoder, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(MediaTimeout):
         seconds(probes, tmp_path / "in", b"loop", max_audio_s=1)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_I8_sleeper_is_killed(probes: Decoder, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_I8_sleeper_is_killed(probes: Decoder, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(MediaTimeout):
         seconds(probes, tmp_path / "in", b"stall", max_audio_s=1)
-    assert 1.9 < time.monotonic() - started < 10
+    assert 1.9 < time.monotonic() - started < 60
 
 
 def test_I8_child_holds_nothing_but_its_file_and_its_pipe(

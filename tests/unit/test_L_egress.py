@@ -292,12 +292,12 @@ def drip_body(visit: Visit) -> None:
 @pytest.mark.parametrize("behave", [drip_body, drip_head, stall, hang])
 def test_L7_who_is_too_slow_is_left(behave: Callable[[Visit], None], tmp_path: Path) -> None:
     """A trickle, a stall and a silence end within their limits, as something to try again."""
-    limits = DownloadLimits(1 << 20, total_s=20.0, answer_s=0.5, min_bytes_per_s=1000, window_s=0.5, told_after_s=0.0)
+    limits = DownloadLimits(1 << 20, total_s=90.0, answer_s=0.5, min_bytes_per_s=1000, window_s=0.5, told_after_s=0.0)
     started = time.monotonic()
     with Host(behave) as host, pytest.raises(FetchFailed) as caught:
         fetch(egress_for(host), host.url(), tmp_path, limits)
     assert caught.value.retryable
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert list(tmp_path.iterdir()) == []
 
 
@@ -309,11 +309,11 @@ def test_L7_the_whole_has_a_limit_too(tmp_path: Path) -> None:
         while visit.send(b"x" * 100) and not visit.stopped.wait(0.02):
             pass
 
-    limits = DownloadLimits(1 << 20, total_s=1.0, min_bytes_per_s=10, window_s=0.3, told_after_s=0.0)
+    limits = DownloadLimits(1 << 20, total_s=1.0, min_bytes_per_s=10, window_s=60.0, told_after_s=0.0)
     started = time.monotonic()
     with Host(steady) as host, pytest.raises(FetchFailed):
         fetch(egress_for(host), host.url(), tmp_path, limits)
-    assert 0.9 < time.monotonic() - started < 3
+    assert 0.9 < time.monotonic() - started < 30
 
 
 def tiny_chunks(visit: Visit) -> None:
@@ -434,8 +434,10 @@ def test_L9_a_failure_that_is_not_told_yet_can_be_cancelled(tmp_path: Path) -> N
     egress = Egress(EgressRules(), ScriptedResolver(["10.0.0.1"]))
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        egress.download("http://inside.example/", tmp_path / "a", DownloadLimits(1), lambda: next(asked, True))
-    assert time.monotonic() - began < 3
+        egress.download(
+            "http://inside.example/", tmp_path / "a", DownloadLimits(1, told_after_s=60.0), lambda: next(asked, True)
+        )
+    assert time.monotonic() - began < 30
 
 
 def seconds(errand: Callable[[], object]) -> float:

@@ -35,10 +35,10 @@ def test_a_service_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyP
     started = time.monotonic()
 
     def wait() -> None:
-        release.wait(10)
+        release.wait(60)
 
     pipeline._stop("stuck", wait)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
     release.set()
 
 
@@ -62,7 +62,7 @@ def test_services_come_up_and_go(tmp_path: Path) -> None:
         assert services.registry.pick("whisper-1")[1] is services.model
     states.append(services.transcriber.ready)
     assert states == [True, False]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while set(threading.enumerate()) - before:
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.02)
@@ -98,7 +98,7 @@ def test_an_unknown_model_stops_what_had_started(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with pytest.raises(ModelNotFound):
         bootstrap.running(settings).__enter__()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while set(threading.enumerate()) - before:
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.02)

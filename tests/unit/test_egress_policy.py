@@ -186,6 +186,7 @@ def test_a_lookup_that_hangs_ends_in_time_and_keeps_its_place(monkeypatch: pytes
     assert resolver.resolve("slow.example", 10.0) == [ipaddress.ip_address("93.184.216.34")]
 
 
+@pytest.mark.alone
 def test_a_lookup_ends_in_time_though_it_waits_for_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for a place and waiting for the answer share one limit."""
     free = threading.Event()

@@ -177,7 +177,7 @@ def test_passing_errors_are_tried_again_and_counted(shop: Shop) -> None:
     shop.desk.reply = reply
     job = shop.submit(4.0)
     bench = shop.bench()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while shop.get(job).state is not JobState.SUCCEEDED:
         assert time.monotonic() < deadline
         if not bench.work_once(LANES):
@@ -309,12 +309,12 @@ def test_a_cancelled_job_stops_within_a_window_and_keeps_nothing_of_its_work(sho
     bench = shop.bench(watch_s=0.05, heartbeat_s=0.1)
     bench.start()
     worker = in_thread(lambda: [bench.work_once(LANES) for _ in range(2)])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not shop.desk.open:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert shop.service.cancel(TENANT, job.id).state is JobState.CANCELLED
-    worker.join(5)
+    worker.join(30)
     assert not worker.is_alive()
     assert shop.service.cancel(TENANT, job.id).state is JobState.CANCELLED
     assert shop.work.claim("other", LANES) is None
@@ -441,7 +441,7 @@ def test_what_the_job_cannot_help_is_waited_for_and_not_counted(shop: Shop) -> N
         original(key, source)
 
     shop.blobs.adopt = full  # type: ignore[method-assign]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while shop.get(job).state is not JobState.SUCCEEDED:
         assert time.monotonic() < deadline
         shop.work_off()

@@ -234,7 +234,7 @@ def test_ready_servers_are_waited_for_with_a_limit(redis: RedisServer, monkeypat
     started = time.monotonic()
     with pytest.raises(AssertionError, match="is not ready"):
         redis.wait_ready(0.2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     os.kill(redis.pids[0], signal.SIGKILL)
     with pytest.raises(AssertionError, match="ended with"):
         redis.wait_ready(10)
