@@ -253,10 +253,11 @@ class Batcher:
             self._carry_out(self._recovery.lost(items, event.error))
             return event.error.code
         running = self._backlog.answered(event.batch_id)
-        passes.trace(running, "" if isinstance(event, Done) else event.error.code)
         if isinstance(event, Done):
             self._finish(running, event)
+            passes.trace(running)
             return None
+        passes.trace(running, event.error.code)
         return self._fail(running, event)
 
     def _finish(self, running: Running, done: Done) -> None:

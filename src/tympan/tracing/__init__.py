@@ -7,7 +7,7 @@ carry ids and figures, never what somebody said or how an error put it.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -142,15 +142,18 @@ def current() -> str:
     return f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags:02x}" if here.is_valid else ""
 
 
-def batch(members: Sequence[Member], began_s: float, error: str = "") -> None:
+def batch(members: Iterable[Member], began_s: float, error: str = "") -> None:
     """Record a pass of the engine that has just ended and began at ``began_s`` (monotonic seconds).
 
     It stands in the trace of its first member that is recorded; each of those has a span for its window, from when it
     waited until now, linked to the pass. Nothing is recorded of a pass that nobody records.
     """
     tracer = _Current.tracer
-    recorded = [member for member in members if _is_sampled(member.trace)]
-    if tracer is None or not recorded:
+    if tracer is None:
+        return
+    everybody = tuple(members)
+    recorded = [member for member in everybody if _is_sampled(member.trace)]
+    if not recorded:
         return
     from opentelemetry import trace  # noqa: PLC0415
 
@@ -161,7 +164,7 @@ def batch(members: Sequence[Member], began_s: float, error: str = "") -> None:
         kind=trace.SpanKind.INTERNAL,
         links=links,
         start_time=_wall_ns(began_s),
-        attributes={"tympan.windows": len(members), "tympan.audio_s": sum(member.audio_s for member in members)},
+        attributes={"tympan.windows": len(everybody), "tympan.audio_s": sum(member.audio_s for member in everybody)},
     )
     _Recorded(whole).fail(error)
     for member in recorded:
