@@ -521,6 +521,6 @@ def test_a_tenant_has_only_so_many_sessions_and_so_much_audio(tmp_path: Path) ->
         finals = [one["text"] for one in messages if one["type"] == "final"]
         assert finals == [f"w{number}" for number in range(len(finals))]
         assert 20 <= len(finals) <= 35
-    (key, used), *_ = meter._counts.items()
+    (key, used), *_ = meter._tally._amounts.items()
     assert (key[0], key[2:], used.requests, used.failures) == ("default", ("live", "base"), 1, 1)
     assert 28 <= used.audio_s <= 50

@@ -13,7 +13,7 @@ from tympan import disk
 from tympan.api import ops
 from tympan.api.deps import Backend
 from tympan.api.health import parts_of, status_of, takes_requests
-from tympan.api.watches import Condition, Finding, Watches
+from tympan.api.watches import PartReport, PartState, Watches
 from tympan.errors import Unavailable
 
 HEALTH_FIELDS = {
@@ -129,10 +129,10 @@ def test_a_dependency_that_is_away_degrades_and_keeps_nobody_waiting(make_site: 
     """Requests are still let in: what was seen last is told, and nothing is asked meanwhile."""
     site = make_site()
     asked = []
-    away = {"broker": Finding(Condition.DEGRADED, "The broker does not answer.", "Start it.")}
+    away = {"broker": PartReport(PartState.DEGRADED, "The broker does not answer.", "Start it.")}
 
     class Seen(Watches):
-        def findings(self) -> dict[str, Finding]:
+        def reports(self) -> dict[str, PartReport]:
             asked.append(1)
             return dict(away)
 

@@ -20,7 +20,7 @@ from tympan.faultpoints import InjectedFault
 from tympan.quality import starter
 from tympan.quality.conductor import ConductorRules
 from tympan.quality.manifest import read_folder
-from tympan.quality.watch import Watch
+from tympan.quality.watch import QualityWatch
 from tympan.storage.golden import SetPlan
 from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.quality_tables import golden_results, golden_runs, golden_sets
@@ -336,7 +336,7 @@ def test_every_process_tells_the_same_figures(gold: Gold) -> None:
     gold.add(plan=_HOURLY)
     gold.mishear = lambda number, text: "well" if number == 4 else text.replace("bridge", "")
     gold.run()
-    watch = Watch(gold.desk.store)
+    watch = QualityWatch(gold.desk.store)
     watch.look()
     told = telemetry.metrics_text().decode()
     assert 'tympan_wer_ratio{golden_set="calls",model="demo"} 0.2' in told
@@ -359,7 +359,7 @@ def test_a_run_beyond_its_deadline_is_overdue(lone: Gold) -> None:
     lone.add()
     lone.desk.run("calls")
     lone.shop.database.write(lambda tx: tx.execute(update(golden_runs).values(deadline=1.0)))
-    Watch(lone.desk.store).look()
+    QualityWatch(lone.desk.store).look()
     assert lone.alarms == [("run_overdue", "calls")]
 
 
@@ -396,7 +396,7 @@ def test_without_the_starter_set_nothing_of_it_is_run_or_missed(lone: Gold) -> N
     lone.desk.add_starter()
     _make_due(lone)
     lone.conductor().tick()
-    Watch(lone.desk.store, starter=False).look()
+    QualityWatch(lone.desk.store, starter=False).look()
     assert (lone.desk.runs.page(), lone.alarms) == ([], [])
 
 

@@ -148,7 +148,7 @@ def test_what_waits_is_bounded_and_what_is_lost_is_counted(monkeypatch: pytest.M
         meter.add(SEEN)
         meter.flush()
         now[0] += 86_400
-    assert len(meter._counts) <= 40
+    assert len(meter._tally) <= 40
     assert telemetry.TRAFFIC_LOST._value.get() - before == 98
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.api.support import wait_for
-from tympan.api.watches import Condition, Finding, Findings, Sight, Watch, Watches
+from tympan.api.watches import PartReport, PartReports, PartState, Sight, Watch, Watches
 
-_SILENT = Finding(Condition.DOWN, "It does not answer.", "Look at it.")
-_BAD = Finding(Condition.DEGRADED, "It is late.", "Wait.")
+_SILENT = PartReport(PartState.DOWN, "It does not answer.", "Look at it.")
+_BAD = PartReport(PartState.DEGRADED, "It is late.", "Wait.")
 
 
 class Patient:
@@ -18,19 +18,19 @@ class Patient:
 
     def __init__(self) -> None:
         """Be well."""
-        self.answers: list[Callable[[], Findings]] = []
+        self.answers: list[Callable[[], PartReports]] = []
         self.looks = 0
         self.woken = threading.Event()
 
-    def look(self) -> Findings:
+    def look(self) -> PartReports:
         """Answer what comes next, then that all is well."""
         self.looks += 1
-        return self.answers.pop(0)() if self.answers else {"it": Finding()}
+        return self.answers.pop(0)() if self.answers else {"it": PartReport()}
 
-    def hang(self) -> Findings:
+    def hang(self) -> PartReports:
         """Answer when woken."""
         self.woken.wait(30)
-        return {"it": Finding()}
+        return {"it": PartReport()}
 
 
 @pytest.fixture
@@ -49,45 +49,45 @@ def test_what_hangs_is_said_to_be_silent_and_nobody_waits(patient: Patient) -> N
     """All that is seen through it counts as silent; once it answers again, all is well again."""
     patient.answers = [patient.hang]
     with Watches([_watch(patient, patience_s=0.05)]) as watches:
-        wait_for(lambda: watches.findings() == {"it": _SILENT, "its kin": _SILENT}, 10)
+        wait_for(lambda: watches.reports() == {"it": _SILENT, "its kin": _SILENT}, 10)
         began = time.monotonic()
-        watches.findings()
+        watches.reports()
         assert time.monotonic() - began < 1.0
         patient.woken.set()
-        wait_for(lambda: watches.findings() == {"it": Finding()}, 10)
+        wait_for(lambda: watches.reports() == {"it": PartReport()}, 10)
 
 
 def test_one_bad_look_is_none_and_two_are(patient: Patient) -> None:
     """A moment's trouble is looked at again before it is told."""
-    patient.answers = [lambda: {"it": Finding()}, lambda: {"it": _BAD}]
-    seen = set[Condition]()
+    patient.answers = [lambda: {"it": PartReport()}, lambda: {"it": _BAD}]
+    seen = set[PartState]()
     with Watches([_watch(patient)]) as watches:
         wait_for(lambda: _note(seen, watches) and patient.looks > 4, 10)
-        assert seen <= {Condition.OK}
+        assert seen <= {PartState.OK}
         patient.answers = [lambda: {"it": _BAD}] * 5_000
-        wait_for(lambda: watches.findings()["it"] is _BAD, 10)
+        wait_for(lambda: watches.reports()["it"] is _BAD, 10)
 
 
-def _note(seen: set[Condition], watches: Watches) -> bool:
-    seen |= {finding.condition for finding in watches.findings().values()}
+def _note(seen: set[PartState], watches: Watches) -> bool:
+    seen |= {finding.state for finding in watches.reports().values()}
     return True
 
 
 def test_a_look_that_breaks_is_an_answer_too(patient: Patient) -> None:
     """Whatever it raises, the thread goes on and what is looked at counts as silent."""
 
-    def broken() -> Findings:
+    def broken() -> PartReports:
         raise ValueError("odd")
 
     patient.answers = [broken, broken]
     watch = _watch(patient)
     with Watches([watch]) as watches:
         wait_for(lambda: patient.looks > 2, 10)
-        wait_for(lambda: watches.findings() == {"it": Finding()}, 10)
+        wait_for(lambda: watches.reports() == {"it": PartReport()}, 10)
 
 
 def test_before_the_first_look_nothing_is_told(patient: Patient) -> None:
     """No guess is made."""
     patient.answers = [patient.hang]
     with Watches([_watch(patient)]) as watches:
-        assert watches.findings() == {}
+        assert watches.reports() == {}

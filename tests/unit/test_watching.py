@@ -9,7 +9,7 @@ from tests.api.support import wait_for
 from tests.jobs_support import open_shop
 from tests.servers.process import free_port
 from tympan.access.limits import LimitDesk
-from tympan.api.watches import Condition, Finding
+from tympan.api.watches import PartReport, PartState
 from tympan.bootstrap.watching import LATE_S, make_watches
 from tympan.config import Settings
 from tympan.storage.blobs import open_blobs
@@ -26,12 +26,12 @@ def _cluster(folder: Path, **more: object) -> Settings:
     return _settings(folder, mode="cluster", **given, **more)
 
 
-def _seen(settings: Settings, database: Database, *names: str) -> dict[str, Finding]:
+def _seen(settings: Settings, database: Database, *names: str) -> dict[str, PartReport]:
     """Return what is seen once all of ``names`` are."""
     blobs = open_blobs(None, settings.data_dir / "blobs")
     with make_watches(settings, database, blobs, LimitDesk()) as watches:
-        wait_for(lambda: set(names) <= watches.findings().keys(), 40)
-        return watches.findings()
+        wait_for(lambda: set(names) <= watches.reports().keys(), 40)
+        return watches.reports()
 
 
 def test_what_is_well_is_seen_as_well(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_is_well_is_seen_as_well(tmp_path: Path) -> None:
     with open_shop(tmp_path / "shop") as shop:
         found = _seen(_settings(tmp_path), shop.database, "database", "object_storage")
     assert set(found) == {"database", "webhooks", "object_storage"}
-    assert {each.condition for each in found.values()} == {Condition.OK}
+    assert {each.state for each in found.values()} == {PartState.OK}
     assert found["webhooks"].facts == {"waiting": 0, "lag_s": 0.0}
 
 
@@ -48,7 +48,7 @@ def test_a_database_without_tables_is_down_and_says_why(tmp_path: Path) -> None:
     database = Database(sqlite_url(tmp_path / "empty.db"))
     found = _seen(_settings(tmp_path), database, "database")
     database.close()
-    assert found["database"].condition is Condition.DOWN
+    assert found["database"].state is PartState.DOWN
     assert found["database"].reason == "The database is not set up."
     assert found["database"].remedy
     assert "webhooks" not in found
@@ -62,10 +62,10 @@ def test_servers_that_are_away_degrade_with_a_reason_and_a_remedy_and_no_address
     with open_shop(tmp_path / "shop", rings=True) as shop:
         found = _seen(settings, shop.database, "broker", "redis", "outbox")
     for name in ("broker", "redis"):
-        assert found[name].condition is Condition.DEGRADED
+        assert found[name].state is PartState.DEGRADED
         assert "canary" not in str(found[name])
         assert nowhere not in str(found[name])
-    assert found["outbox"].condition is Condition.OK
+    assert found["outbox"].state is PartState.OK
 
 
 @pytest.mark.parametrize("age_s", [LATE_S / 2, LATE_S * 2])
@@ -77,5 +77,5 @@ def test_messages_that_wait_for_long_are_late(tmp_path: Path, age_s: float) -> N
         moved = text("update bells set created_at = created_at - :s")
         shop.database.write(lambda tx: tx.execute(moved, {"s": age_s}))
         found = _seen(settings, shop.database, "outbox")
-    assert (found["outbox"].condition is Condition.DEGRADED) is (age_s > LATE_S)
+    assert (found["outbox"].state is PartState.DEGRADED) is (age_s > LATE_S)
     assert found["outbox"].facts["waiting"] == 1

@@ -6,7 +6,6 @@ Jobs are not counted here but where they end, in the same transaction.
 
 import csv
 import io
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from tympan.access.tenant_limits import Work
 from tympan.background import Background
 from tympan.errors import TympanError
 from tympan.storage.usage import Period, UsageRow, Used, day_of
+from tympan.tally import Tally
 
 __all__ = ["COLUMNS", "Period", "UsageMeter", "UsageRow", "Used", "csv_of", "flat"]
 
@@ -65,33 +65,24 @@ class UsageMeter:
         """Put counts into ``books`` every ``flush_s``; ``clock`` tells the day, in Unix seconds."""
         self.books: Books = books or NoBooks()
         self._clock, self._flush_s = clock, flush_s
-        self._counts: dict[_Key, Used] = {}
-        self._lock = threading.Lock()
+        self._tally: Tally[_Key, Used] = Tally(Used.plus, MAX_KEYS)
         self._background = Background("usage", self._run, _JOIN_S)
 
     def add(self, tenant: str, kind: Work, model: str, used: Used) -> None:
         """Count; takes no time."""
         key = (tenant, day_of(self._clock()), kind.value, model)
-        with self._lock:
-            if key not in self._counts and len(self._counts) >= MAX_KEYS:
-                telemetry.USAGE_LOST.inc(used.requests)
-                return
-            self._counts[key] = self._counts.get(key, Used()).plus(used)
+        if not self._tally.add({key: used}):
+            telemetry.USAGE_LOST.inc(used.requests)
 
     def flush(self) -> None:
         """Put what was counted on the books; when that fails it is kept for the next time."""
-        with self._lock:
-            counts, self._counts = self._counts, {}
-        if counts:
-            try:
-                self.books.add([UsageRow(*key, used) for key, used in counts.items()])
-            except TympanError as error:
-                _LOG.warning("usage_not_saved", code=error.code)
-                self._take_back(counts)
-            except Exception as error:  # noqa: BLE001 (the thread has to live on)
-                _LOG.error("usage_not_saved", **telemetry.crash_report(error))
-                self._take_back(counts)
-        telemetry.USAGE_UNSAVED.set(len(self._counts))
+        try:
+            self._tally.hand_on(lambda counts: self.books.add([UsageRow(*key, used) for key, used in counts.items()]))
+        except TympanError as error:
+            _LOG.warning("usage_not_saved", code=error.code)
+        except Exception as error:  # noqa: BLE001 (the thread has to live on)
+            _LOG.error("usage_not_saved", **telemetry.crash_report(error))
+        telemetry.USAGE_UNSAVED.set(len(self._tally))
 
     def start(self) -> None:
         """Begin to flush."""
@@ -101,11 +92,6 @@ class UsageMeter:
         """Flush once more and stop."""
         self._background.stop()
         self.flush()
-
-    def _take_back(self, counts: dict[_Key, Used]) -> None:
-        with self._lock:
-            for key, used in counts.items():
-                self._counts[key] = self._counts.get(key, Used()).plus(used)
 
     def _run(self) -> None:
         while not self._background.over.wait(self._flush_s):

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from tympan import telemetry
 from tympan.api.deps import Services, services_of
 from tympan.api.health import parts_of, show, status_of, takes_requests
-from tympan.api.watches import Finding
+from tympan.api.watches import PartReport
 from tympan.errors import Unavailable
 
 router = APIRouter()
@@ -61,7 +61,7 @@ async def metrics(request: Request) -> Response:
     return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_MEDIA_TYPE)
 
 
-def _report(services: Services, status: str, parts: dict[str, Finding]) -> dict[str, Any]:
+def _report(services: Services, status: str, parts: dict[str, PartReport]) -> dict[str, Any]:
     house, backend = services.house, services.backend
     views = backend.registry.views() if backend.registry else ()
     return {

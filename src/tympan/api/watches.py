@@ -13,7 +13,7 @@ _JOIN_S = 1.0
 _RETRY_S = 0.5
 
 
-class Condition(StrEnum):
+class PartState(StrEnum):
     """How a part stands: it works, it works in part or late, it does not work."""
 
     OK = "ok"
@@ -22,21 +22,21 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PartReport:
     """How one part stands; if not well, why and what to do; and more facts about it."""
 
-    condition: Condition = Condition.OK
+    state: PartState = PartState.OK
     reason: str | None = None
     remedy: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `/health` tells it."""
-        told = {"status": self.condition.value, "reason": self.reason, "remedy": self.remedy}
+        told = {"status": self.state.value, "reason": self.reason, "remedy": self.remedy}
         return {**told, **self.facts}
 
 
-Findings: TypeAlias = Mapping[str, Finding]
+PartReports: TypeAlias = Mapping[str, PartReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Sight:
     """
 
     names: tuple[str, ...]
-    look: Callable[[], Findings]
-    silent: Finding
+    look: Callable[[], PartReports]
+    silent: PartReport
 
 
 class Watch:
@@ -61,7 +61,7 @@ class Watch:
         """
         self._sight, self._period_s, self._patience_s = sight, period_s, patience_s
         self._background = Background(f"watch-{sight.names[0]}", self._run, _JOIN_S)
-        self._found: Findings = {}
+        self._found: PartReports = {}
         self._began: float | None = None
         self._lock = threading.Lock()
 
@@ -73,7 +73,7 @@ class Watch:
         """Look no more; a look that hangs is left behind."""
         self._background.stop()
 
-    def findings(self) -> Findings:
+    def reports(self) -> PartReports:
         """Return what was found last; never waits. Nothing before the first look has ended."""
         with self._lock:
             began, found = self._began, self._found
@@ -84,7 +84,7 @@ class Watch:
     def _run(self) -> None:
         while True:
             found = self._look()
-            if any(each.condition is not Condition.OK for each in found.values()):
+            if any(each.state is not PartState.OK for each in found.values()):
                 if self._background.over.wait(min(_RETRY_S, self._period_s)):
                     return
                 found = self._look()
@@ -93,7 +93,7 @@ class Watch:
             if self._background.over.wait(self._period_s):
                 return
 
-    def _look(self) -> Findings:
+    def _look(self) -> PartReports:
         with self._lock:
             self._began = time.monotonic()
         found = attempt(self._background.name, self._sight.look)
@@ -120,6 +120,6 @@ class Watches:
         for watch in self._watches:
             watch.stop()
 
-    def findings(self) -> dict[str, Finding]:
+    def reports(self) -> dict[str, PartReport]:
         """Return what was found last of everything; never waits."""
-        return {name: finding for watch in self._watches for name, finding in watch.findings().items()}
+        return {name: report for watch in self._watches for name, report in watch.reports().items()}

@@ -8,7 +8,7 @@ from tympan.config import Settings
 from tympan.jobs.service import JobService
 from tympan.quality.conductor import Conductor, ConductorRules
 from tympan.quality.golden import GoldenDesk
-from tympan.quality.watch import Watch
+from tympan.quality.watch import QualityWatch
 from tympan.storage.blobs import BlobStore
 from tympan.storage.chores import Chores
 from tympan.storage.database import Database
@@ -27,9 +27,9 @@ def make_conductor(settings: Settings, database: Database, blobs: BlobStore, job
     return Conductor(desk, blobs, jobs, Chores(database, _owner()), rules)
 
 
-def make_watch(settings: Settings, database: Database) -> Watch:
+def make_watch(settings: Settings, database: Database) -> QualityWatch:
     """Return who tells what was measured, not started yet."""
-    return Watch(GoldenStore(database), starter=has_starter(settings))
+    return QualityWatch(GoldenStore(database), starter=has_starter(settings))
 
 
 def has_starter(settings: Settings) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tympan.access.limits import LimitDesk
-from tympan.api.watches import Condition, Finding, Findings, Sight, Watch, Watches
+from tympan.api.watches import PartReport, PartReports, PartState, Sight, Watch, Watches
 from tympan.config import Settings
 from tympan.errors import InsufficientStorage, StorageUnavailable
 from tympan.storage.blobs import BlobStore
@@ -15,24 +15,24 @@ LATE_S = 120.0
 """From when on what waits to be sent counts as late."""
 
 _ASK_THE_DATABASE = "See that the server of DATABASE_URL runs and can be reached, or that the disk of DATA_DIR works."
-_DATABASE_IS_SILENT = Finding(Condition.DOWN, "The database does not answer.", _ASK_THE_DATABASE)
-_STORAGE_IS_AWAY = Finding(
-    Condition.DOWN,
+_DATABASE_IS_SILENT = PartReport(PartState.DOWN, "The database does not answer.", _ASK_THE_DATABASE)
+_STORAGE_IS_AWAY = PartReport(
+    PartState.DOWN,
     "The audio storage does not answer, or takes nothing.",
     "See that the server of STORAGE_URL runs, takes the credentials and has room; without one, that DATA_DIR does.",
 )
-_BROKER_IS_AWAY = Finding(
-    Condition.DEGRADED,
+_BROKER_IS_AWAY = PartReport(
+    PartState.DEGRADED,
     "The broker does not answer. Jobs are taken, and workers find them by looking, but later.",
     "See that the server of BROKER_URL runs, and that its memory and disk are below its alarms.",
 )
-_REDIS_IS_AWAY = Finding(
-    Condition.DEGRADED,
+_REDIS_IS_AWAY = PartReport(
+    PartState.DEGRADED,
     "Redis does not answer. Nothing is lost; progress comes later, and no results are kept for equal calls.",
     "See that the server of REDIS_URL runs and can be reached.",
 )
-_LIMITS_ARE_SPLIT = Finding(
-    Condition.DEGRADED,
+_LIMITS_ARE_SPLIT = PartReport(
+    PartState.DEGRADED,
     "Redis is away, so that every process keeps its share of the limits by itself.",
     "See that the server of REDIS_URL runs; until then tenants may get somewhat less or more than their limits.",
 )
@@ -58,30 +58,30 @@ def make_watches(settings: Settings, database: Database, blobs: BlobStore, limit
     return Watches(Watch(sight, period_s=2 * settings.sweep_s) for sight in sights)
 
 
-def _database(database: Database, *, in_cluster: bool) -> Findings:
+def _database(database: Database, *, in_cluster: bool) -> PartReports:
     try:
         database.check()
         deliveries, bells = delivery_backlog(database), Outbox(database).backlog() if in_cluster else None
     except (StorageUnavailable, InsufficientStorage) as error:
-        return {"database": Finding(Condition.DOWN, error.message, _ASK_THE_DATABASE)}
-    found = {"database": Finding(), "webhooks": _webhooks(deliveries.count, deliveries.lag_s)}
+        return {"database": PartReport(PartState.DOWN, error.message, _ASK_THE_DATABASE)}
+    found = {"database": PartReport(), "webhooks": _webhooks(deliveries.count, deliveries.lag_s)}
     return found if bells is None else {**found, "outbox": _outbox(bells.count, bells.lag_s)}
 
 
-def _webhooks(waiting: int, lag_s: float) -> Finding:
+def _webhooks(waiting: int, lag_s: float) -> PartReport:
     facts = {"waiting": waiting, "lag_s": round(lag_s, 1)}
     if lag_s < LATE_S:
-        return Finding(facts=facts)
+        return PartReport(facts=facts)
     reason = "Events for endpoints that answer are not sent in time."
-    return Finding(Condition.DEGRADED, reason, "See that a process that sends webhooks runs: the scheduler.", facts)
+    return PartReport(PartState.DEGRADED, reason, "See that a process that sends webhooks runs: the scheduler.", facts)
 
 
-def _outbox(waiting: int, lag_s: float) -> Finding:
+def _outbox(waiting: int, lag_s: float) -> PartReport:
     facts = {"waiting": waiting, "lag_s": round(lag_s, 1)}
     if lag_s < LATE_S:
-        return Finding(facts=facts)
+        return PartReport(facts=facts)
     remedy = "See that the broker takes messages. Workers find the jobs by looking meanwhile, but later."
-    return Finding(Condition.DEGRADED, "Messages about new jobs wait to be published.", remedy, facts)
+    return PartReport(PartState.DEGRADED, "Messages about new jobs wait to be published.", remedy, facts)
 
 
 def _redis(url: str, limits: LimitDesk) -> Sight:
@@ -90,19 +90,19 @@ def _redis(url: str, limits: LimitDesk) -> Sight:
 
     link = RedisLink(url, open_s=0.0)
 
-    def look() -> Findings:
+    def look() -> PartReports:
         shared = not isinstance(limits.ledger, SharedLedger) or limits.ledger.shares
         return {
-            "redis": Finding() if link.probe() else _REDIS_IS_AWAY,
-            "limits": Finding() if shared else _LIMITS_ARE_SPLIT,
+            "redis": PartReport() if link.probe() else _REDIS_IS_AWAY,
+            "limits": PartReport() if shared else _LIMITS_ARE_SPLIT,
         }
 
     return Sight(("redis", "limits"), look, _REDIS_IS_AWAY)
 
 
-def _tried(name: str, check: Callable[[], object], away: Finding) -> Findings:
+def _tried(name: str, check: Callable[[], object], away: PartReport) -> PartReports:
     try:
         check()
     except (StorageUnavailable, InsufficientStorage):
         return {name: away}
-    return {name: Finding()}
+    return {name: PartReport()}

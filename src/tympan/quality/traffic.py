@@ -4,7 +4,7 @@ A process that is killed takes its last minute of counts with it. While the data
 bound; what could not be counted is counted as that.
 """
 
-import threading
+import operator
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +16,7 @@ from tympan.errors import TympanError
 from tympan.observation import Observation
 from tympan.quality.traffic_features import bins_of
 from tympan.storage.traffic import TrafficRow
+from tympan.tally import Tally
 
 _LOG = telemetry.get_logger(__name__)
 _FLUSH_S = 60.0
@@ -41,8 +42,7 @@ class TrafficMeter:
     ) -> None:
         """Add counts to ``books`` every ``flush_s``; ``clock`` tells the day, in Unix seconds."""
         self._books, self._clock, self._flush_s = books, clock, flush_s
-        self._counts: dict[_Key, int] = {}
-        self._lock = threading.Lock()
+        self._tally: Tally[_Key, int] = Tally(operator.add, MAX_KEYS)
         self._background = Background("traffic", self._run, _JOIN_S)
 
     def add(self, seen: Observation) -> None:
@@ -55,27 +55,17 @@ class TrafficMeter:
             telemetry.TRAFFIC_LOST.inc()
             _LOG.error("traffic_not_counted", **telemetry.crash_report(error))
             return
-        with self._lock:
-            if len(self._counts) + len(bins) > MAX_KEYS:
-                telemetry.TRAFFIC_LOST.inc()
-                return
-            for feature, place in bins.items():
-                key = (day, seen.kind, seen.model, feature, place)
-                self._counts[key] = self._counts.get(key, 0) + 1
+        if not self._tally.add({(day, seen.kind, seen.model, *found): 1 for found in bins.items()}):
+            telemetry.TRAFFIC_LOST.inc()
 
     def flush(self) -> None:
         """Add what was counted to what is kept; when that fails it is tried again the next time."""
-        with self._lock:
-            counts, self._counts = self._counts, {}
-        if counts:
-            try:
-                self._books.add([TrafficRow(*key, count) for key, count in counts.items()])
-            except TympanError as error:
-                _LOG.warning("traffic_not_saved", code=error.code)
-                self._take_back(counts)
-            except Exception as error:  # noqa: BLE001 (the thread has to live on)
-                _LOG.error("traffic_not_saved", **telemetry.crash_report(error))
-                self._take_back(counts)
+        try:
+            self._tally.hand_on(lambda counts: self._books.add([TrafficRow(*key, n) for key, n in counts.items()]))
+        except TympanError as error:
+            _LOG.warning("traffic_not_saved", code=error.code)
+        except Exception as error:  # noqa: BLE001 (the thread has to live on)
+            _LOG.error("traffic_not_saved", **telemetry.crash_report(error))
 
     def start(self) -> None:
         """Begin to flush."""
@@ -85,11 +75,6 @@ class TrafficMeter:
         """Flush once more and stop."""
         self._background.stop()
         self.flush()
-
-    def _take_back(self, counts: dict[_Key, int]) -> None:
-        with self._lock:
-            for key, count in counts.items():
-                self._counts[key] = self._counts.get(key, 0) + count
 
     def _run(self) -> None:
         while not self._background.over.wait(self._flush_s):

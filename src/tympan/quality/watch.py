@@ -21,7 +21,7 @@ _JOIN_S = 5.0
 _GRACE_S = 3_600.0
 
 
-class Watch:
+class QualityWatch:
     """Looks at the tables every minute in a thread of its own."""
 
     def __init__(self, store: GoldenStore, *, starter: bool = True) -> None:
