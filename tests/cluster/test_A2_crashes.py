@@ -53,7 +53,7 @@ def _crash(site: Site, load: Load, faults: tuple[str, ...], n_jobs: int = 6, nam
         load.api = doomed[0]
     try:
         for number in range(_MAX_JOBS):
-            # Who comes by a point is chance: a process that was spared gets another job, until no other is left to do it.
+            # Who comes by a point is chance: who was spared gets another job, until no other is left to do it.
             if number >= n_jobs and _all_die(site, load, doomed):
                 break
             _hand_in(site, load, f"{name} {number}", (_A, _B)[number % 2])
