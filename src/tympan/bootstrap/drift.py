@@ -1,6 +1,6 @@
 """What operators may ask about traffic, for the command line; a server may be running on the same stores."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from tympan.bootstrap.jobs import open_stores
@@ -8,11 +8,24 @@ from tympan.bootstrap.pipeline import make_data_dir
 from tympan.bootstrap.traffic import periods_of
 from tympan.config import Settings
 from tympan.errors import InvalidRequest
-from tympan.quality.drift import Finding, Report, examine, figures, shares
+from tympan.quality.drift import Finding, Report, compared_days, examine, figures, shares
+from tympan.quality.second_opinions import Comparison, Opinion, comparisons
 from tympan.quality.traffic import last_days
 from tympan.storage.traffic import TrafficStore
 
-__all__ = ["Finding", "Report", "figures", "keep_baseline", "report", "shares"]
+__all__ = [
+    "Comparison", "Finding", "Opinion", "Report", "SecondOpinions", "figures", "keep_baseline", "opinions", "report",
+    "shares",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SecondOpinions:
+    """What the shadow model made of two stretches of days (first and last day of each)."""
+
+    window: tuple[date, date]
+    baseline: tuple[date, date]
+    comparisons: list[Comparison]
 
 
 def report(settings: Settings, days: int | None = None) -> Report:
@@ -21,6 +34,18 @@ def report(settings: Settings, days: int | None = None) -> Report:
     make_data_dir(settings.data_dir)
     with open_stores(settings) as stores:
         return examine(TrafficStore(stores.database), replace(periods, window_days=days or periods.window_days), _now())
+
+
+def opinions(settings: Settings, days: int | None = None) -> SecondOpinions:
+    """Return how far models lay from the shadow model lately, and before. Raises ``StorageUnavailable``."""
+    periods = periods_of(settings)
+    make_data_dir(settings.data_dir)
+    with open_stores(settings) as stores:
+        traffic = TrafficStore(stores.database)
+        wanted = replace(periods, window_days=days or periods.window_days)
+        window, baseline, _ = compared_days(traffic, wanted, _now())
+        found = comparisons(traffic.between(*window), traffic.between(*baseline))
+        return SecondOpinions(window, baseline, found)
 
 
 def keep_baseline(settings: Settings, days: int | None) -> tuple[date, date] | None:

@@ -19,7 +19,7 @@ from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address, traced
 from tympan.config import Settings
 from tympan.errors import Cancelled
-from tympan.observation import Observer
+from tympan.quality.traffic import TrafficMeter
 
 _STOP_S = 30.0
 
@@ -73,9 +73,9 @@ class _Keeper:
         services: ApiServices,
         server: HttpServer,
         worker: Callable[[Services], AbstractContextManager[object]],
-        observer: Observer | None,
+        meter: TrafficMeter | None,
     ) -> None:
-        self._observer = observer
+        self._meter = meter
         self._settings, self._services, self._server, self._worker = settings, services, server, worker
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -98,7 +98,8 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with running(self._settings, self._observer) as services, self._worker(services):
+            observer = self._meter.add if self._meter else None
+            with running(self._settings, observer, self._meter) as services, self._worker(services):
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()

@@ -20,6 +20,7 @@ from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
 from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names
+from tympan.bootstrap.shadow import shadowing
 from tympan.config import Settings
 from tympan.engine import hardware, layouts, models
 from tympan.engine.base import EngineSpec
@@ -31,6 +32,7 @@ from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
+from tympan.quality.shadow import Opinions
 
 _STOP_S = 10.0
 _LOG = telemetry.get_logger(__name__)
@@ -62,8 +64,12 @@ class Services:
 
 
 @contextmanager
-def running(settings: Settings, observer: Observer | None = None) -> Iterator[Services]:
+def running(
+    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None
+) -> Iterator[Services]:
     """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
+
+    With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -83,10 +89,11 @@ def running(settings: Settings, observer: Observer | None = None) -> Iterator[Se
         fleet = make_fleet(settings, found, options, _locate)
         started.callback(_stop, "engine", fleet.close)
         # 4. The pipeline over them.
-        cards = [each.card for each in found]
+        known = names(settings, [each.card for each in found])
         detector = SpeechDetector()
+        sampler = started.enter_context(shadowing(settings, fleet, known, opinions))
         registry = LocalRegistry(
-            fleet, found, names(settings, cards), lambda slot: ModelTranscriber(decoder, detector, slot, observer)
+            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, observer, sampler)
         )
         # 5. The default model: its files, verified, and its engine in a process.
         _load_default(fleet, registry, settings.model_fallback)

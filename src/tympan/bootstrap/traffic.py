@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from tympan.config import Settings
 from tympan.jobs.janitor import Janitor
-from tympan.observation import Observer
 from tympan.quality.alarms import AlarmBook
 from tympan.quality.drift import DriftWatch, Periods
 from tympan.quality.traffic import TrafficMeter
@@ -14,15 +13,15 @@ from tympan.storage.traffic import TrafficStore
 
 
 @contextmanager
-def counting_traffic(settings: Settings, database: Database) -> Iterator[Observer | None]:
-    """Yield what is to be told of transcripts, ``None`` where traffic is not counted; the last counts are kept too."""
+def counting_traffic(settings: Settings, database: Database) -> Iterator[TrafficMeter | None]:
+    """Yield what counts traffic, ``None`` where it is not counted; the last counts are kept too."""
     if not settings.traffic_days:
         yield None
         return
     meter = TrafficMeter(TrafficStore(database))
     meter.start()
     try:
-        yield meter.add
+        yield meter
     finally:
         meter.stop()
 

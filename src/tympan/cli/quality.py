@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tympan.cli import quality_traffic
+from tympan.cli import quality_shadow, quality_traffic
 from tympan.cli import quality_views as views
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, write_stdout
@@ -119,6 +119,7 @@ def register(app: typer.Typer) -> None:
     for name, function in commands.items():
         command(group, name)(function)
     quality_traffic.register(group)
+    quality_shadow.register(group)
     app.add_typer(group, name="quality")
 
 

@@ -8,6 +8,7 @@ engines fail:
 ``ms_per_batch``       milliseconds each batch sleeps; likewise ``ms_per_window`` and ``ms_per_audio_s``
 ``language``           what it "detects" (default ``en``)
 ``never_ends``         ``1``: every window runs into the token cap
+``mishears``           ``5``: every fifth word of a window is another one than without this knob
 ``fail_at``            numbers of the batches (from 1: ``2``, ``1-3``, ``2,5``) that raise ``fail_text``
 ``hang_at``            batches that hang inside a native call, holding the interpreter
 ``abort_at``           batches that abort the process; ``exit_at`` ends it without a word
@@ -52,8 +53,8 @@ _WORDS_PER_S: Final = 2.5
 _QUIET_SAMPLE: Final = 8
 _LOGPROB: Final = -0.2
 _KNOBS: Final = (
-    "ms_per_batch ms_per_window ms_per_audio_s language never_ends fail_at fail_text hang_at abort_at exit_at poison "
-    "poison_does max_windows counter leak_mb load_delay_s load_error load_exit stuck_close gone"
+    "ms_per_batch ms_per_window ms_per_audio_s language never_ends mishears fail_at fail_text hang_at abort_at exit_at "
+    "poison poison_does max_windows counter leak_mb load_delay_s load_error load_exit stuck_close gone"
 )
 
 
@@ -149,7 +150,7 @@ class FakeEngine:
 
     def _hear(self, task: WindowTask) -> WindowResult:
         endless = self._knobs.get("never_ends") == "1"
-        words = _words(task, endless=endless)
+        words = _misheard(_words(task, endless=endless), int(self._knobs.get("mishears", "0")))
         # As in Whisper, each word carries the space before it, so that windows can be joined.
         text = "".join(f" {word}" for word in words)
         hears, allowed = self._knobs.get("language", "en"), task.params.languages
@@ -183,6 +184,14 @@ def _words(task: WindowTask, *, endless: bool) -> list[str]:
     seed = hashlib.blake2b(_fingerprint(task.params) + np.ascontiguousarray(samples).tobytes()).digest()
     stream = hashlib.shake_128(seed).digest(count)
     return [_WORDS[byte % len(_WORDS)] for byte in stream]
+
+
+def _misheard(words: Sequence[str], every: int) -> list[str]:
+    """Return ``words`` with every one in ``every`` taken for its neighbour in the vocabulary; 0 takes none."""
+    return [
+        _WORDS[(_WORDS.index(word) + 1) % len(_WORDS)] if every and number % every == 0 else word
+        for number, word in enumerate(words, 1)
+    ]
 
 
 def _fingerprint(params: DecodeParams) -> bytes:

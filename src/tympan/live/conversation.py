@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tympan.audio.condition import ConditionMeter
 from tympan.audio.vad import SpeechDetector
@@ -18,6 +19,7 @@ from tympan.live.record import Record
 from tympan.observation import MediaFacts, Observation, observed
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.sampling import Sampler
 
 BEHIND_S = 0.5
 """With more audio than this unheard, or more than one final waiting, a session has to catch up: no partials then."""
@@ -28,10 +30,14 @@ _FACTS = MediaFacts("live")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where a session's work is done: windows are answered by ``service``, speech is found by ``detector``."""
+    """Where a session's work is done: windows are answered by ``service``, speech is found by ``detector``.
+
+    A ``sampler`` is told of the windows whose text is final.
+    """
 
     service: WindowService
     detector: SpeechDetector
+    sampler: Sampler | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Conversation:
         # Finals and partials are two requests to the queue: who has had less goes first, and that is the finals.
         self._glance = Origin(f"{context.request_id}/partial", context.tenant, Lane.LIVE, trace=context.trace)
         listening = replace(context, lane=Lane.LIVE)
-        make = lambda options: Decoding(desk.service, options, listening)  # noqa: E731 - a name would say no more
+        make = partial(Decoding, desk.service, context=listening, sampler=desk.sampler)
         timed = replace(wishes.options, timestamps=Timestamps.WORD) if self._live.context_s else wishes.options
         self._finals = Finals(make, timed, wishes.limits.engine_s)
         self._record = Record(wishes.options, info.model if info else "")

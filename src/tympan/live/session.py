@@ -178,7 +178,7 @@ class LiveSession:
 
     def _talk(self, transcriber: Transcriber) -> None:
         check_options(self._wishes.options, transcriber.info)
-        desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector)
+        desk = Desk(_Waking(transcriber.service, self._inbox.wake), transcriber.detector, transcriber.sampler)
         inner = replace(self._context, cancel=self._closing, deadline=None)
         conversation = self._conversation = Conversation(
             desk, self._wishes, inner, FirstText(self._outbox.put, self._clock)

@@ -28,6 +28,7 @@ from tympan.errors import Overloaded
 from tympan.pipeline.ballot import Ballot
 from tympan.pipeline.narrator import Narrator
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.sampling import FinalWindow, Sampler
 from tympan.pipeline.speakers import told_apart
 
 MAX_IN_FLIGHT = 16
@@ -85,9 +86,14 @@ class Decoding:
         on_progress: Callable[[Progress], None] | None = None,
         *,
         only_language: bool = False,
+        sampler: Sampler | None = None,
     ) -> None:
-        """Start without windows; ``only_language``: decode no more than it takes to know the language."""
+        """Start without windows; ``only_language``: decode no more than it takes to know the language.
+
+        A ``sampler`` is told of every window whose text is final.
+        """
         self._only_language = only_language
+        self._sampler = sampler
         self._service = service
         self._options = fallback.within(options, service.info.can if service.info else Abilities())
         self._context = context
@@ -224,13 +230,11 @@ class Decoding:
         window = attempt.window
         result = told_apart(window, fallback.best_of(window, attempt.results, self._options))
         self._count(window, result, +1, len(attempt.results) - 1)
-        # Once nothing can be decoded again, the samples are dropped: they would add up to the whole file.
-        kept = window.without_samples() if self.language_is_settled else window
-        rejected = fallback.is_silence(window, result, self._options)
-        self._done[window.index] = (
-            kept,
-            replace(result, text="", tokens=(), words=(), speakers=(), token_chances=()) if rejected else result,
-        )
+        if fallback.is_silence(window, result, self._options):
+            result = replace(result, text="", tokens=(), words=(), speakers=(), token_chances=())
+        self._done[window.index] = window, result
+        if self.language_is_settled:
+            self._let_go(window, result)
         self._done_samples = max(self._done_samples, window.end_sample)
         self._report(self._done_samples, None)
         undecided = not self.language_is_settled
@@ -244,12 +248,19 @@ class Decoding:
         """Once the language is settled, decode again what was decoded in another."""
         if self._only_language or not self.language_is_settled:
             return
-        for index, (window, result) in list(self._done.items()):
+        for window, result in list(self._done.values()):
             if result.language == self._ballot.language:
-                self._done[index] = window.without_samples(), result
+                self._let_go(window, result)
             else:
                 self._count(window, result, -1, 1)
                 self._start(window)
+
+    def _let_go(self, window: Window, result: WindowResult) -> None:
+        """Drop the samples of a window that is never decoded again: they would add up to the whole file."""
+        if self._sampler is not None:
+            model = self._service.info.model if self._service.info else ""
+            self._sampler(FinalWindow(window, result, self._options, model, self._origin.tenant, self._origin.lane))
+        self._done[window.index] = window.without_samples(), result
 
     def _count(self, window: Window, result: WindowResult, sign: int, fallbacks: int) -> None:
         """Book a window's result, or with ``sign=-1`` take it back because it is decoded again."""

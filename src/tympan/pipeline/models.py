@@ -10,6 +10,7 @@ from tympan.domain import Options, Progress, Ranking, Transcript, Window
 from tympan.observation import Observer
 from tympan.pipeline.decoding import WindowService
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.sampling import Sampler
 from tympan.pipeline.speech import AudioSource, Speech
 from tympan.pipeline.transcriber import Decoded, Transcriber
 
@@ -29,17 +30,22 @@ class ModelTranscriber(Transcriber):
     """
 
     def __init__(
-        self, source: AudioSource, detector: SpeechDetector, model: ModelService, observer: Observer | None = None
+        self,
+        source: AudioSource,
+        detector: SpeechDetector,
+        model: ModelService,
+        observer: Observer | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
-        """Join the parts; an ``observer`` is told of every transcript."""
-        super().__init__(source, detector, model, observer=observer)
+        """Join the parts; an ``observer`` is told of every transcript, a ``sampler`` of every window."""
+        super().__init__(source, detector, model, observer=observer, sampler=sampler)
         self._model = model
 
     @contextmanager
     def held(self, context: RequestContext) -> Iterator[Transcriber]:
         """Yield a transcriber whose model is loaded and stays so inside the block."""
         with self._model.hold(context.check) as service:
-            yield Transcriber(self._source, self._detector, service, observer=self.observer)
+            yield Transcriber(self._source, self._detector, service, observer=self.observer, sampler=self.sampler)
 
     def transcribe(
         self,

@@ -31,6 +31,7 @@ from tympan.observation import Observer, observed
 from tympan.pipeline.checks import check_detection, check_options, tells_language
 from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.sampling import Sampler
 from tympan.pipeline.speech import AudioSource, Speech
 from tympan.transcript import Totals, assemble
 
@@ -57,16 +58,19 @@ class Transcriber:
         *,
         max_window_s: float = 28.0,
         observer: Observer | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         """Join the parts; ``max_window_s`` is the longest window packed, at most 30 s.
 
-        An ``observer`` is told of every transcript that is made, and how the speech for it came in.
+        An ``observer`` is told of every transcript that is made, and how the speech for it came in; a ``sampler`` of
+        every window whose text is final.
         """
         self._source = source
         self._detector = detector
         self._service = service
         self._max_window_s = max_window_s
         self.observer = observer
+        self.sampler = sampler
 
     @property
     def info(self) -> EngineInfo | None:
@@ -140,7 +144,7 @@ class Transcriber:
         Raises as ``transcribe`` does.
         """
         check_options(options, self._service.info)
-        decoding = Decoding(self._service, options, context, on_progress)
+        decoding = Decoding(self._service, options, context, on_progress, sampler=self.sampler)
         try:
             for window in windows:
                 decoding.take(window)

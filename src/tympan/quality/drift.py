@@ -102,9 +102,7 @@ class Report:
 
 def examine(traffic: Traffic, periods: Periods, at: date) -> Report:
     """Return how the days up to ``at`` differ from their baseline. Raises ``TympanError``."""
-    window = last_days(at, periods.window_days)
-    kept = traffic.baseline()
-    baseline = kept or last_days(window[0] - timedelta(days=1), periods.baseline_days)
+    window, baseline, is_kept = compared_days(traffic, periods, at)
     new, old = _by_feature(traffic.between(*window)), _by_feature(traffic.between(*baseline))
     found = [
         _finding(kind, feature, new.get((kind, feature.name), {}), old.get((kind, feature.name), {}))
@@ -112,7 +110,14 @@ def examine(traffic: Traffic, periods: Periods, at: date) -> Report:
         for feature in FEATURES
         if (kind, feature.name) in new or (kind, feature.name) in old
     ]
-    return Report(window, baseline, kept is not None, tuple(found))
+    return Report(window, baseline, is_kept, tuple(found))
+
+
+def compared_days(traffic: Traffic, periods: Periods, at: date) -> tuple[tuple[date, date], tuple[date, date], bool]:
+    """Return the days up to ``at``, those to compare them with, and whether these are kept. Raises ``TympanError``."""
+    window = last_days(at, periods.window_days)
+    kept = traffic.baseline()
+    return window, kept or last_days(window[0] - timedelta(days=1), periods.baseline_days), kept is not None
 
 
 class DriftWatch:

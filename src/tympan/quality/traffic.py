@@ -6,7 +6,7 @@ bound; what could not be counted is counted as that.
 
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeAlias
 
@@ -49,13 +49,18 @@ class TrafficMeter:
         """Count; takes no time, and never fails the request that it is about."""
         try:
             telemetry.record_observation(seen)
-            bins = bins_of(seen)
-            day = datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+            self.count(seen.kind, seen.model, dict.fromkeys(bins_of(seen).items(), 1))
         except (ArithmeticError, ValueError, TypeError) as error:
             telemetry.TRAFFIC_LOST.inc()
             _LOG.error("traffic_not_counted", **telemetry.crash_report(error))
-            return
-        if not self._tally.add({(day, seen.kind, seen.model, *found): 1 for found in bins.items()}):
+
+    def count(self, kind: str, model: str, amounts: Mapping[tuple[str, str], int]) -> None:
+        """Add ``amounts`` by feature and bin to those of the day: all of them, or none where there is no room.
+
+        Raises ``ArithmeticError`` or ``ValueError`` where the clock shows no day.
+        """
+        day = today(self._clock()).isoformat()
+        if not self._tally.add({(day, kind, model, *found): amount for found, amount in amounts.items()}):
             telemetry.TRAFFIC_LOST.inc()
 
     def flush(self) -> None:

@@ -17,6 +17,9 @@ from tympan.observation import Observation
 KINDS = ("call", "live", "job")
 """Ways of asking: each has its own traffic."""
 
+DISAGREEMENT = "disagreement"
+"""What is counted of windows, not of transcriptions: how far the shadow model's text lies from the model's own."""
+
 OTHER = "other"
 NONE = "none"
 
@@ -24,12 +27,17 @@ _RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_0
 _TENTHS = tuple(round(step / 10, 1) for step in range(10))
 
 
+def untold(_seen: Observation) -> None:
+    """Return nothing: a transcription by itself does not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One feature. It has ``edges``, where values have an order, or ``names``.
 
-    ``alarm`` is the kind of alarm about it; empty for what only shows how much is asked for. ``worse`` is the direction
-    that matters, where only one does. ``least_psi`` is the smallest change worth an alarm.
+    ``value`` says what it is for a transcription; ``untold`` where something else is counted. ``alarm`` is the kind of
+    alarm about it; empty for what only shows how much is asked for. ``worse`` is the direction that matters, where only
+    one does. ``least_psi`` is the smallest change worth an alarm.
     """
 
     name: str
@@ -48,7 +56,10 @@ class Feature:
 
     def bin_of(self, seen: Observation) -> str | None:
         """Return the bin that an observation falls into; ``None`` when the feature is missing or no number."""
-        value = self.value(seen)
+        return self.place(self.value(seen))
+
+    def place(self, value: float | str | None) -> str | None:
+        """Return the bin of a value; ``None`` for what is missing or no number."""
         if value is None:
             return None
         if isinstance(value, str):
@@ -118,6 +129,10 @@ FEATURES = (
     ),
     Feature("channels", "channels", _channels, names=("1", "2", OTHER), alarm="channels_drift"),
     Feature("codec", "codec", lambda o: o.condition.media.codec, names=FAMILIES, alarm="codec_drift"),
+    Feature(
+        DISAGREEMENT, "disagreement with the shadow model, WER", untold,
+        edges=(0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1), alarm="disagreement_drift", worse="up", least_psi=0.05,
+    ),
 )  # fmt: skip
 """Every feature, in the order in which they are shown."""
 

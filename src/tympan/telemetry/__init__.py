@@ -52,6 +52,7 @@ from tympan.telemetry.quality import (
     record_observation,
 )
 from tympan.telemetry.registry import LATENCY_BUCKETS_S, REGISTRY, UNKNOWN, language_label
+from tympan.telemetry.shadow import SHADOW_ERRORS, SHADOW_WINDOWS, SHADOW_WORDS, record_disagreement
 from tympan.telemetry.work import (
     BELL_LAG,
     BELLS_WAITING,
@@ -106,6 +107,9 @@ __all__ = [
     "QUEUED_AUDIO",
     "QUEUE_DEPTH",
     "REGISTRY",
+    "SHADOW_ERRORS",
+    "SHADOW_WINDOWS",
+    "SHADOW_WORDS",
     "SPEECH_COVERAGE",
     "STEP_FAILURES",
     "STEP_SECONDS",
@@ -125,6 +129,7 @@ __all__ = [
     "forget_database",
     "get_logger",
     "log_crashes",
+    "record_disagreement",
     "record_model",
     "record_observation",
     "record_queue",
