@@ -63,6 +63,7 @@ MEANINGS = {
     "request": "A request was answered.",
     "schema_is_missing_or_old": "The database has no tables, or those of an older version.",
     "settings": "Something about the settings that the operator should know.",
+    "shadow_failed": "The shadow model could not hear a window again; callers are not concerned.",
     "step_broke": "A step of a job met an error that nobody foresaw.",
     "step_done": "A step of a job is done.",
     "step_end_not_written": "The end of a step could not be written; it is done again.",

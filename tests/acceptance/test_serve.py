@@ -269,3 +269,38 @@ def _descendants(pid: int) -> list[int]:
         for child in task.read_text().split():
             found += [int(child), *_descendants(int(child))]
     return found
+
+
+def test_a_second_model_hears_what_callers_send_and_its_opinion_is_counted(tmp_path: Path) -> None:
+    """Every clip over HTTP once more by an engine that takes each fifth word for another: 20 % on the command line."""
+    models = '[{"name": "second", "options": {"mishears": "5"}}]'
+    with serving(tmp_path, MODELS=models, SHADOW_MODEL="second", SHADOW_SHARE="1") as process:
+        wait_ready(process)
+        said = process.post().json()["text"].split()
+        assert len(said) == 5
+        compared = 'tympan_shadow_windows_total{outcome="compared"} 1.0'
+        wait_until(process, "/metrics", lambda answer: compared in answer.text)
+        errors = 'tympan_shadow_word_errors_total{error="substitution",model="fake"} 1.0'
+        assert errors in httpx.get(f"{process.url}/metrics", timeout=30).text
+        assert process.post(model="second").status_code == 200  # It would agree with itself.
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(30) == 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "tympan", "quality", "shadow", "--json"],
+        env={**os.environ, "TYMPAN_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    (found,) = json.loads(shown.stdout)["models"]
+    assert (found["model"], found["kind"]) == ("fake", "call")
+    figures = [found["now"][name] for name in ("windows", "words", "substitutions", "wer_percent")]
+    assert figures == [1, 5, 1, 20.0]
+
+
+def test_a_shadow_model_that_is_not_served_ends_the_start(tmp_path: Path) -> None:
+    """With what to do about it."""
+    with serving(tmp_path, SHADOW_MODEL="large-v3") as process:
+        assert process.child.wait(60) != 0
+    assert "SHADOW_MODEL is 'large-v3', which is not served here" in "".join(process.output)

@@ -163,6 +163,19 @@ CASES: dict[str, Case] = {
             f'tympan_quality_alarms{{{API},kind="wer_regression"}}': "1x20",
         },
     ),
+    "TympanShadowFails": Case(
+        "2h",
+        {
+            f'tympan_shadow_windows_total{{{API},outcome="unsupported"}}': "0+1x150",
+            f'tympan_shadow_windows_total{{{WORKER},outcome="failed"}}': "0+1x150",
+            f'tympan_shadow_windows_total{{{API},outcome="compared"}}': "0+0x150",
+        },
+        {
+            f'tympan_shadow_windows_total{{{API},outcome="unsupported"}}': "0+4x150",
+            f'tympan_shadow_windows_total{{{API},outcome="compared"}}': "0+1x150",
+        },
+        before="10m",
+    ),
 }
 """For every alert: figures on which it fires, and figures near them on which it does not."""
 

@@ -39,9 +39,10 @@ FIGURES_ONLY = {
     "TympanWebhooksLate",
     "TympanTranscriptsWorse",
     "TympanQualityUnknown",
+    "TympanShadowFails",
 }
-"""Alerts whose fault takes ten hours of audio, live speech that is late, minutes, or runs of golden sets: their figures
-are tested, in ``test_alerts.py`` and where they are made."""
+"""Alerts whose fault takes ten hours of audio, live speech that is late, minutes, hours, or runs of golden sets: their
+figures are tested, in ``test_alerts.py`` and where they are made."""
 
 _FIRES_S = 120.0
 
