@@ -288,7 +288,7 @@ def test_audio_that_is_gone_is_a_clip_that_failed(lone: Gold) -> None:
 
 
 def test_jobs_that_somebody_erased_are_clips_that_failed(lone: Gold) -> None:
-    """`tympan tenants erase` may take them."""
+    """The run is none the worse for it than for any other loss."""
     lone.add()
     begun = lone.desk.run("calls")
     lone.conductor().tick()

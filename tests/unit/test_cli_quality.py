@@ -14,6 +14,7 @@ from tympan.cli import app
 from tympan.cli.console import ExitCode
 from tympan.cli.quality_views import _chunk
 from tympan.errors import InvalidRequest, NotFound
+from tympan.storage.audit import AuditStore
 from tympan.storage.database import sqlite_url
 
 
@@ -75,6 +76,35 @@ def test_a_set_is_added_run_looked_at_and_removed(gold: Gold, tmp_path: Path) ->
     assert "Nothing is wrong" in _run("alarms", "--days", 7)
     _run("remove", "calls")
     assert "There is no golden set" in _run("sets")
+
+
+def test_what_changes_golden_sets_is_in_the_audit_log(gold: Gold, tmp_path: Path) -> None:
+    """Who did what to which set, with the run; what is only looked at, refused or done by the server itself is not."""
+    folder = write_set(tmp_path / "calls", gold.rows)
+    _run("add", folder)
+    _run("add", folder, "--schedule", "@daily")
+    _run("schedule", "calls", "off")
+    begun = _json("run", "calls", "--model", "demo")["id"]
+    gold.desk.add_starter()
+    gold.work()
+    _run("baseline", begun)
+    for looked in (["sets"], ["runs"], ["show", begun], ["alarms"]):
+        _run(*looked)
+    for refused in (["remove", "none"], ["schedule", "calls", "never"], ["run", "none"], ["baseline", "run_none"]):
+        assert CliRunner().invoke(app, ["quality", *refused]).exit_code != ExitCode.OK
+    version = gold.desk.store.get("calls").version_id
+    _run("remove", "calls")
+    rows = AuditStore(gold.shop.database).page()
+    assert {(row.target, row.tenant, row.outcome) for row in rows} == {("calls", "", "done")}
+    assert all(row.actor.startswith("cli:") for row in rows)
+    assert [(row.action, row.detail) for row in rows] == [
+        ("quality.add", {"schedule": "0 3 * * 1", "model": "", "version": version, "clips": 3}),
+        ("quality.add", {"schedule": "@daily", "model": ""}),
+        ("quality.schedule", {"schedule": None}),
+        ("quality.run", {"run": begun, "model": "demo"}),
+        ("quality.baseline", {"run": begun}),
+        ("quality.remove", None),
+    ]
 
 
 def test_waiting_ends_with_the_run(gold: Gold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

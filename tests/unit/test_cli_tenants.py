@@ -15,6 +15,7 @@ from tympan.domain import Job
 from tympan.errors import InvalidRequest, NotFound
 from tympan.jobs.media import job_prefix
 from tympan.storage.database import sqlite_url
+from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.tenants import TenantStore
 
 DAY_S = 86_400.0
@@ -58,6 +59,21 @@ def test_the_list_counts_jobs_and_tells_days(shop: Shop) -> None:
         ["other", "0", "default", "2.5", "1", "default"],
     ]
     assert "audio 1, text 30" in shown.stderr
+
+
+def test_who_measures_quality_is_no_tenant(shop: Shop) -> None:
+    """Its clips are jobs while they are measured: it is not in the list, and not for operators to change or erase."""
+    store = TenantStore(shop.database, audio_days=1.0, text_days=1.0)
+    store.limit(MEASURING_TENANT, {}, 0.1)  # As the one who measures does.
+    job = shop.submit(5.0, tenant=MEASURING_TENANT)
+    shop.submit(5.0, seed=2, tenant="acme")
+    assert [each["id"] for each in json.loads(_tenants("list", "--json").stdout)] == ["acme"]
+    assert MEASURING_TENANT not in _tenants("list").stdout
+    for words in (("erase", "--yes"), ("retain", "--text-days=0"), ("limit", "--weight=9")):
+        with pytest.raises(InvalidRequest, match="golden sets"):
+            _raised(_tenants(words[0], MEASURING_TENANT, *words[1:]))
+    assert shop.service.get(MEASURING_TENANT, job.id).id == job.id
+    assert store.own_limits() == {MEASURING_TENANT: ({}, 0.1, None)}
 
 
 def test_K8_new_days_hold_for_jobs_that_have_ended_and_for_those_to_come(shop: Shop) -> None:

@@ -346,7 +346,7 @@ def test_the_commands_show_traffic_and_whether_it_has_drifted(counted: TrafficSt
 
 
 def test_a_baseline_is_kept_and_let_go_by_command(counted: TrafficStore) -> None:
-    """Until then it moves with the days; one without traffic is refused."""
+    """Until then it moves with the days; one without traffic is refused. Who did it is in the audit log."""
     assert _quality("drift", "--keep-baseline", "5").exit_code == 0
     now = datetime.now(UTC).date()
     assert counted.baseline() == (now - timedelta(days=5), now - timedelta(days=1))
@@ -359,6 +359,12 @@ def test_a_baseline_is_kept_and_let_go_by_command(counted: TrafficStore) -> None
     counted.forget(now + timedelta(days=1))
     assert isinstance(_quality("drift", "--keep-baseline", "7").exception, InvalidRequest)
     assert "Nothing was counted yet" in _quality("traffic").stderr
+    log = CliRunner().invoke(app, ["audit", "--format", "json"]).stdout.splitlines()
+    days = {"first": (now - timedelta(days=5)).isoformat(), "last": (now - timedelta(days=1)).isoformat()}
+    assert [(row["action"], row["target"], row["detail"]) for row in map(json.loads, log)] == [
+        ("quality.keep_baseline", "traffic", days),
+        ("quality.move_baseline", "traffic", None),
+    ]
 
 
 def test_alarms_are_kept_where_all_are(counted: TrafficStore, tmp_path: Path) -> None:

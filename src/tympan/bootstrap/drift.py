@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
+from tympan.bootstrap.access import operator_entry
 from tympan.bootstrap.jobs import open_stores
 from tympan.bootstrap.pipeline import make_data_dir
 from tympan.bootstrap.traffic import periods_of
@@ -61,7 +62,8 @@ def keep_baseline(settings: Settings, days: int | None) -> tuple[date, date] | N
             raise InvalidRequest(
                 f"There was no traffic from {chosen[0]} to {chosen[1]}.", remedy="Wait for a day of it, or take more."
             )
-        traffic.keep_baseline(chosen)
+        action = "quality.move_baseline" if chosen is None else "quality.keep_baseline"
+        traffic.keep_baseline(chosen, operator_entry(action))
         return chosen
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tympan.bootstrap.access import operator_entry
 from tympan.bootstrap.jobs import WorkerPost, make_service, open_stores
 from tympan.bootstrap.measuring import make_golden_desk, make_watch
 from tympan.bootstrap.pipeline import make_data_dir
@@ -24,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Golden sets and alarms of an installation, while its stores are open."""
+    """Golden sets and alarms of an installation, while its stores are open; what changes them is in the audit log."""
 
     desk: GoldenDesk
     _settings: Settings
@@ -33,7 +34,24 @@ class Quality:
     def add(self, folder: Path, name: str | None, language: str | None, plan: SetPlan) -> tuple[GoldenSet, list[Item]]:
         """Store a folder as a set, under its own name unless another is given. Raises ``InvalidRequest``."""
         items = read_folder(folder, language)
-        return self.desk.add(name or folder.resolve().name, items, plan), items
+        entry = operator_entry("quality.add")
+        return self.desk.add(name or folder.resolve().name, items, plan, entry=entry), items
+
+    def schedule(self, name: str, schedule: str | None) -> GoldenSet:
+        """Run a set at these times from now on, ``None`` for never. Raises ``NotFound``, ``InvalidRequest``."""
+        return self.desk.schedule(name, schedule, operator_entry("quality.schedule"))
+
+    def remove(self, name: str) -> None:
+        """Remove a set with its history and its audio. Raises ``NotFound``."""
+        self.desk.remove(name, operator_entry("quality.remove"))
+
+    def run(self, name: str, model: str = "") -> GoldenRun:
+        """Begin a run of all clips. Raises ``NotFound``."""
+        return self.desk.run(name, model, operator_entry("quality.run"))
+
+    def make_baseline(self, run_id: str) -> GoldenRun:
+        """Compare with this run from now on. Raises ``NotFound``, ``InvalidRequest``."""
+        return self.desk.make_baseline(run_id, operator_entry("quality.baseline"))
 
     def alarms(self, days: float) -> list[Alarm]:
         """Return alarms that are open, or were in the last ``days``, oldest first; looks what is overdue first."""

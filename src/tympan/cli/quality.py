@@ -158,7 +158,7 @@ def sets(form: FormArgs) -> int:
 def schedule(args: SetArgs, when: ScheduleArgs) -> int:
     """Say when a set is run by itself, in UTC; 'off' for never."""
     with _open() as quality:
-        found = quality.desk.schedule(args.name, _schedule(when.schedule))
+        found = quality.schedule(args.name, _schedule(when.schedule))
     say(f"{found.name}: {'never' if found.next_at is None else 'next on ' + views.moment(found.next_at) + ' UTC'}.")
     return ExitCode.OK
 
@@ -166,7 +166,7 @@ def schedule(args: SetArgs, when: ScheduleArgs) -> int:
 def remove(args: SetArgs) -> int:
     """Remove a golden set with its audio, its runs and its alarms."""
     with _open() as quality:
-        quality.desk.remove(args.name)
+        quality.remove(args.name)
     say(f"{args.name} is removed.")
     return ExitCode.OK
 
@@ -174,7 +174,7 @@ def remove(args: SetArgs) -> int:
 def run(args: SetArgs, how: RunArgs, form: FormArgs) -> int:
     """Measure with a golden set now: all clips, on the batch lane of the server that is running."""
     with _open() as quality:
-        begun = quality.desk.run(args.name, how.model)
+        begun = quality.run(args.name, how.model)
         if not quality.has_workers:
             say("No server has been seen lately; the run begins when one does the work.")
         if how.wait:
@@ -207,7 +207,7 @@ def show(args: OneRunArgs, what: ShowArgs, form: FormArgs) -> int:
 def baseline(args: OneRunArgs) -> int:
     """Compare later runs of the same version and model with this one; alarms about its set end."""
     with _open() as quality:
-        found = quality.desk.make_baseline(args.run)
+        found = quality.make_baseline(args.run)
     say(f"{found.id} is the baseline of {found.subject} now.")
     return ExitCode.OK
 

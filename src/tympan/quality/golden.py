@@ -17,6 +17,7 @@ from tympan.quality import cron
 from tympan.quality.alarms import TEXT_FROM_NOTHING, WORSE_WORDS, AlarmBook
 from tympan.quality.manifest import SPEECH, Item, digest_of
 from tympan.quality.starter import FIRST_RUN_AFTER_S, NAME, SCHEDULE, starter_items
+from tympan.storage.audit import AuditEntry
 from tympan.storage.blobs import BlobStore
 from tympan.storage.golden import GoldenClip, GoldenSet, GoldenStore, NewVersion, SetPlan, audio_key, audio_prefix
 from tympan.storage.golden_runs import GoldenResult, GoldenRun, GoldenRuns, Transaction
@@ -36,7 +37,10 @@ class RunDetails:
 
 
 class GoldenDesk:
-    """Golden sets of one installation. All methods raise ``StorageUnavailable`` when it does not answer."""
+    """Golden sets of one installation. All methods raise ``StorageUnavailable`` when it does not answer.
+
+    Methods that change something take an ``entry`` for the audit log, which is written with the change or not at all.
+    """
 
     def __init__(self, store: GoldenStore, blobs: BlobStore, jobs: JobService, *, run_limit_s: float) -> None:
         """Keep sets in ``store`` and their audio in ``blobs``; a run may take ``run_limit_s``."""
@@ -44,7 +48,14 @@ class GoldenDesk:
         self.runs = GoldenRuns(store.database)
         self.alarms = AlarmBook(store.database)
 
-    def add(self, name: str, items: Sequence[Item], plan: SetPlan, first_at: float | None = None) -> GoldenSet:
+    def add(
+        self,
+        name: str,
+        items: Sequence[Item],
+        plan: SetPlan,
+        first_at: float | None = None,
+        entry: AuditEntry | None = None,
+    ) -> GoldenSet:
         """Store a set, or a new version of it when anything in it is another; its plan is the new one in any case.
 
         It is run first at ``first_at`` where that is earlier than its schedule has it. Raises ``InvalidRequest``.
@@ -58,13 +69,13 @@ class GoldenDesk:
             next_at = min(next_at, first_at)
         digest = digest_of(items)
         if self.store.same_version(name, digest):
-            return self.store.put(name, plan, next_at)
+            return self.store.put(name, plan, next_at, entry=entry)
         version_id = new_id("gsv")
         with TemporaryDirectory(prefix="tympan-golden-") as folder:
             for idx, item in enumerate(items):
                 self._keep(version_id, idx, item, Path(folder))
         clips = [_clip(idx, item) for idx, item in enumerate(items)]
-        return self.store.put(name, plan, next_at, NewVersion(version_id, digest, clips))
+        return self.store.put(name, plan, next_at, NewVersion(version_id, digest, clips), entry)
 
     def add_starter(self) -> None:
         """Store the set that comes with the program, unless it has ever been there."""
@@ -72,28 +83,28 @@ class GoldenDesk:
             with starter_items() as items:
                 self.add(NAME, items, SetPlan(SCHEDULE), self.store.now_s() + FIRST_RUN_AFTER_S)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, entry: AuditEntry | None = None) -> None:
         """Remove a set with its history and its audio. Raises ``NotFound``."""
         self.store.get(name)
         for run in self.runs.running():
             if run.set_name == name:
                 for result in self.runs.results(run.id, "handed"):
                     self.discard(result)
-        for version_id in self.store.remove(name, remember=name == NAME):
+        for version_id in self.store.remove(name, remember=name == NAME, entry=entry):
             self._blobs.delete_prefix(audio_prefix(version_id))
         self.store.database.write(lambda tx: self.alarms.end_all_in(tx, lambda it: it.split("/")[0] == name))
 
-    def schedule(self, name: str, schedule: str | None) -> GoldenSet:
+    def schedule(self, name: str, schedule: str | None, entry: AuditEntry | None = None) -> GoldenSet:
         """Run a set at these times from now on, ``None`` for never. Raises ``NotFound``, ``InvalidRequest``."""
         self.store.get(name)
-        self.store.reschedule(name, schedule, self._next(schedule))
+        self.store.reschedule(name, schedule, self._next(schedule), entry)
         return self.store.get(name)
 
-    def run(self, name: str, model: str = "") -> GoldenRun:
+    def run(self, name: str, model: str = "", entry: AuditEntry | None = None) -> GoldenRun:
         """Begin a run of all clips; the server that looks after the jobs does the work. Raises ``NotFound``."""
         found = self.store.get(name)
         indices = [clip.idx for clip in self.store.clips(found.version_id or "")]
-        return self.runs.begin(found, model or found.plan.model, indices, self._run_limit_s)
+        return self.runs.begin(found, model or found.plan.model, indices, self._run_limit_s, entry)
 
     def begin_due(self, found: GoldenSet) -> str | None:
         """Begin the run of a set whose time has come; ``None`` when somebody else did, or one goes on."""
@@ -111,7 +122,7 @@ class GoldenDesk:
         clips = [clip for clip in self.store.clips(run.version_id) if clip.idx in wanted]
         return RunDetails(run, self.store.version_of(run.version_id), clips, results)
 
-    def make_baseline(self, run_id: str) -> GoldenRun:
+    def make_baseline(self, run_id: str, entry: AuditEntry | None = None) -> GoldenRun:
         """Compare with this run from now on; alarms that compared with another end. Raises ``NotFound``.
 
         Raises ``InvalidRequest`` for a run that did not succeed, or whose results are no longer kept.
@@ -127,7 +138,7 @@ class GoldenDesk:
             for kind in (WORSE_WORDS, TEXT_FROM_NOTHING):
                 self.alarms.mark_in(tx, kind, run.subject, None)
 
-        self.runs.make_baseline(run, end_alarms)
+        self.runs.make_baseline(run, end_alarms, entry)
         return run
 
     def discard(self, result: GoldenResult) -> None:

@@ -99,6 +99,13 @@ def add_entry(tx: Connection, database: Database, entry: AuditEntry) -> None:
     tx.execute(insert(audit).values(at=database.now(), **values))
 
 
+def note(tx: Connection, database: Database, entry: AuditEntry | None, target: str, **detail: object) -> None:
+    """Add ``entry`` with what it is about and more details; nothing where nobody has asked for what is done."""
+    if entry is not None:
+        whole = {**(entry.detail or {}), **detail}
+        add_entry(tx, database, replace(entry, target=target, detail=whole or None))
+
+
 def forget_addresses(tx: Connection, tenant: str) -> None:
     """Let ids alone remain of an erased tenant."""
     tx.execute(update(audit).where(audit.c.tenant == tenant, audit.c.address.is_not(None)).values(address=None))

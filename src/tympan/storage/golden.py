@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from tympan.errors import NotFound
+from tympan.storage.audit import AuditEntry, note
 from tympan.storage.database import Database
 from tympan.storage.quality_tables import golden_items, golden_runs, golden_sets, golden_versions
 
@@ -119,8 +120,18 @@ class GoldenStore:
         found = self.find(name)
         return found is not None and found.version_id is not None and found.digest == digest
 
-    def put(self, name: str, plan: SetPlan, next_at: float | None, version: "NewVersion | None" = None) -> GoldenSet:
-        """Store a set, or change its plan, and its version if there is a new one. Raises ``StorageUnavailable``."""
+    def put(
+        self,
+        name: str,
+        plan: SetPlan,
+        next_at: float | None,
+        version: "NewVersion | None" = None,
+        entry: AuditEntry | None = None,
+    ) -> GoldenSet:
+        """Store a set, or change its plan, and its version if there is a new one; with ``entry`` in the audit log.
+
+        Raises ``StorageUnavailable``.
+        """
 
         def work(tx: Connection) -> None:
             values = {
@@ -131,22 +142,32 @@ class GoldenStore:
             tx.execute(new.on_conflict_do_update(index_elements=[golden_sets.c.name], set_=values))
             if version is not None:
                 self._put_version(tx, name, version)
+            note(tx, self.database, entry, name, schedule=plan.schedule, model=plan.model, **_told(version))
 
         self.database.write(work)
         return self.get(name)
 
-    def reschedule(self, name: str, schedule: str | None, next_at: float | None) -> None:
-        """Run a set at other times from now on."""
+    def reschedule(
+        self, name: str, schedule: str | None, next_at: float | None, entry: AuditEntry | None = None
+    ) -> None:
+        """Run a set at other times from now on; with ``entry`` in the audit log."""
         query = update(golden_sets).where(golden_sets.c.name == name).values(schedule=schedule, next_at=next_at)
-        self.database.write(lambda tx: tx.execute(query))
 
-    def remove(self, name: str, *, remember: bool) -> list[str]:
-        """Remove a set with its history; return its versions, whose audio is the caller's to remove.
+        def work(tx: Connection) -> None:
+            tx.execute(query)
+            note(tx, self.database, entry, name, schedule=schedule)
 
-        With ``remember`` the name stays, so that who makes the set by itself does not make it again.
+        self.database.write(work)
+
+    def remove(self, name: str, *, remember: bool, entry: AuditEntry | None = None) -> list[str]:
+        """Remove a set with its history, with ``entry`` in the audit log.
+
+        Return its versions, whose audio is the caller's to remove. With ``remember`` the name stays, so that who makes
+        the set by itself does not make it again.
         """
 
         def work(tx: Connection) -> list[str]:
+            note(tx, self.database, entry, name)
             found = list(tx.scalars(select(golden_versions.c.id).where(golden_versions.c.set_name == name)))
             mine = golden_sets.c.name == name
             if remember:
@@ -229,6 +250,10 @@ def _clip(row: object) -> GoldenClip:
     values = row._asdict()  # type: ignore[attr-defined]
     del values["version_id"]
     return GoldenClip(**values | {"tags": tuple(json.loads(values["tags"]))})
+
+
+def _told(version: NewVersion | None) -> dict[str, object]:
+    return {} if version is None else {"version": version.id, "clips": len(version.clips)}
 
 
 def _row(version_id: str, clip: GoldenClip) -> dict[str, object]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from tympan.errors import NotFound
 from tympan.faultpoints import reach
+from tympan.storage.audit import AuditEntry, note
 from tympan.storage.database import Database
 from tympan.storage.golden import GoldenSet
 from tympan.storage.ids import new_id
@@ -83,11 +84,26 @@ class GoldenRuns:
         """Work on ``database``."""
         self._db = database
 
-    def begin(self, of: GoldenSet, asked_model: str, indices: Collection[int], limit_s: float) -> GoldenRun:
-        """Begin a run of these clips, which has ``limit_s`` to end, and return it. Raises ``StorageUnavailable``."""
+    def begin(
+        self,
+        of: GoldenSet,
+        asked_model: str,
+        indices: Collection[int],
+        limit_s: float,
+        entry: AuditEntry | None = None,
+    ) -> GoldenRun:
+        """Begin a run of these clips, which has ``limit_s`` to end, and return it; with ``entry`` in the audit log.
+
+        Raises ``StorageUnavailable``.
+        """
         run_id = new_id("run")
         new = _New(run_id, asked_model, "request", limit_s)
-        self._db.write(lambda tx: self._insert(tx, new, of, indices))
+
+        def work(tx: Connection) -> None:
+            self._insert(tx, new, of, indices)
+            note(tx, self._db, entry, of.name, run=run_id, model=asked_model)
+
+        self._db.write(work)
         return self.get(run_id)
 
     def begin_due(self, of: GoldenSet, next_at: float | None, indices: Collection[int], limit_s: float) -> str | None:
@@ -208,14 +224,20 @@ class GoldenRuns:
         mine = (golden_baselines.c.version_id == version_id, golden_baselines.c.asked_model == asked_model)
         return self._db.read(lambda tx: tx.scalar(select(golden_baselines.c.run_id).where(*mine)))
 
-    def make_baseline(self, run: GoldenRun, beside: Callable[[Connection], object]) -> None:
-        """Compare with this run from now on; write what goes ``beside`` it in the same transaction."""
+    def make_baseline(
+        self, run: GoldenRun, beside: Callable[[Connection], object], entry: AuditEntry | None = None
+    ) -> None:
+        """Compare with this run from now on; write what goes ``beside`` it in the same transaction.
+
+        So is ``entry``, in the audit log.
+        """
         new = self._db.insert(golden_baselines).values(_baseline(run))
         keys = [golden_baselines.c.version_id, golden_baselines.c.asked_model]
 
         def work(tx: Connection) -> None:
             tx.execute(new.on_conflict_do_update(index_elements=keys, set_={"run_id": run.id}))
             beside(tx)
+            note(tx, self._db, entry, run.set_name, run=run.id)
 
         self._db.write(work)
 

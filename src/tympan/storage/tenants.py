@@ -10,6 +10,7 @@ from tympan.domain import Lane, SourceKind
 from tympan.errors import NotFound
 from tympan.storage.audit import forget_addresses
 from tympan.storage.database import Database
+from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.tables import (
     api_keys,
     batches,
@@ -49,10 +50,10 @@ class TenantStore:
         self._db, self._audio_days, self._text_days = database, audio_days, text_days
 
     def all(self) -> list[Tenant]:
-        """Return every tenant, by name."""
+        """Return every tenant, by name; whose jobs the clips of golden sets are is none."""
         count = select(func.count()).where(jobs.c.tenant == tenants.c.id).scalar_subquery()
         columns = (tenants.c.id, count, tenants.c.audio_days, tenants.c.text_days, tenants.c.limits, tenants.c.weight)
-        query = select(*columns).order_by(tenants.c.id)
+        query = select(*columns).where(tenants.c.id != MEASURING_TENANT).order_by(tenants.c.id)
         return self._db.read(lambda tx: [_tenant(*row) for row in tx.execute(query)])
 
     def limit(self, tenant: str, changes: Mapping[str, float | None], weight: float | None = None) -> None:

@@ -9,6 +9,7 @@ from datetime import date
 
 from sqlalchemy import Connection, delete, not_, select
 
+from tympan.storage.audit import AuditEntry, note
 from tympan.storage.database import Database
 from tympan.storage.tables import traffic, traffic_baseline
 
@@ -73,14 +74,18 @@ class TrafficStore:
         found = self._db.read(lambda tx: tx.execute(query).first())
         return None if found is None else (date.fromisoformat(found[0]), date.fromisoformat(found[1]))
 
-    def keep_baseline(self, days: tuple[date, date] | None) -> None:
-        """Compare traffic with these days from now on; ``None`` lets the baseline move on."""
+    def keep_baseline(self, days: tuple[date, date] | None, entry: AuditEntry | None = None) -> None:
+        """Compare traffic with these days from now on; ``None`` lets the baseline move on.
+
+        With ``entry`` in the audit log.
+        """
+        row = None if days is None else {"first": days[0].isoformat(), "last": days[1].isoformat()}
 
         def work(tx: Connection) -> None:
             tx.execute(delete(traffic_baseline))
-            if days is not None:
-                row = {"id": _ONLY, "first": days[0].isoformat(), "last": days[1].isoformat()}
-                tx.execute(traffic_baseline.insert().values(**row))
+            if row is not None:
+                tx.execute(traffic_baseline.insert().values(id=_ONLY, **row))
+            note(tx, self._db, entry, "traffic", **(row or {}))
 
         self._db.write(work)
 
