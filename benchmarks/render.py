@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import capacity, drift, limits, live_socket, overload, seams, timestamps, trust
+from benchmarks import capacity, drift, golden, limits, live_socket, overload, seams, timestamps, trust
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -345,6 +345,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "timestamps": lambda result: [timestamps.INTRO, *_sections(timestamps.body(result))],
     "trust": lambda result: [trust.INTRO, *_sections(trust.body(result))],
     "drift": lambda result: [drift.INTRO, *_sections(drift.body(result))],
+    "golden": lambda result: [golden.INTRO, *_sections(golden.body(result))],
     "nonspeech": _nonspeech,
     "memory": _memory,
     "ready": _ready,
@@ -365,6 +366,7 @@ _TITLES = {
     "timestamps": "Times of words",
     "trust": "Confidence and made-up text",
     "drift": "Changes of live traffic",
+    "golden": "Golden sets",
     "nonspeech": "Text where nobody speaks",
     "memory": "Memory",
     "ready": "Start",

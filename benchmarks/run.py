@@ -14,6 +14,7 @@ from benchmarks import (
     capacity,
     drift,
     ggml,
+    golden,
     limits,
     live,
     live_socket,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "timestamps": lambda setup, a: timestamps.run(setup, hour=a.hour),
     "trust": lambda setup, _: trust.run(setup),
     "drift": lambda setup, _: drift.run(setup),
+    "golden": lambda setup, a: golden.run(setup, golden.Plan(a.golden_clips)),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),
     "limits": lambda setup, _: limits.run(setup),
     "live": lambda setup, a: live.run(setup, _live_plan(a)),
@@ -119,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 6, 8], help="live: streams at a time")
     out.add_argument("--live-models", nargs="+", default=["tiny.en", "base"], help="live: whose text is compared")
     out.add_argument("--live-parts", nargs="+", default=["latency", "text", "memory"], help="live: what is measured")
+    out.add_argument("--golden-clips", type=int, default=150, help="golden: clips of the set, at most")
     out.add_argument("--forms", nargs="+", default=["f16", "q8_0", "q5_0", "q4_0"], help="ggml: number formats")
     out.add_argument("--vad", nargs="+", default=["on", "off"], choices=["on", "off"], help="ggml: speech detection")
     out.add_argument("--hour", action="store_true", help="timestamps: also drift over an hour")

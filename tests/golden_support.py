@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.conftest import SpokenClip
 from tests.jobs_support import Shop
 from tests.pipeline_support import answer
 from tympan.domain import SAMPLE_RATE_HZ, WindowResult, WindowTask, Word
@@ -30,6 +31,19 @@ def write_set(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
         samples = np.random.default_rng(number).integers(-40, 40, 3 * SAMPLE_RATE_HZ).astype(np.int16)
         samples[0] = number
         samples.tofile(folder / str(row["audio"]))
+    (folder / NAME).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def write_voices(folder: Path, voices: Sequence[SpokenClip], texts: Sequence[str] | None = None) -> Path:
+    """Write a golden set of real files, which speech detection lets pass; ``texts`` may be others than theirs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"id": f"v{number}", "audio": f"v{number}.wav", "reference": text, "language": "en"}
+        for number, text in enumerate(texts or [voice.text for voice in voices])
+    ]
+    for row, voice in zip(rows, voices, strict=True):
+        (folder / row["audio"]).write_bytes(voice.path.read_bytes())
     (folder / NAME).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 

@@ -1,5 +1,6 @@
 """A cluster on real servers that runs for all tests, and is mended after each."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from kombu import Connection
 from tests.cluster.diary import forget_everything, keep_diary
 from tests.cluster.load import Load
 from tests.cluster.support import Cluster, Node, open_cluster
+from tests.collector import Collector, collecting
 from tests.servers.postgres import Database, PostgresServer
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer, VirtualHost
 from tests.servers.s3 import KEYS, S3Bucket, S3Server
+from tests.webhook_receiver import Receiver
+from tests.webhook_receiver import receiver as receiving
 from tympan.domain import Lane
 from tympan.jobs.celery_app import queue_name
 from tympan.storage.blobs import open_blobs
@@ -25,7 +29,10 @@ _ANSWER_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running cluster, and the proxies between its processes and the servers."""
+    """A running cluster, the proxies between its processes and the servers, and what takes its traces and events.
+
+    Traces are recorded where a caller says so.
+    """
 
     cluster: Cluster
     api: Node
@@ -38,6 +45,8 @@ class Site:
     to_rabbitmq: Proxy
     to_s3: Proxy
     store: Store
+    collector: Collector
+    receiver: Receiver
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +69,11 @@ def site_of_session(
         bucket = S3Bucket(s3_server, f"{name}-bucket")
         servers = (postgres_server, rabbitmq_server, s3_server)
         to_postgres, to_rabbitmq, to_s3 = (stack.enter_context(Proxy(server.port)) for server in servers)
+        collector, receiver = stack.enter_context(collecting()), stack.enter_context(receiving())
         settings = {
+            "OTLP_ENDPOINT": collector.url,
+            "TRACE_SHARE": "0",
+            "EGRESS_ALLOW": json.dumps([f"127.0.0.1:{receiver.port}"]),
             "DATABASE_URL": postgres.url_at(to_postgres.port),
             "BROKER_URL": rabbitmq.url_at(to_rabbitmq.port),
             "STORAGE_URL": bucket.url(endpoint=f"http://127.0.0.1:{to_s3.port}"),
@@ -74,7 +87,8 @@ def site_of_session(
         running = stack.enter_context(open_cluster(tmp_path_factory.mktemp(name), settings))
         keep_diary(store)
         api, scheduler, worker = (running.add(kind) for kind in ("api", "scheduler", "worker"))
-        yield Site(running, api, scheduler, worker, postgres, rabbitmq, bucket, to_postgres, to_rabbitmq, to_s3, store)
+        proxies = (to_postgres, to_rabbitmq, to_s3)
+        yield Site(running, api, scheduler, worker, postgres, rabbitmq, bucket, *proxies, store, collector, receiver)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from tests.servers.prometheus import PrometheusServer
 pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 _FIRES_S = 90.0
+_LATE_S = 240.0
+"""What is two minutes late is an alert."""
 
 
 @pytest.fixture
@@ -36,6 +38,20 @@ def test_S6_a_broker_that_is_gone_fires_its_alerts(site: Site, load: Load, alert
     assert load.ask("GET", "/health").json()["components"]["broker"]["status"] == "degraded"  # type: ignore[union-attr]
     site.rabbitmq.server.start()
     wait_until(lambda: not ours & alerts.firing(), _FIRES_S, lambda: f"{alerts.firing()}\n{site.cluster.logs()}")
+    load.prove()
+
+
+@pytest.mark.timeout(600)
+def test_S6_messages_that_wait_for_a_broker_fire_their_alert(site: Site, load: Load, alerts: PrometheusServer) -> None:
+    """Jobs are taken while it is gone; that workers are not told of them shows after two minutes, until it is back."""
+    assert "TympanOutboxLate" not in alerts.firing()
+    site.rabbitmq.server.kill()
+    load.submit("while it is gone", clip())
+    wait_until(
+        lambda: "TympanOutboxLate" in alerts.firing(), _LATE_S, lambda: f"{alerts.firing()}\n{site.cluster.logs()}"
+    )
+    site.rabbitmq.server.start()
+    wait_until(lambda: "TympanOutboxLate" not in alerts.firing(), _FIRES_S, lambda: str(alerts.firing()))
     load.prove()
 
 
