@@ -89,7 +89,6 @@ def run(setup: Setup, plan: Plan) -> Path:
         "licences": licences(clips),
         "clips": len(clips),
         "audio_s": round(sum(clip.duration_s for clip in clips), 1),
-        "speakers": len({_speaker(clip) for clip in clips}),
         "rows": rows,
     }
     return write_result(setup.results, "golden", result, checks(rows))
@@ -144,8 +143,8 @@ def body(result: Mapping[str, Any]) -> Sequence[tuple[str, list[str], list[list[
          _difference(row["comparison"]), ", ".join(row["alarms"])]
         for row in result["rows"]
     ]  # fmt: skip
-    facts = [[result["clips"], result["audio_s"], result["speakers"]]]
-    return [("The set", ["clips", "seconds of audio", "speakers"], facts), ("What was planted", head, rows)]
+    facts = [[result["clips"], result["audio_s"]]]
+    return [("The set", ["clips", "seconds of audio"], facts), ("What was planted", head, rows)]
 
 
 def _difference(comparison: Mapping[str, Any] | None) -> str:
@@ -153,10 +152,6 @@ def _difference(comparison: Mapping[str, Any] | None) -> str:
         return ""
     low, high = comparison["low_points"], comparison["high_points"]
     return f"{comparison['difference_points']:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _speaker(clip: Clip) -> str:
-    return "-".join(clip.id.split("-")[:2])
 
 
 def _measured(setup: Setup, data: Path, clips: Sequence[Clip], plant: Plant) -> dict[str, Any]:
@@ -226,9 +221,7 @@ def _item(decoder: Decoder, clip: Clip, folder: Path) -> Item:
     folder.mkdir(exist_ok=True)
     path = folder / f"{clip.id}.wav"
     write_wav(path, _samples(decoder, clip.path))
-    return Item(
-        clip.id, path, clip.reference or "", "speech", "en", _speaker(clip), (), sha256_of(path), path.stat().st_size
-    )
+    return Item(clip.id, path, clip.reference or "", "speech", "en", None, (), sha256_of(path), path.stat().st_size)
 
 
 def write_wav(path: Path, samples: Samples) -> None:

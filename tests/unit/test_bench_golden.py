@@ -43,8 +43,8 @@ def test_what_is_planted_has_to_raise_the_alarm_and_nothing_else_may() -> None:
 def test_the_page_shows_differences_with_their_intervals() -> None:
     """The baseline has none."""
     rows = [_row(BASELINE.title, []), _row(PLANTS[0].title, ["wer_regression"], 2.0)]
-    (_, _, facts), (_, head, shown) = body({"clips": 2, "audio_s": 9.5, "speakers": 1, "rows": rows})
-    assert facts == [[2, 9.5, 1]]
+    (_, _, facts), (_, head, shown) = body({"clips": 2, "audio_s": 9.5, "rows": rows})
+    assert facts == [[2, 9.5]]
     assert all(len(row) == len(head) for row in shown)
     assert [row[5] for row in shown] == ["", "+2.00 [+2.00, +2.00]"]
     assert shown[0][2:4] == ["10.00 %", "5 / 3 / 2"]
