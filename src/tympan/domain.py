@@ -231,6 +231,20 @@ class DecodeStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Maker:
+    """What made a transcript beside the model: how that ran, and our version; empty where that is not known.
+
+    ``revision`` is of the model's files.
+    """
+
+    engine: str = ""
+    revision: str = ""
+    compute_type: str = ""
+    device: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The result of a request, independent of any output format; ``is_cached`` when it was made for an equal one."""
 
@@ -245,6 +259,7 @@ class Transcript:
     stats: DecodeStats = field(default_factory=DecodeStats)
     processing_s: float = 0.0
     is_cached: bool = False
+    maker: Maker = field(default_factory=Maker)
 
     @property
     def duration_s(self) -> float:

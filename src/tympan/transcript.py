@@ -10,6 +10,7 @@ from tympan.domain import (
     SPEAKER_TURN,
     Accounting,
     DecodeStats,
+    Maker,
     Options,
     Segment,
     Transcript,
@@ -33,6 +34,7 @@ class Totals:
     speech_samples: int
     model: str
     stats: DecodeStats = field(default_factory=DecodeStats)
+    maker: Maker = field(default_factory=Maker)
 
 
 def assemble(
@@ -66,6 +68,7 @@ def assemble(
         ),
         model=totals.model,
         stats=totals.stats,
+        maker=totals.maker,
     )
 
 

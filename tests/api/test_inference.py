@@ -21,7 +21,8 @@ from tympan.api.deps import ModelCard
 from tympan.api.elsewhere.inference import LOADED, LoadedModels
 from tympan.api.elsewhere.inference_answers import cut
 from tympan.api.fields.inference import FIXED, PARAMETERS, parse_inference
-from tympan.api.registry import ModelView, names_of
+from tympan.api.model_names import names_of
+from tympan.api.registry import ModelView
 from tympan.domain import Options, Segment, Task, Timestamps, VadOptions, Word
 from tympan.errors import ModelNotFound, TympanError, UnsupportedOption
 

@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 
-from tests.api.support import CLIP, ScriptedTranscriber, Site
+from tests.api.support import CLIP, Facts, ScriptedTranscriber, Site
 from tests.unit.test_fleet import Depot, plan, wait_until
-from tympan.api.registry import OPENAI_NAMES, FixedRegistry, ModelCard, find, names_of
+from tympan.api.model_names import OPENAI_NAMES, Division, ModelCard, find, names_of
+from tympan.api.picking import candidate_for, pick
+from tympan.api.registry import FixedRegistry
 from tympan.batching.eviction import Rules
 from tympan.batching.fleet import Fleet, FleetOptions
 from tympan.batching.memory_budget import MemoryBudget
@@ -18,6 +21,7 @@ from tympan.batching.served import SlotOptions
 from tympan.batching.slot import ModelSlot
 from tympan.bootstrap.registry import ConfiguredModel, LocalRegistry
 from tympan.config import load
+from tympan.domain import Options
 from tympan.engine.model_settings import ModelEntry
 from tympan.errors import ModelNotFound, ModelUnavailable
 
@@ -186,12 +190,12 @@ def test_another_model_can_become_the_default(harbour: Harbour) -> None:
     """It is loaded, and answers those who name none; the old one stays."""
     registry = harbour.site.services.backend.registry
     assert isinstance(registry, LocalRegistry)
-    assert registry.switch("mine").is_default
+    assert registry.promote("mine").is_default
     harbour.site.post()
     harbour.say("whisper-1")
     harbour.say("a")
     assert harbour.heard == ["b", "b", "a"]
-    assert [view.is_default for view in registry.views()] == [False, True, False]
+    assert [(view.card.id, view.is_default) for view in registry.views()] == [("b", True), ("a", False), ("c", False)]
 
 
 def test_what_a_process_does_not_load_it_does_not_unload(make_site: Callable[..., Site]) -> None:
@@ -220,3 +224,63 @@ def test_ids_go_before_aliases() -> None:
     assert find(names_of(cards), None, "a") == "a"
     with pytest.raises(ModelNotFound):
         find(names_of(cards), "z", "a")
+
+
+def test_a_candidate_answers_its_share_once_it_is_loaded(harbour: Harbour) -> None:
+    """The same audio always gets the same model; who names a model gets that one; until it is loaded, all go on."""
+    registry = harbour.site.services.backend.registry
+    assert isinstance(registry, LocalRegistry)
+    gate = harbour.depot.gates["b@cpu"] = threading.Event()
+    registry.divide(Division("rol_1", "b", 1.0))
+    assert not registry.divided
+    harbour.site.post()
+    assert harbour.heard == ["a"]
+    gate.set()
+    wait_until(lambda: registry.divided)
+    for name in (None, "whisper-1", "a", "anna"):
+        harbour.site.post() if name is None else harbour.say(name)
+    assert harbour.heard == ["a", "b", "b", "a", "a"]
+    registry.divide(None)
+    harbour.site.post()
+    assert harbour.heard[-1] == "a"
+    with pytest.raises(ModelNotFound):
+        registry.divide(Division("rol_2", "nobody", 1.0))
+
+
+def test_a_candidate_that_is_unloaded_is_asked_for_again_and_one_that_fails_is_not(harbour: Harbour) -> None:
+    """Its share goes to the default meanwhile."""
+    registry = harbour.site.services.backend.registry
+    assert isinstance(registry, LocalRegistry)
+    registry.divide(Division("rol_1", "b", 1.0))
+    wait_until(lambda: registry.divided)
+    registry.divide(Division("rol_2", "c", 1.0))
+    wait_until(lambda: registry.view("c").state == "failed")
+    tries = harbour.depot.loads.count("c@cpu")
+    registry.divide(Division("rol_2", "c", 1.0))
+    harbour.site.post()
+    assert harbour.heard == ["a"]
+    assert harbour.depot.loads.count("c@cpu") == tries
+
+
+def test_what_a_candidate_cannot_do_is_for_the_default(harbour: Harbour) -> None:
+    """It refuses nobody whom the default would serve."""
+    registry = harbour.site.services.backend.registry
+    assert isinstance(registry, LocalRegistry)
+    registry.divide(Division("rol_1", "b", 1.0))
+    wait_until(lambda: registry.divided)
+    cast("ScriptedTranscriber", registry.pick("b")[0]).info = Facts(languages=("en",))
+    asked = Options(language="de")
+    assert candidate_for(registry, None, "key", Options(language="en")) == "b"
+    assert candidate_for(registry, None, "key", asked) is None
+    assert pick(registry, None, "key", asked)[1].id == "a"
+
+
+def test_shares_are_drawn_evenly_and_for_good() -> None:
+    """A tenth is a tenth; another rollout draws others; more of a share keeps those who were in it."""
+    keys = [str(number) for number in range(4_000)]
+    tenth = {key for key in keys if Division("rol_1", "b", 0.1).takes(key)}
+    assert 320 <= len(tenth) <= 480
+    assert tenth <= {key for key in keys if Division("rol_1", "b", 0.2).takes(key)}
+    assert tenth != {key for key in keys if Division("rol_2", "b", 0.1).takes(key)}
+    assert all(Division("rol_1", "b", 1.0).takes(key) for key in keys)
+    assert not any(Division("rol_1", "b", 0.0).takes(key) for key in keys)

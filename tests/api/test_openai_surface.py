@@ -26,7 +26,7 @@ from tympan.api.fields.transcription import KNOWN, parse_form
 from tympan.api.live.dialect import Reopen, Say
 from tympan.api.live.realtime import RealtimeTalk
 from tympan.api.live.realtime_session import RealtimeSettings, updated
-from tympan.api.registry import OPENAI_NAMES
+from tympan.api.model_names import OPENAI_NAMES
 from tympan.domain import Task
 from tympan.errors import TympanError
 

@@ -19,7 +19,7 @@ from tests.jobs_support import PcmFiles
 from tests.pipeline_support import HearsAll
 from tympan.api.deps import Limits
 from tympan.api.doors.retries import Running
-from tympan.api.registry import ModelCard
+from tympan.api.model_names import ModelCard
 from tympan.api.turns import Turn, Turns
 from tympan.batching.batcher import BatcherOptions
 from tympan.batching.queue import BatchLimits

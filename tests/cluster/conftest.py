@@ -80,6 +80,7 @@ def site_of_session(
             "STORAGE_URL": bucket.url(endpoint=f"http://127.0.0.1:{to_s3.port}"),
             "RESULT_TTL_S": "0",
             "ENGINE_OPTIONS": '{"ms_per_audio_s": "50"}',
+            "MODELS": '[{"name": "second", "engine": "fake"}]',
         }
         store = Store(postgres.url)
         stack.callback(store.close)

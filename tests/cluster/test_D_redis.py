@@ -56,6 +56,7 @@ def test_a_signal_reaches_other_processes(redis: RedisServer) -> None:
         wait_until(lambda: _hears(one, other.announce), 10)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["kill", "stop", "full"])
 def test_D1_D2_D3_a_redis_that_is_away_costs_50_ms_now_and_then(redis: RedisServer, fault: str) -> None:
     """Killed, frozen or out of memory: announcing is bounded, then free, and works again when Redis does."""

@@ -10,6 +10,8 @@ from tests.cluster.conftest import Site
 from tests.cluster.load import Load, clip
 from tests.media import tone, wav
 from tests.servers.process import wait_until
+from tympan.storage.audit import AuditEntry
+from tympan.storage.rollouts import RolloutStore
 
 
 def test_a_synchronous_call_on_a_machine_without_an_engine_is_answered_by_a_worker(site: Site, load: Load) -> None:
@@ -87,3 +89,35 @@ def _streamed(site: Site, audio: bytes) -> list[str]:
     assert answer.status_code == 200, answer.text + site.cluster.logs()
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
     return [event.get("delta", event.get("text")) for event in map(json.loads, lines)]
+
+
+def test_a_rollout_is_followed_by_whoever_answers_and_whoever_transcribes(site: Site) -> None:
+    """A model on trial answers calls and jobs that name none; promoted, it is every worker's default."""
+    rollouts, who = RolloutStore(site.store), AuditEntry("cli:tester", "rollout.test")
+    rollouts.start("second", "fake", 1.0, who)
+    try:
+        wait_until(lambda: _model(site) == "second", 30, site.cluster.logs)
+        assert _model(site, model="fake") == "fake"
+        rollouts.promote(rollouts.listing()[0].id, who)
+        wait_until(lambda: _default_of(site) == "second", 30, site.cluster.logs)
+        wait_until(lambda: _model(site) == "second", 30, site.cluster.logs)
+        assert _model(site, model="fake") == "fake"
+    finally:
+        rollouts.roll_back(who)
+    wait_until(lambda: (_default_of(site), _model(site)) == ("fake", "fake"), 30, site.cluster.logs)
+
+
+def _model(site: Site, **fields: str) -> str:
+    answer = httpx.post(
+        f"{site.api.url}/v1/audio/transcriptions",
+        files={"file": clip(1.0)},
+        data={"response_format": "verbose_json", "vad": "false", **fields},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text + site.cluster.logs()
+    return str(answer.json()["model"])
+
+
+def _default_of(site: Site) -> str:
+    listed = httpx.get(f"{site.api.url}/v1/models", timeout=20).json()["data"]
+    return next(str(model["id"]) for model in listed if model["default"])

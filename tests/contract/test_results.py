@@ -1,5 +1,6 @@
 """Results are kept in parts, come back as they were, and go as a whole, on SQLite and on PostgreSQL."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +11,10 @@ from sqlalchemy import delete, func, select
 
 from tests.jobs_support import TENANT, Shop, open_shop
 from tests.results import large, plant
-from tympan.domain import Job, JobState, Segment, Transcript, Word
+from tympan import __version__
+from tympan.domain import Job, JobState, Maker, Segment, Transcript, Word
 from tympan.errors import NotFound
+from tympan.storage.codec import TRANSCRIPT, dump
 from tympan.storage.tables import result_parts
 
 _WORD = Word(" wörd", 0.0, 0.5, 0.9, (1, 2))
@@ -99,3 +102,17 @@ def test_an_equal_job_takes_a_result_that_is_whole(shop: Shop, *, gone: bool) ->
     assert shop.get(equal).state is JobState.SUCCEEDED
     assert shop.service.transcript(TENANT, equal.id)[1].text == "w0. w1."
     assert (shop.desk.submissions > windows) is gone
+
+
+def test_a_job_tells_what_made_it(shop: Shop) -> None:
+    """Runtime, revision, number format, device and our version; what was stored before that tells nothing."""
+    job = shop.submit(1.0)
+    shop.work_off()
+    found = shop.service.transcript(TENANT, job.id)[1]
+    engine = shop.desk.info
+    assert engine is not None
+    assert (found.model, found.maker) == (engine.model, engine.maker)
+    assert (found.maker.engine, found.maker.version) == (engine.engine, __version__)
+    old = json.loads(dump(SHORT))
+    del old["maker"]
+    assert TRANSCRIPT.validate_json(json.dumps(old)).maker == Maker()

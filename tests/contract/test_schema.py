@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select, text
 
 from tympan.domain import Accounting, Segment, Task, Transcript, Word
@@ -83,6 +84,12 @@ def test_the_migrations_make_the_schema_that_the_code_knows(database: Database) 
 
     assert database.read(differences) == []
     assert migrate.current(database) == migrate.head()
+
+
+def test_the_revisions_are_those_that_the_migrations_tell_of() -> None:
+    """They are read off the names of the files; the files say themselves what follows what."""
+    script = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    assert migrate.revisions() == tuple(step.revision for step in script.walk_revisions())[::-1]
 
 
 def test_a_second_run_changes_nothing(database: Database) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tympan.domain import (
     SPEAKER_TURN,
     Accounting,
+    Maker,
     Output,
     ResponseFormat,
     Segment,
@@ -40,6 +41,7 @@ def transcript(*segments: Segment, text: str = "", task: Task = Task.TRANSCRIBE,
         accounting=Accounting(audio_s, 8.0, 2.0, 7.5),
         model="base",
         processing_s=0.5,
+        maker=Maker("onnx", "abc", "int8", "cpu", "1.2"),
     )
 
 
@@ -92,6 +94,8 @@ def test_verbose_json_has_openais_fields_and_ours() -> None:
     assert found["speech"] == {"audio_s": 10.0, "speech_s": 8.0, "dropped_s": 2.0, "covered_s": 7.5}
     assert found["languages"] == [{"code": "de", "probability": 0.9}, {"code": "nl", "probability": 0.05}]
     assert (found["processing_time_ms"], found["audio_duration_s"], found["language_code"]) == (500.0, 10.0, "de")
+    made_by = {"engine": "onnx", "revision": "abc", "compute_type": "int8", "device": "cpu", "version": "1.2"}
+    assert (found["model"], found["made_by"]) == ("base", made_by)
 
 
 def test_a_result_from_before_there_was_confidence_says_null() -> None:

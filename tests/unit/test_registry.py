@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tympan import config
-from tympan.api.registry import ModelCard
+from tympan.api.model_names import ModelCard
 from tympan.batching.batcher import Batcher
 from tympan.batching.group import BatcherGroup
 from tympan.bootstrap import registry

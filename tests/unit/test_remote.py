@@ -46,7 +46,7 @@ def test_a_call_is_a_job_that_leaves_nothing(shop: Shop) -> None:
 
 def test_a_call_for_a_model_is_a_job_for_that_model(shop: Shop) -> None:
     """So that a worker which has it takes it; the default's jobs name none, and any worker may."""
-    remote = RemoteTranscriber(shop.service, "large", Lookout(lambda: True), LocalSignals(), job_model="large")
+    remote = RemoteTranscriber(shop.service, "large", Lookout(lambda: True), LocalSignals(), job_model=lambda: "large")
     errors = list[type[TympanError]]()
 
     def call() -> None:

@@ -547,7 +547,7 @@ def test_a_second_model_is_off_unless_it_is_named(tmp_path: Path) -> None:
     assert settings(tmp_path).shadow_model is None
     assert named.shadow_share == 0.01
     for chosen, ledger in ((settings(tmp_path), Ledger()), (named, None)):
-        with wiring.shadowing(chosen, None, {}, ledger) as sampler:  # type: ignore[arg-type]
+        with wiring.shadowing(chosen, None, {}, "base", ledger) as sampler:  # type: ignore[arg-type]
             assert sampler is None
     with pytest.raises(ConfigError, match="SHADOW_MODEL needs TRAFFIC_DAYS"):
         settings(tmp_path, shadow_model="second", traffic_days=0)

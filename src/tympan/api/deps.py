@@ -14,7 +14,8 @@ from tympan.api.doors.forecast import LengthGuess
 from tympan.api.doors.live_bounds import LiveBounds
 from tympan.api.doors.live_places import LivePlaces
 from tympan.api.doors.retries import Retries
-from tympan.api.registry import FixedRegistry, ModelCard, ModelRegistry, Transcriber
+from tympan.api.model_names import ModelCard
+from tympan.api.registry import FixedRegistry, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
 from tympan.api.watches import Watches
 from tympan.errors import Unavailable

@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from tympan.api.deps import services_of
 from tympan.api.fields.queries import query_of
-from tympan.api.registry import DEFAULT_MODEL_ALIAS, ModelRegistry, ModelView
+from tympan.api.model_names import DEFAULT_MODEL_ALIAS
+from tympan.api.registry import ModelRegistry, ModelView
 from tympan.errors import Unavailable
 
 router = APIRouter()

@@ -109,6 +109,7 @@ SCHEMAS: Final = MappingProxyType[str, Schema](
                 "language_probability": _SHARE,
                 "languages": _list(_object({"code": _TEXT, "probability": _SHARE})),
                 "model": _TEXT,
+                "made_by": _object(dict.fromkeys(("engine", "revision", "compute_type", "device", "version"), _TEXT)),
                 **_TIMING,
             },
             {"segments": _list(_ref("Segment")), "words": _list(_WORD)},

@@ -2,35 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from tympan.api.model_names import Division, ModelCard, ModelNames, names_of
 from tympan.domain import Lane, Options, Progress, Transcript
-from tympan.errors import Conflict, ModelNotFound
+from tympan.errors import Conflict
 from tympan.pipeline import RequestContext
 from tympan.pipeline.checks import ModelFacts
 from tympan.telemetry import QueueStats
-
-DEFAULT_MODEL_ALIAS = "whisper-1"
-"""OpenAI's model name; here it means the default model."""
-
-OPENAI_NAMES = (
-    DEFAULT_MODEL_ALIAS,
-    "gpt-transcribe",
-    "gpt-live-transcribe",
-    "gpt-4o-mini-transcribe",
-    "gpt-4o-mini-transcribe-2025-12-15",
-    "gpt-4o-transcribe",
-    "gpt-4o-transcribe-diarize",
-    "gpt-realtime-whisper",
-)
-"""What OpenAI's clients call a model that transcribes, by their SDK's types; each means the default model.
-
-Some clients name one of these where their user says nothing.
-"""
-
-_MOST_NAMED = 8
 
 
 class EngineFacts(ModelFacts, Protocol):
@@ -81,16 +61,6 @@ class Transcriber(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model that is served: its id, the other names it answers to, and when it came (Unix seconds)."""
-
-    id: str
-    aliases: tuple[str, ...] = ()
-    created: int = 0
-    owner: str = "tympan"
-
-
-@dataclass(frozen=True, slots=True)
 class ModelView:
     """A model as it stands: ``state`` is ``loaded``, ``loading``, ``unloading``, ``unloaded`` or ``failed``.
 
@@ -125,6 +95,12 @@ class ModelRegistry(Protocol):
     def pick(self, name: str | None) -> tuple[Transcriber, ModelCard]:
         """Return the pipeline over a model and its card; the default's for ``None``."""
 
+    def candidate(self, name: str | None, key: str) -> str | None:
+        """Return the id of the model on trial that answers in place of the one of this name, if one does.
+
+        ``key`` says who or what asks: the same one always gets the same answer.
+        """
+
     def views(self) -> Sequence[ModelView]:
         """Return every model, the default first."""
 
@@ -137,6 +113,16 @@ class ModelRegistry(Protocol):
     def unload(self, name: str) -> ModelView:
         """End a model's process and return how it stands; blocks. Raises ``ModelInUse``."""
 
+    def promote(self, name: str) -> ModelView:
+        """Let a model be the default from now on, and return how it stands; it is loaded where that is done."""
+
+    def divide(self, division: Division | None) -> None:
+        """Let a candidate answer a share of those who ask for the default; ``None``: nobody but the default."""
+
+    @property
+    def divided(self) -> bool:
+        """Whether a candidate answers somebody now."""
+
 
 class FixedRegistry:
     """Models that run elsewhere or for good: nothing is loaded or unloaded here. The first is the default."""
@@ -144,8 +130,12 @@ class FixedRegistry:
     def __init__(self, models: Sequence[tuple[Transcriber, ModelCard]], names: Mapping[str, str] | None = None) -> None:
         """Serve ``models``; ``names`` says which of them each name means."""
         self._models = {card.id: (transcriber, card) for transcriber, card in models}
-        self._default = models[0][1].id
-        self._names = names or names_of([card for _, card in models])
+        self._names = ModelNames(names or names_of([card for _, card in models]), models[0][1].id)
+
+    @property
+    def default(self) -> str:
+        """The id of the model that answers those who name none."""
+        return self._names.default
 
     @property
     def ready(self) -> bool:
@@ -163,17 +153,21 @@ class FixedRegistry:
 
     def pick(self, name: str | None) -> tuple[Transcriber, ModelCard]:
         """Return the pipeline over a model and its card."""
-        return self._models[find(self._names, name, self._default)]
+        return self._models[self._names.find(name)]
+
+    def candidate(self, name: str | None, key: str) -> str | None:
+        """Return the id of the model that answers ``key`` in place of the default, if one does."""
+        return self._names.candidate(name, key)
 
     def views(self) -> list[ModelView]:
-        """Return every model."""
-        return [self.view(name) for name in self._models]
+        """Return every model, the default first."""
+        return [self.view(name) for name in sorted(self._models, key=lambda name: name != self._names.default)]
 
     def view(self, name: str) -> ModelView:
         """Return a model."""
         transcriber, card = self.pick(name)
         state = "loaded" if transcriber.ready else "unloaded"
-        return ModelView(card, state, card.id == self._default, facts=transcriber.info)
+        return ModelView(card, state, card.id == self._names.default, facts=transcriber.info)
 
     def load(self, name: str) -> ModelView:
         """Raise ``Conflict``."""
@@ -182,6 +176,22 @@ class FixedRegistry:
     def unload(self, name: str) -> ModelView:
         """Raise ``Conflict``."""
         raise self._refused(name)
+
+    def promote(self, name: str) -> ModelView:
+        """Let a model be the default from now on. Raises ``ModelNotFound``."""
+        self._names.switch(self._names.find(name))
+        return self.view(self._names.default)
+
+    def divide(self, division: Division | None) -> None:
+        """Let a candidate answer a share; whether it is loaded is known where it runs. Raises ``ModelNotFound``."""
+        if division is not None:
+            self._names.find(division.candidate)
+        self._names.divide(division)
+
+    @property
+    def divided(self) -> bool:
+        """Whether a candidate answers somebody."""
+        return self._names.division is not None
 
     def _refused(self, name: str) -> Conflict:
         card = self.pick(name)[1]
@@ -213,29 +223,3 @@ class QueueSum:
     def engines(self) -> int:
         """Engines that take work."""
         return sum(queue.engines for queue in self.queues)
-
-
-def names_of(cards: Sequence[ModelCard], own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return which model every name means: ids first, then the operator's ``own``, ``OPENAI_NAMES``, and aliases.
-
-    The first of ``cards`` is the default's, which OpenAI's names mean unless the operator says otherwise.
-    """
-    names = {card.id: card.id for card in cards}
-    aliases = [(alias, card.id) for card in cards for alias in card.aliases]
-    for name, model in [*(own or {}).items(), *((name, cards[0].id) for name in OPENAI_NAMES), *aliases]:
-        names.setdefault(name, model)
-    return names
-
-
-def find(names: Mapping[str, str], name: str | None, default: str) -> str:
-    """Return the id of the model that ``name`` means. Raises ``ModelNotFound``."""
-    if name is None:
-        return default
-    if name in names:
-        return names[name]
-    served = ", ".join(repr(model) for model in islice(dict.fromkeys(names.values()), _MOST_NAMED))
-    raise ModelNotFound(
-        f"The model {name[:80]!r} is not served here.",
-        param="model",
-        remedy=f"Use {served} or {DEFAULT_MODEL_ALIAS!r}, or leave the field out.",
-    )

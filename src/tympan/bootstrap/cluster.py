@@ -22,6 +22,7 @@ from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, op
 from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import make_data_dir, running
 from tympan.bootstrap.registry import configured_models, names
+from tympan.bootstrap.rollouts import make_rollout_watch, promoted_model
 from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.waiting import wait_for
 from tympan.bootstrap.web import exit_at_once, limits_of, open_address, traced
@@ -49,9 +50,13 @@ def serve_api(settings: Settings) -> None:
         def begin() -> None:
             if node.wait_for_stores(over):
                 node.watch.start()
-                node.begin(_elsewhere(node, workers))
+                node.begin(registry)
+                rollouts.start()
 
         workers = Lookout(node.stores.upkeep.has_workers)
+        registry = _elsewhere(node, workers)
+        rollouts = make_rollout_watch(node.stores.database, registry, registry.default)
+        started.callback(rollouts.stop)
         started.callback(workers.stop)
         keeper = threading.Thread(target=begin, name="keeper", daemon=True)
         started.callback(keeper.join, _STOP_S)
@@ -68,8 +73,12 @@ def run_worker(settings: Settings) -> None:
         started.enter_context(node.serving(create_ops_app(node.services)))
         _leave_when_asked()
         meter = started.enter_context(counting_traffic(settings, node.stores.database))
-        pipeline = started.enter_context(running(settings, meter.add if meter else None, meter))
         node.wait_for_stores(threading.Event())
+        default = promoted_model(node.stores.database)
+        pipeline = started.enter_context(running(settings, meter, default))
+        rollouts = make_rollout_watch(node.stores.database, pipeline.registry, pipeline.home)
+        started.callback(rollouts.stop)
+        rollouts.start()
         bench = make_bench(settings, node.stores, pipeline, node.services.staging)
         bench.tell(node.signals.announce)
         bench.start()
@@ -208,10 +217,15 @@ def _secret(settings: Settings) -> str:
 def _elsewhere(node: _Node, lookout: Lookout) -> FixedRegistry:
     """Return the models that the workers serve, by the settings: an api process does not need their files.
 
-    The default has no name in what is handed in, so that each worker may have its own.
+    The settings' own has no name in what is handed in while it is the default, so that each worker may have its own.
     """
     jobs, cards = node.services.jobs, [each.card for each in configured_models(node.settings)]
     remote = partial(RemoteTranscriber, signals=node.signals, reattach_s=node.settings.reattach_s)
-    wanted: list[str | None] = [None, *(card.id for card in cards[1:])]
-    found = [(remote(jobs, card.id, lookout, job_model=name), card) for name, card in zip(wanted, cards, strict=True)]
-    return FixedRegistry(found, names(node.settings, cards))
+    home = cards[0].id
+
+    def name_of(model: str) -> str | None:
+        return None if model == home == registry.default else model
+
+    found = [(remote(jobs, card.id, lookout, job_model=partial(name_of, card.id)), card) for card in cards]
+    registry = FixedRegistry(found, names(node.settings, cards))
+    return registry

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 
 from tympan import __version__
 from tympan.api.app import create_app
@@ -12,9 +13,10 @@ from tympan.api.deps import Services as ApiServices
 from tympan.api.intake.staging import open_staging
 from tympan.api.server import HttpServer, ServerHooks
 from tympan.bootstrap.access import open_doors
-from tympan.bootstrap.jobs import WorkerPost, job_worker, open_desks, open_stores, upkeep_of
+from tympan.bootstrap.jobs import Stores, WorkerPost, job_worker, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.measuring import make_watch
 from tympan.bootstrap.pipeline import Services, make_data_dir, running
+from tympan.bootstrap.rollouts import make_rollout_watch, promoted_model
 from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address, traced
 from tympan.config import Settings
@@ -54,14 +56,27 @@ def serve(settings: Settings) -> None:
             settings,
             services,
             server,
-            lambda pipeline: job_worker(settings, stores, pipeline, staging, post),
+            lambda pipeline: _work(settings, stores, pipeline, staging, post),
             started.enter_context(counting_traffic(settings, stores.database)),
+            promoted_model(stores.database),
         )
         started.callback(keeper.stop)
         keeper.start()
         # 5. Serve on the main thread, which gets the signals.
         server.run()
     keeper.raise_failure()
+
+
+@contextmanager
+def _work(settings: Settings, stores: Stores, pipeline: Services, staging: Path, post: WorkerPost) -> Iterator[None]:
+    """Work off jobs, by the models that were decided on."""
+    watch = make_rollout_watch(stores.database, pipeline.registry, pipeline.home)
+    with job_worker(settings, stores, pipeline, staging, post):
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.stop()
 
 
 class _Keeper:
@@ -74,8 +89,9 @@ class _Keeper:
         server: HttpServer,
         worker: Callable[[Services], AbstractContextManager[object]],
         meter: TrafficMeter | None,
+        default: str | None,
     ) -> None:
-        self._meter = meter
+        self._meter, self._default = meter, default
         self._settings, self._services, self._server, self._worker = settings, services, server, worker
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -98,8 +114,7 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            observer = self._meter.add if self._meter else None
-            with running(self._settings, observer, self._meter) as services, self._worker(services):
+            with running(self._settings, self._meter, self._default) as services, self._worker(services):
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()

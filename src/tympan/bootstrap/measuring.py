@@ -8,6 +8,7 @@ from tympan.config import Settings
 from tympan.jobs.service import JobService
 from tympan.quality.conductor import Conductor, ConductorRules
 from tympan.quality.golden import GoldenDesk
+from tympan.quality.trial import TrialDesk, TrialRules
 from tympan.quality.watch import QualityWatch
 from tympan.storage.blobs import BlobStore
 from tympan.storage.chores import Chores
@@ -25,6 +26,12 @@ def make_conductor(settings: Settings, database: Database, blobs: BlobStore, job
     desk = make_golden_desk(settings, database, blobs, jobs)
     rules = ConductorRules(settings.quality_tolerance_points, starter=has_starter(settings))
     return Conductor(desk, blobs, jobs, Chores(database, _owner()), rules)
+
+
+def make_trial_desk(settings: Settings, database: Database, blobs: BlobStore, jobs: JobService) -> TrialDesk:
+    """Return what may be done about models on trial."""
+    rules = TrialRules(settings.quality_tolerance_points, starter=has_starter(settings))
+    return TrialDesk(make_golden_desk(settings, database, blobs, jobs), rules)
 
 
 def make_watch(settings: Settings, database: Database) -> QualityWatch:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tympan import telemetry
-from tympan.api.registry import ModelCard
+from tympan.api.model_names import ModelCard
 from tympan.audio.decode import Decoder
 from tympan.audio.vad import SpeechDetector
 from tympan.audio.versions import FFMPEG_FLOOR, is_old
@@ -19,7 +19,7 @@ from tympan.batching.batcher import BatcherOptions
 from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
-from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names
+from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names, with_default
 from tympan.bootstrap.shadow import shadowing
 from tympan.config import Settings
 from tympan.engine import hardware, layouts, models
@@ -32,7 +32,7 @@ from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
-from tympan.quality.shadow import Opinions
+from tympan.quality.traffic import TrafficMeter
 
 _STOP_S = 10.0
 _LOG = telemetry.get_logger(__name__)
@@ -40,12 +40,16 @@ _LOG = telemetry.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What runs: the decoder, the engines, and the pipelines over them."""
+    """What runs: the decoder, the engines, and the pipelines over them.
+
+    ``home`` is the id of the settings' model, which is the default unless another one was promoted.
+    """
 
     settings: Settings
     decoder: Decoder
     fleet: Fleet
     registry: LocalRegistry
+    home: str
     observer: Observer = unobserved
 
     @property
@@ -64,12 +68,11 @@ class Services:
 
 
 @contextmanager
-def running(
-    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None
-) -> Iterator[Services]:
-    """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
+def running(settings: Settings, meter: TrafficMeter | None = None, default: str | None = None) -> Iterator[Services]:
+    """Yield services that are ready for work; stop them afterwards. A ``meter`` is told of every transcript.
 
-    With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
+    With it, the shadow model hears a share of the windows again, if there is one. ``default`` is the id of the model
+    that was promoted to be the default in place of the settings'.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -82,7 +85,8 @@ def running(
         started.callback(_stop, "decoder", decoder.close)
         decoder.start()
         # 3. The models by name; nothing of them is loaded.
-        found = configured_models(_with_model(settings))
+        configured = configured_models(with_model(settings))
+        found = with_default(configured, default)
         options = BatcherOptions(
             batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=engine_environment())
         )
@@ -91,14 +95,16 @@ def running(
         # 4. The pipeline over them.
         known = names(settings, [each.card for each in found])
         detector = SpeechDetector()
-        sampler = started.enter_context(shadowing(settings, fleet, known, opinions))
+        home = configured[0].card.id
+        sampler = started.enter_context(shadowing(settings, fleet, known, home, meter))
+        observer = unobserved if meter is None else meter.add
         registry = LocalRegistry(
-            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, observer, sampler)
+            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, meter and meter.add, sampler)
         )
         # 5. The default model: its files, verified, and its engine in a process.
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
-        yield Services(settings, decoder, fleet, registry, observer or unobserved)
+        yield Services(settings, decoder, fleet, registry, home, observer)
 
 
 def _check_libraries(libraries: str, *, allowed: bool) -> None:
@@ -129,7 +135,7 @@ def _load_default(fleet: Fleet, registry: LocalRegistry, fallback: str | None) -
         slot.wait_loaded()
 
 
-def _with_model(settings: Settings) -> Settings:
+def with_model(settings: Settings) -> Settings:
     """Return the settings with the model that suits the machine, where that was left open."""
     if settings.model != hardware.AUTO or settings.engine == "fake":
         return settings

@@ -1,19 +1,20 @@
 """From settings to the models of a server: which there are, what each is called, how they share memory."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from tympan import telemetry
-from tympan.api.registry import OPENAI_NAMES, ModelCard, ModelView, find, names_of
+from tympan.api.model_names import Division, ModelCard, ModelNames, find, names_of
+from tympan.api.registry import ModelView
 from tympan.batching.batcher import Batcher, BatcherOptions
 from tympan.batching.eviction import Rules
 from tympan.batching.fleet import Fleet, FleetOptions
 from tympan.batching.group import AnyBatcher, BatcherGroup
 from tympan.batching.memory_budget import MemoryBudget
-from tympan.batching.served import Found, ModelPlan, SlotOptions
+from tympan.batching.served import Found, ModelPlan, ModelState, SlotOptions
 from tympan.batching.slot import ModelSlot
 from tympan.batching.stats import BatcherStats
 from tympan.config import Settings
@@ -66,6 +67,11 @@ def configured_models(settings: Settings) -> list[ConfiguredModel]:
     ]
 
 
+def with_default(found: Sequence[ConfiguredModel], name: str | None) -> list[ConfiguredModel]:
+    """Return the models with the one of this id first, so that it is the default; as they are, if it is not there."""
+    return sorted(found, key=lambda each: each.card.id != name) if name is not None else list(found)
+
+
 def names(settings: Settings, cards: Sequence[ModelCard]) -> dict[str, str]:
     """Return which model each name means."""
     own = {alias: find(names_of(cards), name, cards[0].id) for alias, name in settings.model_aliases.items()}
@@ -79,13 +85,11 @@ class LocalRegistry:
         self, fleet: Fleet, found: Sequence[ConfiguredModel], known: Mapping[str, str], pipes: "MakePipe"
     ) -> None:
         """Join the parts: ``known`` says which model a name means, ``pipes`` makes the pipeline over a slot."""
-        self._fleet, self._names = fleet, dict(known)
-        self._theirs = [name for name in OPENAI_NAMES if known.get(name) == found[0].card.id]
+        self._fleet, self._names = fleet, ModelNames(known, found[0].card.id)
         self._preloaded = [each.card.id for each in found if each.entry.preload or each.entry.pinned]
         cards = [each.card for each in found]
-        self._cards = {card.id: _called(card, known, self._theirs) for card in cards}
+        self._cards = {card.id: replace(card, aliases=self._names.own_of(card.id)) for card in cards}
         self._pipes = {card.id: pipes(fleet.slot(card.id)) for card in cards}
-        self._default = cards[0].id
 
     @property
     def ready(self) -> bool:
@@ -100,7 +104,7 @@ class LocalRegistry:
     @property
     def known_names(self) -> tuple[str, ...]:
         """Every name that means a model here."""
-        return tuple(self._names)
+        return self._names.all
 
     def stats(self) -> BatcherStats:
         """Return what waits, all models together."""
@@ -108,16 +112,20 @@ class LocalRegistry:
 
     def transcriber(self, name: str | None) -> Transcriber:
         """Return the pipeline over a model, the default's for ``None``. Raises ``ModelNotFound``."""
-        return self._pipes[self._id(name)]
+        return self._pipes[self._names.find(name)]
 
     def pick(self, name: str | None) -> tuple[Transcriber, ModelCard]:
         """Return the pipeline over a model and its card. Raises ``ModelNotFound``."""
-        model = self._id(name)
+        model = self._names.find(name)
         return self._pipes[model], self._cards[model]
+
+    def candidate(self, name: str | None, key: str) -> str | None:
+        """Return the id of the model that answers ``key`` in place of the default, if one does."""
+        return self._names.candidate(name, key)
 
     def views(self) -> list[ModelView]:
         """Return every model, the default first."""
-        return [self.view(name) for name in self._cards]
+        return [self.view(name) for name in sorted(self._cards, key=lambda name: name != self._names.default)]
 
     def view(self, name: str) -> ModelView:
         """Return a model. Raises ``ModelNotFound``."""
@@ -126,7 +134,7 @@ class LocalRegistry:
         return ModelView(
             card=self._cards[slot.name],
             state=status.state.value,
-            is_default=slot.name == self._default,
+            is_default=slot.name == self._names.default,
             pinned=status.pinned,
             uses=status.uses,
             memory_bytes=status.memory_bytes,
@@ -150,17 +158,34 @@ class LocalRegistry:
         for name in self._preloaded:
             self._fleet.slot(name).ask()
 
-    def switch(self, name: str) -> ModelView:
-        """Begin to load a model and let it be the default from now on. Raises ``ModelNotFound``."""
-        self._default = self._id(name)
-        self._names.update(dict.fromkeys(self._theirs, self._default))
-        return self.load(self._default)
+    def promote(self, name: str) -> ModelView:
+        """Begin to load a model, let it be the default from now on, and return how it stands.
+
+        Raises ``ModelNotFound``.
+        """
+        self._names.switch(self._names.find(name))
+        return self.load(self._names.default)
+
+    def divide(self, division: Division | None) -> None:
+        """Let a candidate answer a share while it is loaded, which this begins to do. Raises ``ModelNotFound``."""
+        if division is not None:
+            slot = self._slot(division.candidate)
+            if division != self._names.division or slot.status().state is ModelState.UNLOADED:
+                slot.ask()
+        self._names.divide(division, self._is_loaded)
+
+    @property
+    def divided(self) -> bool:
+        """Whether a candidate answers somebody now."""
+        division = self._names.division
+        return division is not None and self._is_loaded(division.candidate)
+
+    def _is_loaded(self, model: str) -> bool:
+        slot = self._fleet.slot(model)
+        return slot.ready and slot.status().state is ModelState.LOADED
 
     def _slot(self, name: str) -> ModelSlot:
-        return self._fleet.slot(self._id(name))
-
-    def _id(self, name: str | None) -> str:
-        return find(self._names, name, self._default)
+        return self._fleet.slot(self._names.find(name))
 
 
 MakePipe: TypeAlias = Callable[[ModelSlot], ModelTranscriber]
@@ -294,13 +319,6 @@ def _card(name: str, settings: Settings) -> ModelCard:
     if entry is None:
         return ModelCard(name, created=int(time.time()), owner="tympan" if name == "fake" else "local")
     return ModelCard(entry.name, (entry.repo_id, *entry.aliases), int(time.time()), entry.repo_id.split("/", 1)[0])
-
-
-def _called(card: ModelCard, known: Mapping[str, str], besides: Collection[str]) -> ModelCard:
-    """Return the card with the names that really mean this model, but those in ``besides``."""
-    names_here = [name for name, model in known.items() if model == card.id]
-    aliases = tuple(name for name in names_here if name != card.id and name not in besides)
-    return ModelCard(card.id, aliases, card.created, card.owner)
 
 
 def _check_names(settings: Settings, ids: Sequence[str]) -> None:

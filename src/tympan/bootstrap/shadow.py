@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tympan.api.registry import find
+from tympan.api.model_names import find
 from tympan.batching.fleet import Fleet
 from tympan.config import Settings
 from tympan.domain import Lane
@@ -14,16 +14,17 @@ from tympan.quality.shadow import Opinions, Shadow, ShadowRules
 
 @contextmanager
 def shadowing(
-    settings: Settings, fleet: Fleet, known: Mapping[str, str], opinions: Opinions | None
+    settings: Settings, fleet: Fleet, known: Mapping[str, str], home: str, opinions: Opinions | None
 ) -> Iterator[Sampler | None]:
     """Yield what is to be told of windows; ``None`` without a shadow model, or where nothing is counted.
 
-    ``known`` says which model a name means. Raises ``ConfigError`` for a shadow model that is none.
+    ``known`` says which model a name means, ``home`` is the settings' own, which cannot be its own shadow; one that was
+    promoted may be the shadow model, and has no shadow then. Raises ``ConfigError`` for a shadow model that is none.
     """
     if opinions is None or not settings.shadow_model or not settings.shadow_share:
         yield None
         return
-    slot = fleet.slot(_shadow_of(settings.shadow_model, known, fleet.default.name))
+    slot = fleet.slot(_shadow_of(settings.shadow_model, known, home))
     shadow = Shadow(slot, opinions, ShadowRules(settings.shadow_share, lambda: _callers_wait(fleet)))
     shadow.start()
     try:

@@ -19,6 +19,7 @@ from tympan.cli import (
     migrate,
     models,
     quality,
+    rollout,
     serve,
     tenants,
     transcribe,
@@ -48,6 +49,7 @@ doctor.register(app)
 bench.register(app)
 capacity.register(app)
 quality.register(app)
+rollout.register(app)
 
 
 def main() -> None:

@@ -22,19 +22,19 @@ def moment(at_s: float) -> str:
 
 def show_alarms(found: "Sequence[Alarm]") -> None:
     """Show alarms, and how many of them are open."""
-    table = _table("kind", "about", "since (UTC)", "until", "figures")
+    table = new_table("kind", "about", "since (UTC)", "until", "figures")
     for alarm in found:
         until = "" if alarm.until is None else moment(alarm.until)
         table.add_row(alarm.kind, escaped(alarm.subject), moment(alarm.since), until, escaped(_figures(alarm.detail)))
     if found:
-        _print(table)
+        show_table(table)
     n_open = sum(alarm.until is None for alarm in found)
     say(f"{n_open} open." if n_open else "Nothing is wrong.")
 
 
 def show_sets(found: "Sequence[GoldenSet]") -> None:
     """Show sets."""
-    table = _table("set", ">version", ">clips", ">MB", "schedule (UTC)", ">sample", "model", "next (UTC)")
+    table = new_table("set", ">version", ">clips", ">MB", "schedule (UTC)", ">sample", "model", "next (UTC)")
     for each in found:
         plan = each.plan
         table.add_row(
@@ -42,27 +42,29 @@ def show_sets(found: "Sequence[GoldenSet]") -> None:
             "all" if plan.sample is None else str(plan.sample), escaped(plan.model or "default"),
             "" if each.next_at is None else moment(each.next_at),
         )  # fmt: skip
-    _print(table)
+    show_table(table)
     if not found:
         say("There is no golden set; `tympan quality add` makes one.")
 
 
 def show_runs(found: "Sequence[GoldenRun]") -> None:
     """Show runs with the figures of the whole."""
-    table = _table("run", "set", "model", "began (UTC)", "state", ">clips", ">failed", ">WER", ">CER", ">from nothing")
+    table = new_table(
+        "run", "set", "model", "began (UTC)", "state", ">clips", ">failed", ">WER", ">CER", ">from nothing"
+    )
     for run in found:
         table.add_row(
             run.id, run.set_name, escaped(run.model or run.asked_model or "default"), moment(run.created_at), run.state,
             f"{run.n_items:,}", f"{run.n_failed:,}", *_rates(run.totals),
         )  # fmt: skip
-    _print(table)
+    show_table(table)
 
 
 def show_run(run: "GoldenRun", found: "Sequence[Group]") -> None:
     """Show a run, its parts, and how it stands to its baseline."""
     model = run.model or run.asked_model or "default"
     say(f"{run.id}: {run.set_name} with {model}, {run.state}, {run.n_failed} of {run.n_items} clips failed.")
-    table = _table("part", ">clips", ">WER", "95 %", ">sub", ">del", ">ins", ">words", ">CER", ">from nothing")
+    table = new_table("part", ">clips", ">WER", "95 %", ">sub", ">del", ">ins", ">words", ">CER", ">from nothing")
     for each in found:
         words, totals = each.totals.words, each.totals
         counted = (words.substitutions, words.deletions, words.insertions, words.units)
@@ -71,7 +73,7 @@ def show_run(run: "GoldenRun", found: "Sequence[Group]") -> None:
             "" if each.low is None else f"{each.low:.1f}-{each.high:.1f}", *(f"{n:,}" for n in counted),
             f"{totals.characters.rate:.1f} %", f"{totals.hallucinated}/{totals.silent}" if totals.silent else "",
         )  # fmt: skip
-    _print(table)
+    show_table(table)
     if run.comparison is not None:
         say(_compared(run.comparison))
 
@@ -129,7 +131,7 @@ def _figures(detail: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in detail.items())
 
 
-def _print(table: "Table") -> None:
+def show_table(table: "Table") -> None:
     """Show a table; in a pipe it is as wide as it needs to be."""
     console = stdout()
     if not console.is_terminal:
@@ -137,7 +139,7 @@ def _print(table: "Table") -> None:
     console.print(table)
 
 
-def _table(*columns: str) -> "Table":
+def new_table(*columns: str) -> "Table":
     """Return an empty table; a column whose name begins with ``>`` is set to the right."""
     from rich.table import Table  # noqa: PLC0415  (keeps ``--help`` quick)
 

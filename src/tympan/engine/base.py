@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tympan.domain import Abilities, WindowResult, WindowTask
+from tympan import __version__
+from tympan.domain import Abilities, Maker, WindowResult, WindowTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class EngineInfo:
     languages: tuple[str, ...]
     multilingual: bool
     can: Abilities = field(default_factory=Abilities)
+
+    @property
+    def maker(self) -> Maker:
+        """What a transcript says of how it was made."""
+        return Maker(self.engine, self.revision, self.compute_type, self.device, __version__)
 
     @property
     def digest(self) -> str:

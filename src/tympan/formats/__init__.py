@@ -7,7 +7,7 @@ whole by who does not want to.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -201,6 +201,7 @@ def _verbose(source: Readable, output: Output) -> JsonObject:
         "language_probability": number(head.language_probability, 4),
         "languages": [{"code": code, "probability": number(p, 4)} for code, p in head.languages],
         "model": head.model,
+        "made_by": asdict(head.maker),
         **_timing(head),
     }
 

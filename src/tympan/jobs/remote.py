@@ -102,12 +102,12 @@ class RemoteTranscriber:
         workers: Lookout,
         signals: Signals | None = None,
         *,
-        job_model: str | None = None,
+        job_model: Callable[[], str | None] = lambda: None,
         reattach_s: float = 0.0,
     ) -> None:
         """Hand work to ``jobs``; ``workers`` knows whether anybody would take it, ``signals`` when to look again.
 
-        ``job_model`` is what the jobs ask for; ``None``: the default of whoever takes them. A caller who has gone may
+        ``job_model`` returns what a job asks for; ``None``: the default of whoever takes it. A caller who has gone may
         come back for ``reattach_s``.
         """
         self._jobs, self._info, self._workers, self._job_model = jobs, RemoteEngine(model), workers, job_model
@@ -191,7 +191,7 @@ class RemoteTranscriber:
             tenant=context.tenant,
             lane=Lane.INTERACTIVE,
             deadline=None if left_s is None else time.time() + left_s + (self._reattach_s if visit else 0.0),
-            model=self._job_model,
+            model=self._job_model(),
         )
         if visit is None:
             return self._jobs.submit(new, source)[0]

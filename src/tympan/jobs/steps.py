@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Options, Progress, StepKind, Transcript
+from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Maker, Options, Progress, StepKind, Transcript
 from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
@@ -135,7 +135,7 @@ class Steps:
             if _info(transcriber).digest != info.digest:  # It failed, and another kind of engine took its place.
                 raise Unavailable("The engine was replaced by another one meanwhile.", retry_after_s=1.0)
         reach("section.decoded")
-        result = _section_result(decoded, info.model, time.monotonic() - started)
+        result = _section_result(decoded, info, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())
         patiently(lambda: self._work.commit_section(claim, result, text), self._limits.patience_s)
         self._blobs.delete_prefix(prefix)
@@ -177,8 +177,8 @@ def assembled(options: Options, prepared: Prepared, results: list[SectionResult]
     parts = [window.part() for window in chain.from_iterable(result.windows for result in results)]
     languages = prepared.languages or next((result.languages for result in results if result.languages), ())
     stats = reduce(_sum, (result.stats for result in results), DecodeStats())
-    used = next((result.model for result in results), model)
-    totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats)
+    used, maker = next(((result.model, result.maker) for result in results), (model, Maker()))
+    totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats, maker)
     transcript = assemble(parts, languages, options, totals)
     return replace(transcript, processing_s=sum(result.processing_s for result in results))
 
@@ -187,11 +187,11 @@ def _context(claim: Claim, cancel: threading.Event, max_audio_s: float) -> Reque
     return RequestContext(claim.job.id, claim.job.tenant, claim.job.lane, max_audio_s, cancel)
 
 
-def _section_result(decoded: Decoded, model: str, processing_s: float) -> SectionResult:
+def _section_result(decoded: Decoded, info: EngineInfo, processing_s: float) -> SectionResult:
     windows = tuple(
         DecodedWindow(window.index, window.pieces, window.speech_peak, result) for window, result in decoded.parts
     )
-    return SectionResult(windows, decoded.languages, decoded.stats, model, processing_s)
+    return SectionResult(windows, decoded.languages, decoded.stats, info.model, processing_s, info.maker)
 
 
 def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:

@@ -74,6 +74,23 @@ def compare(window: Days, baseline: Days, bins: Sequence[str], *, ordered: bool)
     return Drift(_psi(new, old), float(np.trace(spread)), p, float((now - then) @ order), n_new, n_old)
 
 
+def compare_halves(new: Mapping[str, int], old: Mapping[str, int], bins: Sequence[str], *, ordered: bool) -> Drift:
+    """Return how two parts of the same traffic differ, which were divided by lot, so that bursts are in both."""
+    now, then = (_table({0: counts}, bins).sum(axis=0) for counts in (new, old))
+    n_new, n_old = int(now.sum()), int(then.sum())
+    if min(n_new, n_old) < MIN_WINDOW:
+        return Drift(n_window=n_new, n_baseline=n_old, reason="too little traffic")
+    groups = _groups(now, then, ordered=ordered)
+    if len(groups) == 1:
+        return Drift(n_window=n_new, n_baseline=n_old)
+    first, second = (_joined(row[np.newaxis], groups) for row in (now, then))
+    spread = _covariance(first[0], second[0], np.zeros((0, len(groups))), np.array([n_new]))
+    a, b = first[0] / n_new, second[0] / n_old
+    p = _p_value(4 * float(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2)), spread, n_old - 1)
+    shift = float((a - b) @ np.arange(len(groups)))
+    return Drift(_psi(first, second), float(np.trace(spread)), p, shift, n_new, n_old)
+
+
 def _table(days: Days, bins: Sequence[str]) -> _Array:
     """Return counts, a row for each day that has any."""
     rows = [[max(0, counts.get(name, 0)) for name in bins] for _, counts in sorted(days.items())]

@@ -123,6 +123,23 @@ alarms = Table(
     sqlite_autoincrement=True,
 )
 
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("candidate", _MODEL, nullable=False),
+    Column("incumbent", _MODEL, nullable=False),
+    Column("share", Float(53), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("began_at", Float(53), nullable=False),
+    Column("ended_at", Float(53)),  # When it was promoted or rolled back.
+    CheckConstraint("state in ('running', 'promoted', 'replaced', 'rolled_back')", name="state"),
+    Index("uq_rollouts_running", "state", unique=True, sqlite_where=text("state = 'running'"),
+          postgresql_where=text("state = 'running'")),
+    Index("uq_rollouts_promoted", "state", unique=True, sqlite_where=text("state = 'promoted'"),
+          postgresql_where=text("state = 'promoted'")),
+)  # fmt: skip
+
 # Who does a chore that one process at a time should do; it only saves double work.
 chores = Table(
     "chores",
@@ -142,4 +159,5 @@ __all__ = [
     "golden_sets",
     "golden_versions",
     "metadata",
+    "rollouts",
 ]

@@ -38,6 +38,7 @@ OF_GAUGES = {
     "tympan_quality_run_age_seconds": Across.MAX,
     "tympan_quality_alarms": Across.MAX,
     "tympan_drift_psi": Across.MAX,
+    "tympan_rollout_share_ratio": Across.MIN,
     "tympan_jobs": Across.MAX,
     "tympan_job_backlog_seconds": Across.MAX,
     "tympan_webhooks_waiting": Across.MAX,

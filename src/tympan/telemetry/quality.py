@@ -57,6 +57,12 @@ DRIFT_PSI = Gauge(
     ["feature", "kind"],
     registry=REGISTRY,
 )
+ROLLOUT_SHARE = Gauge(
+    "tympan_rollout_share_ratio",
+    "Share of the default's callers that a candidate answers here; 0 while it is not loaded.",
+    ["candidate"],
+    registry=REGISTRY,
+)
 TRAFFIC_LOST = Counter("tympan_traffic_lost", "Transcripts missing in the counts of traffic.", registry=REGISTRY)
 
 

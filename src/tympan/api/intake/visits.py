@@ -19,15 +19,15 @@ from tympan.api.doors.admission import Errand, Place
 from tympan.api.doors.retries import RETRY_HEADER, Likeness, Running
 from tympan.api.errors import STATUS, queue_headers
 from tympan.api.fields.jobs import idempotency_key
-from tympan.api.fields.transcription import require_language
 from tympan.api.intake import uploads
 from tympan.api.intake.equals import HIT, HIT_HEADER, EqualCalls
 from tympan.api.intake.incoming import UploadLimits
 from tympan.api.intake.metering import bill_of, bounds_of
+from tympan.api.picking import pick
 from tympan.api.wire.deadlines import deadline_of, patience_of
 from tympan.domain import Options, Progress, Segment, Transcript
 from tympan.errors import Cancelled, TympanError, Unavailable
-from tympan.pipeline import Audience, Call, RequestContext, check_options
+from tympan.pipeline import Audience, Call, RequestContext
 
 
 class Asks(Protocol):
@@ -182,7 +182,8 @@ class Visit(Generic[Asked]):
         self._request.state.answer_headers |= queue_headers(place.standing.position, place.standing.eta_s)
         try:
             upload, asked = await self._read(stay.folder)
-            return Guest(asked, self._pick(asked), upload.path, context, stay, upload.files[0].sha256)
+            sha256 = upload.files[0].sha256
+            return Guest(asked, self._pick(asked, sha256), upload.path, context, stay, sha256)
         except BaseException:
             stay.end()
             raise
@@ -296,11 +297,9 @@ class Visit(Generic[Asked]):
         self._language = asked.options.language
         return upload, asked
 
-    def _pick(self, asked: Asked) -> Transcriber:
-        transcriber, self._card = self._services.backend.require().pick(asked.model)
-        info = transcriber.info
-        require_language(asked.options.language, info.languages if info else ())
-        check_options(asked.options, info)
+    def _pick(self, asked: Asked, sha256: str) -> Transcriber:
+        key = sha256 or self._request.state.request_id
+        transcriber, self._card = pick(self._services.backend.require(), asked.model, key, asked.options)
         return transcriber
 
     def _context(self) -> RequestContext:

@@ -9,15 +9,14 @@ from tympan.api.access.callers import tenant_of
 from tympan.api.deps import Services, services_of
 from tympan.api.errors import blaming
 from tympan.api.fields.jobs import JobAsk, fingerprint
-from tympan.api.fields.transcription import require_language
 from tympan.api.intake.bodies import Body
 from tympan.api.intake.metering import charge_jobs
 from tympan.api.intake.uploads import UploadedFile
 from tympan.api.jobs.upload_claims import UploadClaims, once
+from tympan.api.picking import candidate_for, check
 from tympan.domain import Job, NewJob, Source, SourceKind
 from tympan.errors import UnsupportedOption
 from tympan.jobs.service import IdempotencyKey, new_id
-from tympan.pipeline import check_options
 
 _KINDS = {"audio_url": SourceKind.URL, "audio_object": SourceKind.OBJECT}
 
@@ -73,19 +72,27 @@ class IntakeDesk:
 
     def new_job(self, ask: JobAsk, source: Source, endpoint: str | None) -> NewJob:
         """Return what is asked for as a new job. Raises ``InvalidRequest`` for a deadline that is not ahead."""
-        registry = self._services.backend.registry
+        job_id = new_id("job")
         return NewJob(
-            id=new_id("job"),
+            id=job_id,
             source=source,
             options=ask.options,
             output=ask.output,
             tenant=self._tenant,
             priority=ask.priority,
             deadline=self.deadline_s(ask),
-            model=registry.pick(ask.model)[1].id if registry and ask.model else ask.model,
+            model=self._model(ask, source.sha256 or source.location or job_id),
             metadata=ask.metadata,
             webhook_endpoint=endpoint,
         )
+
+    def _model(self, ask: JobAsk, key: str) -> str | None:
+        """Return the id of the model for a job; ``None`` is the default of whoever works on it."""
+        registry = self._services.backend.registry
+        if registry is None:
+            return ask.model
+        named = registry.pick(ask.model)[1].id if ask.model else None
+        return candidate_for(registry, ask.model, key, ask.options) or named
 
     def deadline_s(self, ask: JobAsk) -> float | None:
         """Return the deadline in Unix seconds. Raises ``InvalidRequest`` for one that is not ahead."""
@@ -123,9 +130,7 @@ def check_served(services: Services, ask: JobAsk) -> None:
     Raises ``ModelNotFound``, ``UnsupportedLanguage`` or ``UnsupportedOption``.
     """
     registry = services.backend.registry
-    info = registry.pick(ask.model)[0].info if registry else None
-    require_language(ask.options.language, info.languages if info else ())
-    check_options(ask.options, info)
+    check(registry.pick(ask.model)[0].info if registry else None, ask.options)
 
 
 def source_of(ask: JobAsk, file: UploadedFile | None) -> Source:

@@ -15,15 +15,15 @@ from tympan.api.doors import forecast
 from tympan.api.errors import STATUS, ErrorResponse
 from tympan.api.fields.forms import Form
 from tympan.api.fields.queries import query_of
-from tympan.api.fields.transcription import require_language
 from tympan.api.intake.metering import speaking, standing_headers
 from tympan.api.live.bill import LiveBill
 from tympan.api.live.dialect import Dialect, Wish
 from tympan.api.live.line import Backing, Ending, Line
+from tympan.api.picking import pick
 from tympan.domain import Lane
 from tympan.errors import NotFound, TympanError, Unavailable, UnsupportedOption
 from tympan.live import LiveLimits, LiveSession
-from tympan.pipeline import RequestContext, Transcriber, check_options
+from tympan.pipeline import RequestContext, Transcriber
 
 MAX_NAME_CHARS = 200
 PROTOCOLS = ("realtime", "tympan")
@@ -67,15 +67,13 @@ class Visit:
         return LiveSession(self._pick(wish)[0], wish.options, context, wish.live, limits)
 
     def _pick(self, wish: Wish) -> tuple[Transcriber, str]:
-        transcriber, card = self.services.backend.require().pick(wish.model)
+        registry, key = self.services.backend.require(), self.socket.state.request_id
+        transcriber, card = pick(registry, wish.model, key, wish.options)
         if not isinstance(transcriber, Transcriber):
             raise UnsupportedOption(
                 "Live speech is transcribed where the model runs, and this process only answers.",
                 remedy="Connect to a server started with `tympan serve`.",
             )
-        info = transcriber.info
-        require_language(wish.options.language, info.languages if info else ())
-        check_options(wish.options, info)
         return transcriber, card.id
 
 
