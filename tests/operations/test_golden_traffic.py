@@ -52,8 +52,8 @@ def test_clips_of_golden_sets_are_neither_traffic_nor_usage(
         with ExitStack() as started:
             post = WorkerPost(1.0)
             jobs = started.enter_context(open_desks(settings, stores, post)).jobs
-            observer = started.enter_context(counting_traffic(settings, stores.database))
-            pipeline = started.enter_context(running(settings, observer))
+            meter = started.enter_context(counting_traffic(settings, stores.database))
+            pipeline = started.enter_context(running(settings, meter.add if meter else None))
             started.enter_context(job_worker(settings, stores, pipeline, tmp_path, post))
             pipeline.preload()
             desk = make_golden_desk(settings, stores.database, stores.blobs, jobs)

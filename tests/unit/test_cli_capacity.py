@@ -19,6 +19,7 @@ from tympan.cli.services import load_settings
 from tympan.errors import InvalidRequest
 from tympan.storage.database import sqlite_url
 from tympan.storage.demand import past_jobs
+from tympan.storage.ids import MEASURING_TENANT
 
 BENCH = Path(__file__).parents[2] / "docs" / "benchmarks" / "tympan-bench" / "engine.json"
 
@@ -99,10 +100,11 @@ def test_without_a_demand_it_tells_what_the_machine_does(machine: Path) -> None:
 
 
 def test_the_database_of_a_server_tells_what_is_asked_of_it(machine: Path, tmp_path: Path) -> None:
-    """Jobs with their lengths, by the hour; the server may be running."""
+    """Jobs with their lengths, by the hour, but for clips of golden sets; the server may be running."""
     (tmp_path / "data").mkdir()
     with open_shop(tmp_path / "data", sqlite_url(tmp_path / "data" / "tympan.db")) as shop:
         job = shop.submit()
+        shop.submit(tenant=MEASURING_TENANT)
         asked = past_jobs(shop.database, job.created_at - 1.0)
         assert [(each.created_at, each.audio_s) for each in asked] == [(job.created_at, None)]
         assert past_jobs(shop.database, job.created_at + 1.0) == []

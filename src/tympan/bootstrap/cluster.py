@@ -75,7 +75,7 @@ def run_worker(settings: Settings) -> None:
         meter = started.enter_context(counting_traffic(settings, node.stores.database))
         node.wait_for_stores(threading.Event())
         default = promoted_model(node.stores.database)
-        pipeline = started.enter_context(running(settings, meter, default))
+        pipeline = started.enter_context(running(settings, meter.add if meter else None, meter, default))
         rollouts = make_rollout_watch(node.stores.database, pipeline.registry, pipeline.home)
         started.callback(rollouts.stop)
         rollouts.start()

@@ -114,7 +114,11 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with running(self._settings, self._meter, self._default) as services, self._worker(services):
+            observer = self._meter.add if self._meter else None
+            with (
+                running(self._settings, observer, self._meter, self._default) as services,
+                self._worker(services),
+            ):
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()

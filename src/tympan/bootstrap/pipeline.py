@@ -32,7 +32,7 @@ from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
-from tympan.quality.traffic import TrafficMeter
+from tympan.quality.shadow import Opinions
 
 _STOP_S = 10.0
 _LOG = telemetry.get_logger(__name__)
@@ -68,11 +68,16 @@ class Services:
 
 
 @contextmanager
-def running(settings: Settings, meter: TrafficMeter | None = None, default: str | None = None) -> Iterator[Services]:
-    """Yield services that are ready for work; stop them afterwards. A ``meter`` is told of every transcript.
+def running(
+    settings: Settings,
+    observer: Observer | None = None,
+    opinions: Opinions | None = None,
+    default: str | None = None,
+) -> Iterator[Services]:
+    """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
-    With it, the shadow model hears a share of the windows again, if there is one. ``default`` is the id of the model
-    that was promoted to be the default in place of the settings'.
+    With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
+    ``default`` is the id of the model that was promoted to be the default in place of the settings'.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -96,15 +101,14 @@ def running(settings: Settings, meter: TrafficMeter | None = None, default: str 
         known = names(settings, [each.card for each in found])
         detector = SpeechDetector()
         home = configured[0].card.id
-        sampler = started.enter_context(shadowing(settings, fleet, known, home, meter))
-        observer = unobserved if meter is None else meter.add
+        sampler = started.enter_context(shadowing(settings, fleet, known, home, opinions))
         registry = LocalRegistry(
-            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, meter and meter.add, sampler)
+            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, observer, sampler)
         )
         # 5. The default model: its files, verified, and its engine in a process.
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
-        yield Services(settings, decoder, fleet, registry, home, observer)
+        yield Services(settings, decoder, fleet, registry, home, observer or unobserved)
 
 
 def _check_libraries(libraries: str, *, allowed: bool) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import desc, select
 
 from tympan.storage.database import Database
+from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.tables import jobs
 
 MAX_JOBS = 200_000
@@ -20,10 +21,13 @@ class PastJob:
 
 
 def past_jobs(database: Database, since: float) -> list[PastJob]:
-    """Return the jobs created at ``since`` (Unix seconds) and later, the latest first, ``MAX_JOBS`` at most."""
+    """Return the jobs created at ``since`` (Unix seconds) and later, the latest first, ``MAX_JOBS`` at most.
+
+    Clips of golden sets are left out: they wait behind everybody.
+    """
     query = (
         select(jobs.c.created_at, jobs.c.audio_s_total)
-        .where(jobs.c.created_at >= since)
+        .where(jobs.c.created_at >= since, jobs.c.tenant != MEASURING_TENANT)
         .order_by(desc(jobs.c.id))
         .limit(MAX_JOBS)
     )
