@@ -11,17 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tympan.options import Abilities, LanguageUse, Options, Shape, Suppression, Task, Timestamps, VadOptions
+from tympan.provenance import Provenance
 
 __all__ = (
-    "Abilities",
-    "LanguageUse",
-    "Options",
-    "Shape",
-    "Suppression",
-    "Task",
-    "Timestamps",
-    "VadOptions",
-)  # Beside what is defined here.
+    "Abilities", "LanguageUse", "Options", "Provenance", "Shape", "Suppression", "Task", "Timestamps", "VadOptions",
+)  # fmt: skip  # Beside what is defined here.
 
 SAMPLE_RATE_HZ = 16_000
 """Whisper's input rate; every sample position in the program counts at this rate."""
@@ -231,20 +225,6 @@ class DecodeStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
-    """What made a transcript beside the model: how that ran, and our version; empty where that is not known.
-
-    ``revision`` is of the model's files.
-    """
-
-    engine: str = ""
-    revision: str = ""
-    compute_type: str = ""
-    device: str = ""
-    version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Transcript:
     """The result of a request, independent of any output format; ``is_cached`` when it was made for an equal one."""
 
@@ -259,7 +239,7 @@ class Transcript:
     stats: DecodeStats = field(default_factory=DecodeStats)
     processing_s: float = 0.0
     is_cached: bool = False
-    maker: Maker = field(default_factory=Maker)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def duration_s(self) -> float:

@@ -10,8 +10,8 @@ from tympan.domain import (
     SPEAKER_TURN,
     Accounting,
     DecodeStats,
-    Maker,
     Options,
+    Provenance,
     Segment,
     Transcript,
     Window,
@@ -34,7 +34,7 @@ class Totals:
     speech_samples: int
     model: str
     stats: DecodeStats = field(default_factory=DecodeStats)
-    maker: Maker = field(default_factory=Maker)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def assemble(
@@ -68,7 +68,7 @@ def assemble(
         ),
         model=totals.model,
         stats=totals.stats,
-        maker=totals.maker,
+        provenance=totals.provenance,
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select
 from tests.jobs_support import TENANT, Shop, open_shop
 from tests.results import large, plant
 from tympan import __version__
-from tympan.domain import Job, JobState, Maker, Segment, Transcript, Word
+from tympan.domain import Job, JobState, Provenance, Segment, Transcript, Word
 from tympan.errors import NotFound
 from tympan.storage.codec import TRANSCRIPT, dump
 from tympan.storage.tables import result_parts
@@ -111,8 +111,8 @@ def test_a_job_tells_what_made_it(shop: Shop) -> None:
     found = shop.service.transcript(TENANT, job.id)[1]
     engine = shop.desk.info
     assert engine is not None
-    assert (found.model, found.maker) == (engine.model, engine.maker)
-    assert (found.maker.engine, found.maker.version) == (engine.engine, __version__)
+    assert (found.model, found.provenance) == (engine.model, engine.provenance)
+    assert (found.provenance.engine, found.provenance.version) == (engine.engine, __version__)
     old = json.loads(dump(SHORT))
-    del old["maker"]
-    assert TRANSCRIPT.validate_json(json.dumps(old)).maker == Maker()
+    del old["provenance"]
+    assert TRANSCRIPT.validate_json(json.dumps(old)).provenance == Provenance()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tympan.domain import (
     SPEAKER_TURN,
     Accounting,
-    Maker,
     Output,
+    Provenance,
     ResponseFormat,
     Segment,
     Shape,
@@ -41,7 +41,7 @@ def transcript(*segments: Segment, text: str = "", task: Task = Task.TRANSCRIBE,
         accounting=Accounting(audio_s, 8.0, 2.0, 7.5),
         model="base",
         processing_s=0.5,
-        maker=Maker("onnx", "abc", "int8", "cpu", "1.2"),
+        provenance=Provenance("onnx", "abc", "int8", "cpu", "1.2"),
     )
 
 

@@ -69,10 +69,7 @@ class Services:
 
 @contextmanager
 def running(
-    settings: Settings,
-    observer: Observer | None = None,
-    opinions: Opinions | None = None,
-    default: str | None = None,
+    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None, default: str | None = None
 ) -> Iterator[Services]:
     """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
@@ -92,10 +89,8 @@ def running(
         # 3. The models by name; nothing of them is loaded.
         configured = configured_models(with_model(settings))
         found = with_default(configured, default)
-        options = BatcherOptions(
-            batch=BatchLimits(max_ms=settings.max_batch_ms), host=HostOptions(environment=engine_environment())
-        )
-        fleet = make_fleet(settings, found, options, _locate)
+        batch, host = BatchLimits(max_ms=settings.max_batch_ms), HostOptions(environment=engine_environment())
+        fleet = make_fleet(settings, found, BatcherOptions(batch=batch, host=host), _locate)
         started.callback(_stop, "engine", fleet.close)
         # 4. The pipeline over them.
         known = names(settings, [each.card for each in found])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tympan import __version__
-from tympan.domain import Abilities, Maker, WindowResult, WindowTask
+from tympan.domain import Abilities, Provenance, WindowResult, WindowTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class EngineInfo:
     can: Abilities = field(default_factory=Abilities)
 
     @property
-    def maker(self) -> Maker:
+    def provenance(self) -> Provenance:
         """What a transcript says of how it was made."""
-        return Maker(self.engine, self.revision, self.compute_type, self.device, __version__)
+        return Provenance(self.engine, self.revision, self.compute_type, self.device, __version__)
 
     @property
     def digest(self) -> str:

@@ -201,7 +201,7 @@ def _verbose(source: Readable, output: Output) -> JsonObject:
         "language_probability": number(head.language_probability, 4),
         "languages": [{"code": code, "probability": number(p, 4)} for code, p in head.languages],
         "model": head.model,
-        "made_by": asdict(head.maker),
+        "made_by": asdict(head.provenance),
         **_timing(head),
     }
 

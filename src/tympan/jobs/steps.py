@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Maker, Options, Progress, StepKind, Transcript
+from tympan.domain import SAMPLE_RATE_HZ, DecodeStats, Job, Lane, Options, Progress, Provenance, StepKind, Transcript
 from tympan.engine.base import EngineInfo
 from tympan.errors import Cancelled, MediaChanged, MediaMissing, Unavailable
 from tympan.faultpoints import reach
@@ -177,8 +177,8 @@ def assembled(options: Options, prepared: Prepared, results: list[SectionResult]
     parts = [window.part() for window in chain.from_iterable(result.windows for result in results)]
     languages = prepared.languages or next((result.languages for result in results if result.languages), ())
     stats = reduce(_sum, (result.stats for result in results), DecodeStats())
-    used, maker = next(((result.model, result.maker) for result in results), (model, Maker()))
-    totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats, maker)
+    used, provenance = next(((result.model, result.provenance) for result in results), (model, Provenance()))
+    totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats, provenance)
     transcript = assemble(parts, languages, options, totals)
     return replace(transcript, processing_s=sum(result.processing_s for result in results))
 
@@ -191,7 +191,7 @@ def _section_result(decoded: Decoded, info: EngineInfo, processing_s: float) -> 
     windows = tuple(
         DecodedWindow(window.index, window.pieces, window.speech_peak, result) for window, result in decoded.parts
     )
-    return SectionResult(windows, decoded.languages, decoded.stats, info.model, processing_s, info.maker)
+    return SectionResult(windows, decoded.languages, decoded.stats, info.model, processing_s, info.provenance)
 
 
 def _sum(one: DecodeStats, other: DecodeStats) -> DecodeStats:

@@ -7,7 +7,7 @@ from functools import partial
 from tympan.audio.condition import ConditionMeter
 from tympan.audio.vad import SpeechDetector
 from tympan.batching.queue import Origin
-from tympan.domain import SAMPLE_RATE_HZ, Abilities, Lane, Maker, Options, Samples, Span, Timestamps
+from tympan.domain import SAMPLE_RATE_HZ, Abilities, Lane, Options, Provenance, Samples, Span, Timestamps
 from tympan.live.context import placed
 from tympan.live.draft import Draft
 from tympan.live.ear import Ear, Utterance
@@ -85,7 +85,7 @@ class Conversation:
         make = partial(Decoding, desk.service, context=listening, sampler=desk.sampler)
         timed = replace(wishes.options, timestamps=Timestamps.WORD) if self._live.context_s else wishes.options
         self._finals = Finals(make, timed, wishes.limits.engine_s)
-        self._record = Record(wishes.options, *((info.model, info.maker) if info else ("", Maker())))
+        self._record = Record(wishes.options, *((info.model, info.provenance) if info else ("", Provenance())))
         self._condition = ConditionMeter()
         self._draft: Draft | None = None
         self._seed: Draft | None = None

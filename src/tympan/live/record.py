@@ -7,8 +7,8 @@ from tympan.domain import (
     SAMPLE_RATE_HZ,
     Accounting,
     DecodeStats,
-    Maker,
     Options,
+    Provenance,
     Ranking,
     Segment,
     Span,
@@ -24,10 +24,10 @@ from tympan.transcript import Totals, assemble
 class Record:
     """The finals of one session, put together."""
 
-    def __init__(self, options: Options, model: str, maker: Maker) -> None:
+    def __init__(self, options: Options, model: str, provenance: Provenance) -> None:
         """Start empty."""
         self._options = options
-        self._model, self._maker = model, maker
+        self._model, self._provenance = model, provenance
         self._segments: list[Segment] = []
         self._languages: Ranking = ((options.language, 1.0),) if options.language else ()
         self._stats = DecodeStats()
@@ -70,7 +70,7 @@ class Record:
             ),
             model=self._model,
             stats=self._stats,
-            maker=self._maker,
+            provenance=self._provenance,
         )
 
     def _count(self, stats: DecodeStats) -> None:

@@ -18,9 +18,9 @@ from tympan.batching.stats import BatcherStats
 from tympan.domain import (
     SAMPLE_RATE_HZ,
     DecodeStats,
-    Maker,
     Options,
     Progress,
+    Provenance,
     Ranking,
     Timestamps,
     Transcript,
@@ -116,8 +116,8 @@ class Transcriber:
                 decoded = self.decode(windows, options, context, on_progress, speech)
             span.note({"tympan.audio_s": speech.audio_samples / SAMPLE_RATE_HZ, "tympan.windows": len(decoded.parts)})
         info = self._service.info
-        model, maker = (info.model, info.maker) if info else ("", Maker())
-        totals = Totals(speech.audio_samples, speech.speech_samples, model, decoded.stats, maker)
+        model, provenance = (info.model, info.provenance) if info else ("", Provenance())
+        totals = Totals(speech.audio_samples, speech.speech_samples, model, decoded.stats, provenance)
         transcript = assemble(decoded.parts, decoded.languages, options, totals)
         if self.observer is not None:
             self.observer(observed("call", transcript, speech.condition))

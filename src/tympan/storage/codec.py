@@ -6,7 +6,18 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_json
 
-from tympan.domain import DecodeStats, Maker, Options, Output, Piece, Ranking, Segment, Transcript, Window, WindowResult
+from tympan.domain import (
+    DecodeStats,
+    Options,
+    Output,
+    Piece,
+    Provenance,
+    Ranking,
+    Segment,
+    Transcript,
+    Window,
+    WindowResult,
+)
 from tympan.observation import Condition
 
 _NO_SAMPLES = np.zeros(0, dtype=np.int16)
@@ -35,7 +46,7 @@ class SectionResult:
     stats: DecodeStats
     model: str
     processing_s: float
-    maker: Maker = field(default_factory=Maker)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True, slots=True)
