@@ -266,6 +266,10 @@ class Shelf:
         self.picked.append(name)
         return self.transcriber, self._card(name or "base")
 
+    def candidate(self, name: str | None, key: str) -> str | None:  # noqa: ARG002
+        """Return nobody: nothing is on trial."""
+        return None
+
     def views(self) -> list[ModelView]:
         """Return all."""
         return [self.view(name) for name in self.cards]
