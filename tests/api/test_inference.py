@@ -266,7 +266,7 @@ class Shelf:
         self.picked.append(name)
         return self.transcriber, self._card(name or "base")
 
-    def candidate(self, name: str | None, key: str) -> str | None:  # noqa: ARG002
+    def candidate(self, name: str | None, key: str) -> str | None:
         """Return nobody: nothing is on trial."""
         return None
 
