@@ -133,11 +133,12 @@ def test_a_rollout_from_start_to_rollback_by_command() -> None:
     said = _run("start", "b", "--share", "20")
     assert "b answers 20 % in place of fake" in said
     assert "no golden set" in said
-    assert "No server is running" in said
+    assert "No server has been seen" in said
     with pytest.raises(Conflict):
         _run("start", "b")
     assert "answers 40 %" in _run("share", "40")
     assert "Not known yet" in _run("status")
+    assert "compared from 30 transcripts" in _run("status")
     told = json.loads(_run("status", "--json"))
     assert (told["verdict"], told["rollout"]["share"]) == ("not_known", 0.4)
     with pytest.raises(Conflict, match="--anyway") as refused:

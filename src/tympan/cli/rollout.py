@@ -71,7 +71,7 @@ def start(args: StartArgs) -> int:
         say(f"{rollout.candidate} answers {args.share:g} % in place of {rollout.incumbent} from now on.")
         say(f"Measured with it: {', '.join(measured)}." if measured else "There is no golden set to measure it with.")
         if not found.has_workers:
-            say("No server is running; what is decided here holds when one is.")
+            say("No server has been seen; what is decided here holds once one runs.")
     return ExitCode.OK
 
 
@@ -167,6 +167,8 @@ def _as_json(found: "Judgement") -> dict[str, Any]:
 
 
 def _show(found: "Judgement") -> None:
+    from tympan.quality.drift_test import MIN_WINDOW  # noqa: PLC0415  (loads numpy)
+
     rollout = found.rollout
     say(
         f"{rollout.candidate} in place of {rollout.incumbent} for {rollout.share:.1%} since "
@@ -175,14 +177,18 @@ def _show(found: "Judgement") -> None:
     table = views.new_table("golden set", ">word errors", "99 %", ">newly from nothing", "")
     for each in found.sets:
         table.add_row(each.set_name, *_set_cells(each.comparison))
-    views.show_table(table)
+    if found.sets:
+        views.show_table(table)
     traffic = views.new_table("kind", "feature", ">PSI", ">by chance", ">p", "")
-    for contrast in found.contrasts:
+    told = [each for each in found.contrasts if not each.drift.reason]
+    for contrast in told:
         test = contrast.drift
-        figures = ("", "", "") if test.reason else (f"{test.psi:.3f}", f"{test.chance_psi:.3f}", f"{test.p:.1e}")
-        traffic.add_row(contrast.kind, contrast.feature.title, *figures, test.reason or _word(contrast))
-    if found.contrasts:
+        figures = (f"{test.psi:.3f}", f"{test.chance_psi:.3f}", f"{test.p:.1e}")
+        traffic.add_row(contrast.kind, contrast.feature.title, *figures, _word(contrast))
+    if told:
         views.show_table(traffic)
+    else:
+        say(f"Traffic is compared from {MIN_WINDOW} transcripts of each on; a minute may pass until one is counted.")
     say(f"{rollout.candidate} is {found.verdict}." if found.verdict != "not known" else "Not known yet.")
     for reason in found.reasons:
         say(f"  {reason}")
