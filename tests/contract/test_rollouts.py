@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tests.golden_support import Gold, silence, speech
 from tests.jobs_support import open_shop
 from tympan.errors import Conflict, NotFound
 from tympan.quality.trial import TrialDesk, TrialRules
 from tympan.storage.audit import AuditEntry, AuditStore
+from tympan.storage.quality_tables import rollouts
 from tympan.storage.rollouts import RolloutStore
 from tympan.storage.traffic import TrafficRow, TrafficStore
 
@@ -179,9 +181,12 @@ def test_the_first_day_counts_only_while_there_is_no_other(lone: Gold) -> None:
     _traffic(lone, "b", _usual())
     _traffic(lone, "a", _usual(300))
     assert desk.judgement(rollout).incumbents == 1_000
-    _traffic(lone, "b", _usual(), days_ahead=1)
-    before = desk.judgement(rollout)
-    assert (before.candidates, before.incumbents) == (1_000, 1_000)  # Tomorrow is not counted yet.
+    a_day_ago = update(rollouts).values(began_at=rollouts.c.began_at - 86_400)
+    lone.shop.database.write(lambda tx: tx.execute(a_day_ago))
+    for model in ("b", "a"):
+        _traffic(lone, model, _usual(), days_ahead=-1)
+    later = desk.current()
+    assert (later.candidates, later.incumbents) == (1_000, 1_000), "yesterday, its first day, is left out"
 
 
 def test_a_chore_looks_now_and_then(lone: Gold) -> None:

@@ -1,25 +1,23 @@
 """A rollout over a real server: a share, everybody, a restart, and back; jobs and calls alike."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from typer.testing import CliRunner
 
 from tests.operations.support import Server, recording, serving
 from tests.servers.process import wait_until
+from tympan.cli import app
 
 _MODELS = '[{"name": "second", "engine": "fake"}]'
 
 
-def _rollout(server: Server, *words: str) -> str:
-    settings = {"TYMPAN_ENGINE": "fake", "TYMPAN_MODELS": _MODELS, "TYMPAN_DATA_DIR": str(server.folder)}
-    program = [str(Path(sys.executable).with_name("tympan")), "rollout", *words]
-    done = subprocess.run(program, env={**os.environ, **settings}, check=True, timeout=60, capture_output=True)
-    return (done.stdout + done.stderr).decode()
+def _rollout(*words: str) -> None:
+    done = CliRunner().invoke(app, ["rollout", *words])
+    assert done.exit_code == 0, done.output
 
 
 def _model(server: Server, **fields: str) -> str:
@@ -56,16 +54,20 @@ def _job(server: Server) -> dict[str, Any]:
     return found
 
 
-def test_a_model_is_tried_promoted_kept_over_a_restart_and_taken_back(tmp_path: Path) -> None:
+def test_a_model_is_tried_promoted_kept_over_a_restart_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who names a model gets it all the time; nobody is refused at any step."""
+    for name, value in (("ENGINE", "fake"), ("MODELS", _MODELS), ("DATA_DIR", str(tmp_path / "data"))):
+        monkeypatch.setenv(f"TYMPAN_{name}", value)
     with serving(tmp_path / "data", MODELS=_MODELS) as server:
-        _rollout(server, "start", "second", "--share", "100")
+        _rollout("start", "second", "--share", "100")
         wait_until(lambda: _model(server) == "second", 20, server.said)
         assert _job(server)["model"] == "second"
         assert _model(server, model="fake") == "fake"
-        _rollout(server, "share", "50")
+        _rollout("share", "50")
         wait_until(lambda: len(_models(server, 10)) == 2, 20, server.said)
-        _rollout(server, "promote", "--anyway")
+        _rollout("promote", "--anyway")
         wait_until(lambda: set(_models(server, 10)) == {"second"}, 20, server.said)
         assert _model(server, model="fake") == "fake"
         server.ask_to_stop()
@@ -74,5 +76,5 @@ def test_a_model_is_tried_promoted_kept_over_a_restart_and_taken_back(tmp_path: 
         assert _model(server) == "second"
         assert httpx.get(f"{server.url}/v1/models").json()["data"][0]["id"] == "second"
         assert _job(server)["state"] == "succeeded"
-        _rollout(server, "rollback")
+        _rollout("rollback")
         wait_until(lambda: _model(server) == "fake", 20, server.said)

@@ -27,16 +27,18 @@ class Models:
     """Stands for a process's models: what they were told, in order."""
 
     served: tuple[str, ...] = ("a", "b")
+    default: str = "a"
     told: list[object] = field(default_factory=list)
     divided: bool = False
 
     def pick(self, _name: object) -> tuple[None, ModelCard]:
         """Return the default."""
-        return None, ModelCard("a")
+        return None, ModelCard(self.default)
 
     def promote(self, name: str) -> None:
         """Take note, if there is such a model."""
         self._require(name)
+        self.default = name
         self.told.append(name)
 
     def divide(self, division: Division | None) -> None:

@@ -238,10 +238,7 @@ def _decode(source: MediaFile | io.BytesIO, output: Output) -> dict[str, object]
     for pcm in mixer.flush():
         output.write(pcm)
     _check_result(output, frames)
-    return {"bad_packets": frames.bad_packets, **_kind(stream.codec_context)}
-
-
-def _kind(context: AudioCodecContext) -> dict[str, object]:
+    context = stream.codec_context
     return {"codec": context.name, "rate_hz": context.sample_rate, "channels": context.layout.nb_channels}
 
 

@@ -16,7 +16,7 @@ from tympan.access.limits import LimitDesk
 from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
-from tympan.bootstrap.measuring import make_conductor, make_trial_desk
+from tympan.bootstrap.measuring import make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.bootstrap.traffic import watch_drift
@@ -243,7 +243,8 @@ def upkeep_of(settings: Settings, stores: Stores, desks: Desks, post: WorkerPost
     janitor.also(lambda: tidy_cache(stores.cache, AuditStore(stores.database)))
     janitor.measuring(lambda: _show_webhooks(stores.database))
     watch_drift(settings, stores.database, janitor)
-    janitor.also(make_trial_desk(settings, stores.database, stores.blobs, desks.jobs).tend)
+    golden = make_golden_desk(settings, stores.database, stores.blobs, desks.jobs)
+    janitor.also(make_trial_desk(settings, golden).tend)
     tools = Tools(observer=lambda outcome, count: telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc(count))
     delivery = DeliveryLoop(
         DeliveryStore(stores.database), webhook_egress(settings), make_sealer(settings), tools=tools

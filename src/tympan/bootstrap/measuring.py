@@ -28,10 +28,9 @@ def make_conductor(settings: Settings, database: Database, blobs: BlobStore, job
     return Conductor(desk, blobs, jobs, Chores(database, _owner()), rules)
 
 
-def make_trial_desk(settings: Settings, database: Database, blobs: BlobStore, jobs: JobService) -> TrialDesk:
+def make_trial_desk(settings: Settings, golden: GoldenDesk) -> TrialDesk:
     """Return what may be done about models on trial."""
-    rules = TrialRules(settings.quality_tolerance_points, starter=has_starter(settings))
-    return TrialDesk(make_golden_desk(settings, database, blobs, jobs), rules)
+    return TrialDesk(golden, TrialRules(settings.quality_tolerance_points, starter=has_starter(settings)))
 
 
 def make_watch(settings: Settings, database: Database) -> QualityWatch:

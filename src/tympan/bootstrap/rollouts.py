@@ -11,9 +11,9 @@ from tympan import telemetry
 from tympan.api.model_names import Division, ModelCard, find
 from tympan.api.registry import ModelRegistry
 from tympan.bootstrap.access import operator_entry
-from tympan.bootstrap.jobs import WorkerPost, make_service, open_stores
 from tympan.bootstrap.measuring import make_trial_desk
-from tympan.bootstrap.pipeline import make_data_dir, with_model
+from tympan.bootstrap.pipeline import with_model
+from tympan.bootstrap.quality import open_quality
 from tympan.bootstrap.registry import configured_models, names
 from tympan.config import Settings
 from tympan.errors import InvalidRequest, ModelNotFound
@@ -32,8 +32,12 @@ class Follower:
 
     def __init__(self, registry: ModelRegistry, home: str) -> None:
         """Change ``registry``; ``home`` is the id of the settings' model, the default unless another was promoted."""
-        self._registry, self._home, self._default = registry, home, registry.pick(None)[1].id
-        self._missed = ""
+        self._registry, self._home = registry, home
+        self._missed = self._shown = ""
+
+    @property
+    def _default(self) -> str:
+        return self._registry.pick(None)[1].id
 
     def follow(self, standing: Standing) -> None:
         """Let the right model be the default, and let a candidate answer its share if it is here."""
@@ -41,15 +45,15 @@ class Follower:
         self._divide(standing.running)
 
     def _promote(self, wanted: str) -> None:
-        if wanted == self._default:
+        before = self._default
+        if wanted == before:
             return
         try:
             self._registry.promote(wanted)
         except ModelNotFound:
             self._miss(wanted)
         else:
-            _LOG.info("default_model_changed", model=wanted, before=self._default)
-            self._default = wanted
+            _LOG.info("default_model_changed", model=wanted, before=before)
 
     def _divide(self, running: Rollout | None) -> None:
         division = None
@@ -60,10 +64,15 @@ class Follower:
         except ModelNotFound as error:
             self._registry.divide(None)
             self._miss(running.candidate if running is not None else str(error))
-        telemetry.ROLLOUT_SHARE.clear()
+        self._show(running)
+
+    def _show(self, running: Rollout | None) -> None:
+        candidate = running.candidate if running is not None else ""
+        if candidate != self._shown:
+            telemetry.ROLLOUT_SHARE.clear()
+            self._shown = candidate
         if running is not None:
-            share = running.share if self._registry.divided else 0.0
-            telemetry.ROLLOUT_SHARE.labels(running.candidate).set(share)
+            telemetry.ROLLOUT_SHARE.labels(candidate).set(running.share if self._registry.divided else 0.0)
 
     def _miss(self, model: str) -> None:
         """Say once that a model is not served here."""
@@ -89,7 +98,8 @@ class Rollouts:
 
     desk: TrialDesk
     _settings: Settings
-    _has_workers: bool
+    has_workers: bool
+    """Whether a server was there to do the work when the stores were opened."""
 
     def start(self, model: str, share: float) -> tuple[Rollout, list[str]]:
         """Begin a rollout of ``model``, by any of its names; return it with the golden sets that are measured for it.
@@ -124,17 +134,9 @@ class Rollouts:
     def _cards(self) -> list[ModelCard]:
         return [each.card for each in configured_models(with_model(self._settings))]
 
-    @property
-    def has_workers(self) -> bool:
-        """Whether a server was there to do the work when the stores were opened."""
-        return self._has_workers
-
 
 @contextmanager
 def open_rollouts(settings: Settings) -> Iterator[Rollouts]:
     """Yield what may be asked and decided. Raises ``StorageUnavailable``."""
-    make_data_dir(settings.data_dir)
-    with open_stores(settings) as stores:
-        jobs = make_service(settings, stores, WorkerPost(0.0))
-        desk = make_trial_desk(settings, stores.database, stores.blobs, jobs)
-        yield Rollouts(desk, settings, stores.upkeep.has_workers())
+    with open_quality(settings) as quality:
+        yield Rollouts(make_trial_desk(settings, quality.desk), settings, quality.has_workers)

@@ -71,23 +71,18 @@ class Finding:
     @property
     def is_drift(self) -> bool:
         """Whether an alarm is due."""
-        return self._matters and self.drift.p < CERTAIN and self._size >= self.feature.least_psi
+        return self._matters and self.drift.p < CERTAIN and self.drift.size >= self.feature.least_psi
 
     @property
     def is_over(self) -> bool:
         """Whether an alarm that there is should end."""
         if self.drift.reason:
             return not self.drift.n_window  # Little is no news; nothing at all is nothing to warn of.
-        return not self._matters or self.drift.p > DOUBTFUL or self._size < self.feature.least_psi / 2
-
-    @property
-    def _size(self) -> float:
-        return self.drift.psi - self.drift.chance_psi
+        return not self._matters or self.drift.p > DOUBTFUL or self.drift.size < self.feature.least_psi / 2
 
     @property
     def _matters(self) -> bool:
-        wanted = {"up": 1.0, "down": -1.0}.get(self.feature.worse)
-        return bool(self.feature.alarm) and (wanted is None or wanted * self.drift.shift > 0)
+        return bool(self.feature.alarm) and self.feature.is_worse(self.drift.shift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ class Drift:
     n_baseline: int = 0
     reason: str = ""
 
+    @property
+    def size(self) -> float:
+        """The index beyond what chance alone would give."""
+        return self.psi - self.chance_psi
+
 
 def compare(window: Days, baseline: Days, bins: Sequence[str], *, ordered: bool) -> Drift:
     """Return how ``window`` differs from ``baseline``; bins that are not among ``bins`` are left out.
@@ -68,10 +73,7 @@ def compare(window: Days, baseline: Days, bins: Sequence[str], *, ordered: bool)
         _covariance(new.sum(axis=0), old.sum(axis=0), weeks, np.array([n_new])),
         key=lambda each: float(np.trace(each)),
     )
-    now, then = new.sum(axis=0) / n_new, old.sum(axis=0) / n_old
-    p = _p_value(4 * float(np.sum((np.sqrt(now) - np.sqrt(then)) ** 2)), spread, len(old) - 1)
-    order = np.arange(len(groups))
-    return Drift(_psi(new, old), float(np.trace(spread)), p, float((now - then) @ order), n_new, n_old)
+    return _drift(new, old, spread, len(old) - 1)
 
 
 def compare_halves(new: Mapping[str, int], old: Mapping[str, int], bins: Sequence[str], *, ordered: bool) -> Drift:
@@ -85,10 +87,16 @@ def compare_halves(new: Mapping[str, int], old: Mapping[str, int], bins: Sequenc
         return Drift(n_window=n_new, n_baseline=n_old)
     first, second = (_joined(row[np.newaxis], groups) for row in (now, then))
     spread = _covariance(first[0], second[0], np.zeros((0, len(groups))), np.array([n_new]))
-    a, b = first[0] / n_new, second[0] / n_old
-    p = _p_value(4 * float(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2)), spread, n_old - 1)
-    shift = float((a - b) @ np.arange(len(groups)))
-    return Drift(_psi(first, second), float(np.trace(spread)), p, shift, n_new, n_old)
+    return _drift(first, second, spread, n_old - 1)
+
+
+def _drift(new: _Array, old: _Array, spread: _Array, blocks: int) -> Drift:
+    """Return how two tables of counts differ; ``spread`` is the covariance that chance gives, from so many blocks."""
+    n_new, n_old = int(new.sum()), int(old.sum())
+    now, then = new.sum(axis=0) / n_new, old.sum(axis=0) / n_old
+    p = _p_value(4 * float(np.sum((np.sqrt(now) - np.sqrt(then)) ** 2)), spread, blocks)
+    shift = float((now - then) @ np.arange(len(now)))
+    return Drift(_psi(new, old), float(np.trace(spread)), p, shift, n_new, n_old)
 
 
 def _table(days: Days, bins: Sequence[str]) -> _Array:

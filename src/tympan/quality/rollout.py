@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Protocol
+from datetime import date
+from typing import Literal, Protocol
 
-from tympan import telemetry
 from tympan.background import Background, attempt
 from tympan.quality.drift_test import Drift, compare_halves
+from tympan.quality.traffic import today
 from tympan.quality.traffic_features import FEATURES, KINDS, Feature
 from tympan.quality.verdict import Comparison
 from tympan.storage.rollouts import Rollout, Standing
@@ -24,7 +24,6 @@ _OF_THE_MODEL = frozenset({"language", "language_probability", "confidence", "pa
 
 _EVERY_S = 2.0
 _JOIN_S = 5.0
-_LOG = telemetry.get_logger(__name__)
 
 
 class Rollouts(Protocol):
@@ -35,7 +34,7 @@ class Rollouts(Protocol):
 
 
 class RolloutWatch:
-    """Tells ``follow`` what holds, in a thread of its own, whenever that changes and now and then besides.
+    """Tells ``follow`` what holds, again and again, in a thread of its own.
 
     While the database is away, what held last holds on.
     """
@@ -77,14 +76,12 @@ class Contrast:
     @property
     def differs(self) -> bool:
         """Whether that is more than chance, and large enough to matter."""
-        return self.drift.p < LEVEL and self.drift.psi - self.drift.chance_psi >= self.feature.least_psi
+        return self.drift.p < LEVEL and self.drift.size >= self.feature.least_psi
 
     @property
     def is_worse(self) -> bool:
         """Whether the candidate is worse by it, whatever models they are: more made up, or another share of nothing."""
-        if not self.differs or self.feature.name not in _JUDGED:
-            return False
-        return self.feature.worse != "up" or self.drift.shift > 0
+        return self.differs and self.feature.name in _JUDGED and self.feature.is_worse(self.drift.shift)
 
     @property
     def is_unfair(self) -> bool:
@@ -139,7 +136,7 @@ class Judgement:
         return wanted
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal["worse", "no worse", "not known"]:
         """``worse``, ``no worse``, or ``not known`` yet."""
         if self.reasons:
             return "worse"
@@ -162,7 +159,7 @@ def judge(
 
 def first_day(rollout: Rollout) -> date:
     """Return the day (UTC) on which it began."""
-    return datetime.fromtimestamp(rollout.began_at, UTC).date()
+    return today(rollout.began_at)
 
 
 def _is_close(found: SetContrast, tolerance_points: float) -> bool:

@@ -54,6 +54,10 @@ class Feature:
         """The names of all bins, in order."""
         return self.names or tuple(f"{edge:g}" for edge in self.edges)
 
+    def is_worse(self, shift: float) -> bool:
+        """Return whether a change in this direction matters; positive: to later bins."""
+        return self.worse == "both" or (shift > 0 if self.worse == "up" else shift < 0)
+
     def bin_of(self, seen: Observation) -> str | None:
         """Return the bin that an observation falls into; ``None`` when the feature is missing or no number."""
         return self.place(self.value(seen))

@@ -1,16 +1,17 @@
 """What may be done about models on trial: begin, judge, promote, take back; and the alarm while one is worse."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
-from tympan.errors import Conflict, NotFound
+from tympan.errors import Conflict
 from tympan.quality import TOLERANCE_POINTS, scores
 from tympan.quality.alarms import CANDIDATE_WORSE, AlarmBook
 from tympan.quality.golden import GoldenDesk
 from tympan.quality.rollout import Judgement, SetContrast, first_day, judge
 from tympan.quality.starter import NAME as STARTER
+from tympan.quality.traffic import today
 from tympan.quality.verdict import compare
 from tympan.storage.audit import AuditEntry
 from tympan.storage.golden import GoldenSet
@@ -45,12 +46,12 @@ class TrialDesk:
 
         The incumbent is measured too where that has not been done. Raises ``Conflict`` while another rollout runs.
         """
-        rollout = self.store.start(candidate, incumbent, share, entry)
-        for each in self._sets():
+        rollout, sets, runs = self.store.start(candidate, incumbent, share, entry), self._sets(), self._runs()
+        for each in sets:
             self._golden.run(each.name, candidate)
-            if self._last(each, incumbent) is None:
+            if (each.version_id, incumbent) not in runs:
                 self._golden.run(each.name, incumbent)
-        return rollout, [each.name for each in self._sets()]
+        return rollout, [each.name for each in sets]
 
     def promote(self, entry: AuditEntry, *, anyway: bool) -> Rollout:
         """Let the candidate be the default. Raises ``NotFound``; ``Conflict`` unless it is no worse, or ``anyway``."""
@@ -65,19 +66,18 @@ class TrialDesk:
 
     def current(self) -> Judgement:
         """Return how the model on trial stands. Raises ``NotFound`` when there is none."""
-        running = self.store.standing().running
-        if running is None:
-            raise NotFound("No rollout is running.", remedy="Begin one: `tympan rollout start MODEL`.")
-        return self.judgement(running)
+        return self.judgement(self.store.running())
 
     def judgement(self, rollout: Rollout) -> Judgement:
         """Return how a rollout's candidate stands to its incumbent."""
-        today, began = datetime.now(UTC).date(), first_day(rollout)
+        began = first_day(rollout)
+        rows = self._traffic.between(began, today(time.time()))
         # On the first day the incumbent has answered others before; later days count alone as soon as there are some.
-        rows = self._traffic.between(began + timedelta(days=1), today)
-        if not any(row.model == rollout.candidate for row in rows):
-            rows = self._traffic.between(began, today)
-        sets = [self._contrast(each, rollout) for each in self._sets()]
+        later = [row for row in rows if row.day > began.isoformat()]
+        if any(row.model == rollout.candidate for row in later):
+            rows = later
+        runs = self._runs()
+        sets = [self._contrast(each, rollout, runs) for each in self._sets()]
         return judge(rollout, rows, sets, self._rules.tolerance_points)
 
     def tend(self) -> None:
@@ -101,16 +101,17 @@ class TrialDesk:
     def _sets(self) -> list[GoldenSet]:
         return [each for each in self._golden.store.all() if self._rules.starter or each.name != STARTER]
 
-    def _contrast(self, of: GoldenSet, rollout: Rollout) -> SetContrast:
-        mine, theirs = self._last(of, rollout.candidate), self._last(of, rollout.incumbent)
+    def _contrast(self, of: GoldenSet, rollout: Rollout, runs: "_Runs") -> SetContrast:
+        mine, theirs = (runs.get((of.version_id, model)) for model in (rollout.candidate, rollout.incumbent))
         if mine is None or theirs is None:
             return SetContrast(of.name, None)
         now, then = (scores.by_clip(self._golden.runs.results(run.id)) for run in (mine, theirs))
         comparison = compare(now, then, theirs.id, self._rules.tolerance_points) if now and then else None
         return SetContrast(of.name, comparison)
 
-    def _last(self, of: GoldenSet, model: str) -> GoldenRun | None:
-        """Return the last good run of a set's version with a model, asked for by name or as the default."""
-        found = [run for run in self._golden.runs.latest() if run.version_id == of.version_id]
-        named = [run for run in found if model == (run.asked_model or run.model)]
-        return max(named, key=lambda run: run.id, default=None)
+    def _runs(self) -> "_Runs":
+        """Return the last good run of each version with each model, asked for by name or as the default."""
+        return {(run.version_id, run.asked_model or run.model): run for run in self._golden.runs.latest()}
+
+
+_Runs: TypeAlias = Mapping[tuple[str | None, str | None], GoldenRun]

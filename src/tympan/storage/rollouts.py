@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from tympan.errors import Conflict, NotFound
-from tympan.storage.audit import AuditEntry, add_entry
+from tympan.storage.audit import AuditEntry, note
 from tympan.storage.database import Database
 from tympan.storage.ids import new_id
 from tympan.storage.quality_tables import rollouts
@@ -56,6 +56,10 @@ class RolloutStore:
         query = select(rollouts).where(rollouts.c.state.in_((RUNNING, PROMOTED)))
         found = {row.state: Rollout(*row) for row in self._db.read(lambda tx: tx.execute(query).all())}
         return Standing(found.get(RUNNING), found.get(PROMOTED))
+
+    def running(self) -> Rollout:
+        """Return the trial that runs. Raises ``NotFound`` when none does."""
+        return self._db.read(_running)
 
     def listing(self) -> Sequence[Rollout]:
         """Return all rollouts, the newest first, ``1000`` at most."""
@@ -133,8 +137,9 @@ class RolloutStore:
         tx.execute(update(rollouts).where(rollouts.c.state == was).values(state=becomes, ended_at=self._db.now()))
 
     def _noted(self, tx: Connection, rollout_id: str, entry: AuditEntry) -> Rollout:
-        add_entry(tx, self._db, entry.about("", rollout_id))
-        return Rollout(*tx.execute(select(rollouts).where(rollouts.c.id == rollout_id)).one())
+        found = Rollout(*tx.execute(select(rollouts).where(rollouts.c.id == rollout_id)).one())
+        note(tx, self._db, entry, rollout_id, candidate=found.candidate)
+        return found
 
 
 def _running(tx: Connection) -> Rollout:
