@@ -22,13 +22,17 @@ def exponential(n: int = 400) -> tuple[float, ...]:
     return tuple(value / fmean(values) for value in values)
 
 
-def simulated_wait_s(ratios: Sequence[float], servers: int, load: float, *, seeds: int = 2) -> float:
-    """Return the mean wait in the simulation: one window a batch, on several machines jobs that each takes in turn."""
+def simulated_wait_s(ratios: Sequence[float], servers: int, load: float) -> float:
+    """Return the mean wait in the simulation: one window a batch, on several machines jobs that each takes in turn.
+
+    Means of 7,500 waits on three machines vary by 7 to 11 % from seed to seed: eight of them leave 4 %.
+    """
     profile = Profile("formula", BatchCost(audio_ms=1000.0 * SERVICE_S / LENGTH_S), Door(), ratios=tuple(ratios))
     is_shared = servers > 1
     per_hour = 3600.0 * load * servers / SERVICE_S
     demand = Demand(Lengths((LENGTH_S,)), per_hour=per_hour, job_share=float(is_shared))
     fleet = Fleet(profile, servers, ONE_BY_ONE)
+    seeds = 8 if is_shared else 2
     runs = [
         simulate(fleet, demand, Span(2_500 * servers if is_shared else 2_000, 200), seed)
         for seed in range(1, 1 + seeds)
