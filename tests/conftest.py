@@ -1,12 +1,15 @@
 """What all tests share: where real models are kept, spoken clips, and an environment of their own."""
 
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
+from httpx._transports import default as httpx_transports
 from hypothesis import settings
 
 from tympan.engine import models
@@ -20,6 +23,9 @@ settings.register_profile("search", deadline=None)
 # The ordinary run draws the same examples every time: new ones are looked for by `make test-long`.
 settings.register_profile("tympan", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("DRAWN_TESTS", "tympan"))
+
+# Every client reads all authorities of the world, 0.1 s of processor time, and the tests make thousands of clients.
+vars(httpx_transports)["create_ssl_context"] = functools.cache(httpx.create_ssl_context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ without path and query, because those can be secrets.
 """
 
 import contextlib
+import functools
+import os
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +55,7 @@ class Dialer:
         self._policy = policy
         self._resolver = resolver
         self._connect_timeout_s = connect_timeout_s
-        self._tls = httpx.create_ssl_context()
+        self._tls = _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     def target(self, url: str, param: str | None = None) -> Target:
         """Return what ``url`` means. Raises ``InvalidRequest`` and ``AddressRefused``; does not ask the DNS."""
@@ -94,6 +97,12 @@ class Dialer:
         if refused := self._policy.refused(answers, target.port):
             raise Broken(f"the name leads to {refused[0]}")
         return answers
+
+
+@functools.cache
+def _authorities(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Return what certificates are checked with; reading them takes 0.1 s of processor time, so once for each value."""
+    return httpx.create_ssl_context()
 
 
 def at_once(_began: float) -> None:
