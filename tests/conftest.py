@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from tympan.engine import models
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.replayed_schema"]
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -27,6 +27,8 @@ from tympan.storage.results import find_result
 from tympan.storage.tables import jobs, results
 from tympan.storage.upkeep import Upkeep
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
+
 _DIE_IN_THE_MIDDLE = """
 import os, signal, sys
 from alembic import op

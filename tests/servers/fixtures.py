@@ -38,7 +38,8 @@ def server_keeper() -> Iterator[Keeper]:
 @pytest.fixture(scope="session")
 def postgres_server(server_keeper: Keeper) -> Iterator[PostgresServer]:
     """Return a running PostgreSQL, shared by all tests."""
-    server = PostgresServer(server_keeper, _installed("postgres"))
+    # Tests kill processes, not the machine, which keeps what they wrote.
+    server = PostgresServer(server_keeper, _installed("postgres"), fsync=False)
     server.start()
     yield server
     server.kill()

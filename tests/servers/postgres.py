@@ -11,12 +11,10 @@ from tests.servers.process import Command, Keeper, Server, own
 from tests.servers.provision import Installation
 
 _USER = "tympan"
-# Small, but durable: a server that is killed has to have what it confirmed.
+# Small, but a server that is killed has to have what it confirmed.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "on",
-    "full_page_writes": "on",
     "synchronous_commit": "on",
     "max_connections": "200",
     "shared_buffers": "32MB",
@@ -31,9 +29,13 @@ class PostgresServer(Server):
     name = "postgres"
     end_signal = signal.SIGINT  # Does not wait for clients to go.
 
-    def __init__(self, keeper: Keeper, installation: Installation) -> None:
-        """Use the programs of ``installation``; as root they run as another user."""
+    def __init__(self, keeper: Keeper, installation: Installation, *, fsync: bool = True) -> None:
+        """Use the programs of ``installation``; as root they run as another user.
+
+        Without ``fsync`` only a machine that loses its power takes along what was confirmed.
+        """
         super().__init__(keeper)
+        self._settings = _SETTINGS | dict.fromkeys(("fsync", "full_page_writes"), "on" if fsync else "off")
         self._bin, self._env = installation.program.parent, dict(installation.env)
         self._user = _unprivileged() if os.geteuid() == 0 else None
         own(self.folder, self._user)
@@ -45,7 +47,7 @@ class PostgresServer(Server):
             self.run(
                 self._command("initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C")
             )
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         yield self._command("postgres", "-D", str(self._data), "-p", str(self.port), *settings)
 
     def ready(self) -> bool:
