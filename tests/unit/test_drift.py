@@ -203,6 +203,11 @@ def watch(rows: Rows, noted: Noted, at: date = NOW) -> DriftWatch:
     return DriftWatch(rows, noted, Periods(), lambda: noon)
 
 
+def test_an_alarm_says_what_it_counted() -> None:
+    """A shadow model hears windows; all else is known of whole transcripts."""
+    assert [name for name, feature in BY_NAME.items() if feature.counted == "windows"] == ["disagreement"]
+
+
 def test_an_alarm_begins_with_a_change_says_what_changed_and_ends_once_it_is_the_usual() -> None:
     """Five weeks later the baseline is made of it."""
     rows, noted = Rows(), Noted()
@@ -212,6 +217,7 @@ def test_an_alarm_begins_with_a_change_says_what_changed_and_ends_once_it_is_the
     ((subject, detail),) = noted.open.items()
     assert subject == ("codec_drift", "traffic/call")
     assert (detail["more"], detail["less"]) == ("opus +66.7 %", "flac -66.7 %")
+    assert detail["transcripts"] == 7 * 30
     assert detail["p"] < CERTAIN
     assert telemetry.DRIFT_PSI.labels("codec", "call")._value.get() == pytest.approx(detail["psi"], abs=0.001)
     later = NOW + timedelta(days=35)

@@ -166,7 +166,7 @@ def figures(found: Finding) -> dict[str, Any]:
         "psi": round(found.drift.psi, 3),
         "chance_psi": round(found.drift.chance_psi, 3),
         "p": float(f"{found.drift.p:.1e}"),
-        "transcripts": found.drift.n_window,
+        found.feature.counted: found.drift.n_window,
         "more": _change(changes[-1]),
         "less": _change(changes[0]),
     }

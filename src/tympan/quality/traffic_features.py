@@ -54,6 +54,11 @@ class Feature:
         """The names of all bins, in order."""
         return self.names or tuple(f"{edge:g}" for edge in self.edges)
 
+    @property
+    def counted(self) -> str:
+        """What has the feature."""
+        return "windows" if self.value is untold else "transcripts"
+
     def is_worse(self, shift: float) -> bool:
         """Return whether a change in this direction matters; positive: to later bins."""
         return self.worse == "both" or (shift > 0 if self.worse == "up" else shift < 0)
