@@ -1,9 +1,10 @@
 """Whether a run of a golden set is worse than its baseline, or differs by no more than chance. Pure.
 
 Word errors are compared clip by clip over the clips that both runs have, so that hard clips do not count as noise:
-the clips are drawn with replacement ten thousand times, and the run is worse when even the low end of the interval of
-the difference is above a tolerance. Clips without speech either get text or do not; there the exact sign test asks how
-likely it is that so many more of them changed for the worse than for the better.
+the clips are drawn with replacement ten thousand times, and the run is worse when the interval of the difference lies
+above zero as a whole and the difference itself is no less than a tolerance: it is no chance, and it matters. Clips
+without speech either get text or do not; there the exact sign test asks how likely it is that so many more of them
+changed for the worse than for the better.
 """
 
 import math
@@ -111,7 +112,7 @@ def compare(
         difference, low, high = found.difference_points, found.low_points, found.high_points
     return Comparison(
         baseline, len(said), difference, low, high, len(silent), newly, cured, chance,
-        worse_words=low is not None and low > tolerance_points,
+        worse_words=difference is not None and low is not None and low > 0.0 and difference >= tolerance_points,
         worse_silence=chance <= LEVEL,
     )  # fmt: skip
 
