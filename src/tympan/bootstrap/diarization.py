@@ -1,6 +1,5 @@
 """Who spoke in a file: the networks fetched and loaded, the file decoded, its turns found."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tympan.audio.decode import Decoder
@@ -26,18 +25,13 @@ def load_networks(settings: Settings, threads: int = 1, report: Report = silent)
 
 
 def turns_of(
-    path: Path,
-    decoder: Decoder,
-    networks: Networks,
-    crowd: Crowd,
-    max_audio_s: float,
-    cancelled: Callable[[], bool] = lambda: False,
+    path: Path, decoder: Decoder, networks: Networks, crowd: Crowd, max_audio_s: float
 ) -> tuple[list[Turn], float]:
     """Return who speaks when in a file of any format, and how long it is in seconds; channels are mixed.
 
-    Raises ``MediaError`` and its kin, ``TooLong``, ``Cancelled``.
+    Raises ``MediaError`` and its kin, ``TooLong``.
     """
     recording = Recording(networks)
-    for samples in decoder.stream(path, max_audio_s=max_audio_s, cancelled=cancelled):
+    for samples in decoder.stream(path, max_audio_s=max_audio_s):
         recording.push(samples)
     return recording.finish(crowd), recording.audio_s

@@ -9,7 +9,7 @@ from tympan.domain import Samples
 
 
 class Recording:
-    """One recording. It keeps 18 MB of what it found in ten hours, and none of the audio."""
+    """One recording. It keeps some 40 MB of what it found in ten hours, and none of the audio."""
 
     def __init__(self, voices: Voices) -> None:
         """Hear with ``voices``."""
