@@ -128,7 +128,7 @@ def liveness(client: Client) -> None:
 
 def status(client: Client) -> None:
     """Read a waiting job and its place in the queue."""
-    client.jobs.standing(client.jobs.get("tenant-1", f"job-{50_001:022d}"))
+    client.jobs.prospects("tenant-1", f"job-{50_001:022d}")
 
 
 def backlog(client: Client) -> None:

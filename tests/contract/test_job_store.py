@@ -438,10 +438,16 @@ def test_what_waits_is_counted(shop: Shop) -> None:
     bound = QueueBound(shop.database, QueueLimits(max_steps=2))
     with pytest.raises(Overloaded, match="2 steps"):
         bound.check()
-    assert [shop.store.standing(job).position for job in (first, second)] == [1, 2]
+    found = [shop.store.prospects(TENANT, job.id) for job in (first, second)]
+    assert [(job.id, standing and standing.position) for job, standing in found] == [(first.id, 1), (second.id, 2)]
     assert shop.store.backlog_s() == pytest.approx(20.0)
     shop.upkeep.seen(Worker("w", 4, 0, 50.0))
-    assert shop.store.standing(first).rate == pytest.approx(50.0)
+    _, standing = shop.store.prospects(TENANT, first.id)
+    assert standing is not None
+    assert standing.rate == pytest.approx(50.0)
+    shop.store.cancel(TENANT, first.id)
+    job, standing = shop.store.prospects(TENANT, first.id)
+    assert (job.state, standing) == (JobState.CANCELLED, None)
     assert shop.upkeep.has_workers()
     shop.upkeep.gone("w")
     assert not shop.upkeep.has_workers()

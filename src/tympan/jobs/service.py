@@ -123,18 +123,13 @@ class JobService:
 
     def live(self, tenant: str, job_id: str) -> Job:
         """Return a job whose progress counts what its running sections have done so far. Raises ``NotFound``."""
-        job = self._store.get(tenant, job_id)
-        if job.state is not JobState.RUNNING:
-            return job
-        done_s = job.progress.audio_s_done + self._store.under_way_s(job_id)
-        return replace(job, progress=replace(job.progress, audio_s_done=done_s))
+        return self._store.live(tenant, job_id)
 
     def view(self, tenant: str, job_id: str) -> JobView:
         """Return a job with its prospects. Raises ``NotFound``."""
-        job = self.live(tenant, job_id)
-        if job.state.is_terminal:
+        job, standing = self._store.prospects(tenant, job_id)
+        if standing is None:
             return JobView(job)
-        standing = self._store.standing(job)
         eta_s = math.ceil(standing.remaining_s / standing.rate) if standing.rate else None
         text = None
         if job.state is JobState.RUNNING:

@@ -7,7 +7,7 @@ a thousand jobs delays another's first one by no more than one section. (Start-t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -168,16 +168,18 @@ class JobStore:
         found = self.database.read(lambda tx: tx.scalar(query))
         return None if found is None else SECTION.validate_json(found)
 
-    def under_way_s(self, job_id: str) -> float:
-        """Return how many seconds of audio are done in sections that still run, as their workers told last."""
-        query = select(func.sum(steps.c.done_samples)).where(
-            steps.c.job_id == job_id, steps.c.kind == StepKind.SECTION.value, steps.c.state == "running"
-        )
-        return float(self.database.read(lambda tx: tx.scalar(query)) or 0) / SAMPLE_RATE_HZ
+    def live(self, tenant: str, job_id: str) -> Job:
+        """Return a job whose progress counts what its running sections have done so far. Raises ``NotFound``."""
+        return self.database.read(lambda tx: self._live(tx, tenant, job_id))
 
-    def standing(self, job: Job) -> Standing:
-        """Return how long a job that has not ended still has to wait and run."""
-        return self.database.read(lambda tx: self._standing(tx, job))
+    def prospects(self, tenant: str, job_id: str) -> tuple[Job, Standing | None]:
+        """Return what ``live`` does, and how long the job still has to wait and run, unless it has ended."""
+
+        def look(tx: Connection) -> tuple[Job, Standing | None]:
+            job = self._live(tx, tenant, job_id)
+            return job, None if job.state.is_terminal else self._standing(tx, job)
+
+        return self.database.read(look)
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Return the job, cancelled unless it had ended. What runs of it stops within a window. Raises ``NotFound``."""
@@ -300,6 +302,16 @@ class JobStore:
         if row is None:
             raise NotFound("There is no such job.", remedy="Check the id; jobs are removed after their retention time.")
         return job_from(row)
+
+    def _live(self, tx: Connection, tenant: str, job_id: str) -> Job:
+        job = self._get(tx, tenant, job_id)
+        if job.state is not JobState.RUNNING:
+            return job
+        query = select(func.sum(steps.c.done_samples)).where(
+            steps.c.job_id == job_id, steps.c.kind == StepKind.SECTION.value, steps.c.state == "running"
+        )
+        done_s = job.progress.audio_s_done + float(tx.scalar(query) or 0) / SAMPLE_RATE_HZ
+        return replace(job, progress=replace(job.progress, audio_s_done=done_s))
 
     def _standing(self, tx: Connection, job: Job) -> Standing:
         seen = workers.c.seen_at > self.database.now() - SEEN_WITHIN_S
