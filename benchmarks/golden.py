@@ -131,8 +131,7 @@ def checks(rows: Sequence[Mapping[str, Any]]) -> list[Check]:
 INTRO = (
     "A golden set of real English read speech, measured through the product's own jobs as `tympan quality run` does: "
     "once as it is, which is the baseline, and once for each thing that was planted. The difference is of the same "
-    "clips, with the 99 % interval that an alarm goes by: it has to lie above zero as a whole, and the difference has "
-    "to be 0.5 points or more."
+    "clips, with the 99 % interval that an alarm goes by."
 )
 """What the page says before its tables."""
 

@@ -42,7 +42,7 @@ def test_postgres_keeps_what_it_confirmed(postgres: Database) -> None:
         postgres.execute("SELECT 1")
     postgres.server.start()
     assert postgres.execute("SELECT x FROM t") == [(7,)]
-    assert postgres.server.execute("SHOW fsync") == [("on",)]
+    assert postgres.server.execute("SHOW synchronous_commit") == [("on",)]
 
 
 def test_postgres_connections_can_be_broken(postgres: Database, proxy_to: Callable[[int], Proxy]) -> None:
