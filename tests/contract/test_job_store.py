@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from tests.jobs_support import LANES, TENANT, Shop, open_shop
@@ -451,6 +451,29 @@ def test_what_waits_is_counted(shop: Shop) -> None:
     assert shop.upkeep.has_workers()
     shop.upkeep.gone("w")
     assert not shop.upkeep.has_workers()
+
+
+def test_a_look_at_a_job_is_one_statement(shop: Shop) -> None:
+    """Whatever state it is in: a poll is what a server is asked most, and each statement costs it a millisecond."""
+    said: list[str] = []
+
+    def note(_connection: Connection, _cursor: object, statement: str, *_others: object) -> None:
+        said.append(statement.split(maxsplit=1)[0].lower())
+
+    waits, ended = _submit(shop), _submit(shop)
+    shop.store.cancel(TENANT, ended.id)
+    event.listen(shop.database.engine, "before_cursor_execute", note)
+    try:
+        for job in (waits, ended):
+            said.clear()
+            shop.store.prospects(TENANT, job.id)
+            assert [word for word in said if word != "begin"] == ["select"]
+        said.clear()
+        with pytest.raises(NotFound):
+            shop.store.prospects("another", waits.id)
+        assert said
+    finally:
+        event.remove(shop.database.engine, "before_cursor_execute", note)
 
 
 def test_a_doorbell_goes_out_for_each_step_that_becomes_ready(shop: Shop) -> None:

@@ -7,24 +7,24 @@ a thousand jobs delays another's first one by no more than one section. (Start-t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tympan.domain import SAMPLE_RATE_HZ, Job, JobState, Lane, NewJob, StepKind
-from tympan.errors import NotFound
 from tympan.faultpoints import reach
 from tympan.storage.codec import SECTION, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
 from tympan.storage.idempotency import IdempotencyKey, claim_key, find_key
-from tympan.storage.queue_bound import ASSUMED_BYTES_PER_S, SEEN_WITHIN_S, QueueBound
+from tympan.storage.prospects import ORDER, Prospects, Standing, no_such_job
+from tympan.storage.queue_bound import ASSUMED_BYTES_PER_S, QueueBound
 from tympan.storage.results import StoredResult, find_result
 from tympan.storage.rows import job_from, values_of
-from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants, workers
+from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants
 from tympan.storage.tenants import possessions
 
 __all__ = ["Beside", "IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
@@ -35,12 +35,7 @@ SECTION_S = 300.0
 _CHARGED_BYTES_PER_S = 32_000
 """Bytes of a second of 16-kHz PCM. What is compressed is charged too little, which favours short jobs."""
 
-ORDER = (steps.c.lane, steps.c.rank, steps.c.tag_s, steps.c.id)
-"""The order in which ready steps are taken; an index has it."""
-
 _MIN_COST_S = 1.0
-_MAX_COUNTED = 10_000
-
 
 CheckPossessions: TypeAlias = Callable[[str, Callable[[], tuple[int, int]], int], None]
 """Told of a tenant, how to count what it has now, and how many jobs of it are new; raises to refuse them."""
@@ -57,15 +52,6 @@ class JobFilter:
     batch_id: str | None = None
     after: str | None = None
     limit: int = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a job stands among others: jobs and sections ahead of it (capped), and audio-seconds to its end."""
-
-    position: int | None
-    remaining_s: float
-    rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +79,7 @@ class JobStore:
         self.database, self.endings, self._rings, self._section_s = database, endings, rings, section_s
         self.check_possessions: CheckPossessions = lambda _tenant, _count, _added: None
         self.bound = bound or QueueBound(database)
+        self._prospects = Prospects(database)
 
     def submit(
         self, job: NewJob, key: IdempotencyKey | None = None, beside: Beside = lambda _: None
@@ -170,16 +157,11 @@ class JobStore:
 
     def live(self, tenant: str, job_id: str) -> Job:
         """Return a job whose progress counts what its running sections have done so far. Raises ``NotFound``."""
-        return self.database.read(lambda tx: self._live(tx, tenant, job_id))
+        return self._prospects.look(tenant, job_id)[0]
 
     def prospects(self, tenant: str, job_id: str) -> tuple[Job, Standing | None]:
         """Return what ``live`` does, and how long the job still has to wait and run, unless it has ended."""
-
-        def look(tx: Connection) -> tuple[Job, Standing | None]:
-            job = self._live(tx, tenant, job_id)
-            return job, None if job.state.is_terminal else self._standing(tx, job)
-
-        return self.database.read(look)
+        return self._prospects.look(tenant, job_id)
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Return the job, cancelled unless it had ended. What runs of it stops within a window. Raises ``NotFound``."""
@@ -300,33 +282,8 @@ class JobStore:
     def _get(tx: Connection, tenant: str, job_id: str) -> Job:
         row = tx.execute(select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant)).mappings().first()
         if row is None:
-            raise NotFound("There is no such job.", remedy="Check the id; jobs are removed after their retention time.")
+            raise no_such_job()
         return job_from(row)
-
-    def _live(self, tx: Connection, tenant: str, job_id: str) -> Job:
-        job = self._get(tx, tenant, job_id)
-        if job.state is not JobState.RUNNING:
-            return job
-        query = select(func.sum(steps.c.done_samples)).where(
-            steps.c.job_id == job_id, steps.c.kind == StepKind.SECTION.value, steps.c.state == "running"
-        )
-        done_s = job.progress.audio_s_done + float(tx.scalar(query) or 0) / SAMPLE_RATE_HZ
-        return replace(job, progress=replace(job.progress, audio_s_done=done_s))
-
-    def _standing(self, tx: Connection, job: Job) -> Standing:
-        seen = workers.c.seen_at > self.database.now() - SEEN_WITHIN_S
-        rate = tx.scalar(select(func.sum(workers.c.rate)).where(seen))
-        if job.state is not JobState.QUEUED:
-            total_s = job.progress.audio_s_total or job.progress.audio_s_done
-            return Standing(None, max(0.0, total_s - job.progress.audio_s_done), rate)
-        mine = tx.execute(select(*ORDER).where(steps.c.job_id == job.id)).first()
-        if mine is None:
-            return Standing(None, 0.0, rate)
-        place = tuple_(*ORDER)
-        ahead = select(steps.c.id).where(steps.c.state == "ready", place < tuple_(*mine)).limit(_MAX_COUNTED)
-        count = tx.scalar(select(func.count()).select_from(ahead.subquery())) or 0
-        waits_s = max(0.0, mine.tag_s - _served(tx, job.lane))
-        return Standing(count + 1, waits_s + _estimate_s(job.source.n_bytes), rate)
 
 
 def _first_step(job: NewJob, tag_s: float, now: Any) -> dict[str, Any]:
@@ -349,10 +306,6 @@ def _served(tx: Connection, lane: Lane) -> float:
     last = select(func.max(steps.c.tag_s)).where(steps.c.state == "running", mine)
     tag = tx.scalar(first)
     return float((tx.scalar(last) if tag is None else tag) or 0.0)
-
-
-def _estimate_s(n_bytes: int | None) -> float:
-    return _MIN_COST_S if n_bytes is None else max(_MIN_COST_S, n_bytes / ASSUMED_BYTES_PER_S)
 
 
 def _cost_column() -> Any:

@@ -13,7 +13,7 @@ from tympan.storage.calls import CALLS
 from tympan.storage.clock import LeaseClock
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
-from tympan.storage.jobs import ORDER
+from tympan.storage.prospects import ORDER
 from tympan.storage.queue_bound import SEEN_WITHIN_S
 from tympan.storage.rows import job_from
 from tympan.storage.tables import batches, bells, events, idempotency, jobs, steps, workers

@@ -19,7 +19,7 @@ from tympan.storage.claims import UNTIL_CUT_S, Claim, LeaseLost, check, claim_fr
 from tympan.storage.codec import Prepared, SectionResult
 from tympan.storage.database import Database
 from tympan.storage.endings import Endings
-from tympan.storage.jobs import ORDER
+from tympan.storage.prospects import ORDER
 from tympan.storage.results import find_result, pack, store_result
 from tympan.storage.rows import job_from
 from tympan.storage.tables import bells, jobs, steps, workers
