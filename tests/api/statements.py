@@ -19,7 +19,7 @@ from tympan.storage import database
 ROOTS = frozenset({"jobs", "batches", "uploads", "webhook_endpoints", "events", "deliveries", "idempotency", "usage"})
 """Tables with a column ``tenant``."""
 
-BRANCHES = frozenset({"steps", "results", "result_parts", "upload_parts", "delivery_attempts"})
+BRANCHES = frozenset({"steps", "results", "edits", "result_parts", "upload_parts", "delivery_attempts"})
 """Tables whose rows belong to a row of a root, which their keys name."""
 
 _TABLE = re.compile(r"\b(?:from|join|into|update)\s+(\w+)", re.IGNORECASE)
