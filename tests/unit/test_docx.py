@@ -48,8 +48,8 @@ def _document(data: bytes) -> ET.Element:
 
 
 def _read(paragraph: ET.Element) -> str:
-    found = {f"{W}t": lambda element: element.text or "", f"{W}tab": lambda _: "\t", f"{W}br": lambda _: "\n"}
-    return "".join(found[element.tag](element) for element in paragraph.iter() if element.tag in found)
+    marks = {f"{W}tab": "\t", f"{W}br": "\n"}
+    return "".join(marks.get(one.tag) or (one.text or "" if one.tag == f"{W}t" else "") for one in paragraph.iter())
 
 
 def _paragraphs(data: bytes) -> list[str]:

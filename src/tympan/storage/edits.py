@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select, update
 from tympan.errors import Conflict, NotFound
 from tympan.storage.codec import dump
 from tympan.storage.database import Database
+from tympan.storage.prospects import no_such_job
 from tympan.storage.tables import edits, jobs
 
 
@@ -122,7 +123,7 @@ def _require(tx: Connection, tenant: str, job_id: str, *, keep: bool = False) ->
     """Raise ``NotFound`` unless the job is the tenant's; with ``keep`` it stays until the transaction ends."""
     query = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.tenant == tenant)
     if tx.scalar(query.with_for_update(read=True, key_share=True) if keep else query) is None:
-        raise NotFound("There is no such job.", remedy="Check the id; jobs are removed after their retention time.")
+        raise no_such_job()
 
 
 def _conflict(tx: Connection, job_id: str) -> Conflict:
