@@ -57,6 +57,7 @@ MEANINGS = {
     "models": "Which models are served.",
     "nobody_has_a_key": "Keys are asked for and there are none: `tympan keys` makes one.",
     "old_media_library": "FFmpeg is below the floor, and that was allowed.",
+    "stream_broke_off": "An answer could not be sent to its end: what it is read from failed or has gone.",
     "orphaned_audio_removed": "Stored audio that belongs to no job was removed.",
     "ready": "Requests are answered, or work is taken.",
     "redis_left_alone": "Redis does not answer; it is left alone for a while.",

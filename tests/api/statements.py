@@ -19,7 +19,7 @@ from tympan.storage import database
 ROOTS = frozenset({"jobs", "batches", "uploads", "webhook_endpoints", "events", "deliveries", "idempotency", "usage"})
 """Tables with a column ``tenant``."""
 
-BRANCHES = frozenset({"steps", "results", "result_parts", "upload_parts", "delivery_attempts"})
+BRANCHES = frozenset({"steps", "results", "edits", "result_parts", "upload_parts", "delivery_attempts"})
 """Tables whose rows belong to a row of a root, which their keys name."""
 
 _TABLE = re.compile(r"\b(?:from|join|into|update)\s+(\w+)", re.IGNORECASE)
@@ -54,7 +54,8 @@ Transaction = list[Said]
 def recorded() -> Iterator[list[Transaction]]:
     """Yield the transactions of the databases that are opened during the block, in order, also while they run.
 
-    Those of the thread that adds usage up are left out: it is nobody's request.
+    Those of the threads that add usage up and look how the parts of the server stand are left out: they are nobody's
+    requests.
     """
     found: list[Transaction] = []
 
@@ -73,7 +74,7 @@ def _listen(engine: Engine, found: list[Transaction]) -> None:
     open_ones: dict[int, Transaction] = {}
 
     def begin(connection: Any) -> None:
-        if threading.current_thread().name != "usage":
+        if not threading.current_thread().name.startswith(("usage", "watch-")):
             transaction = open_ones[id(connection.connection.dbapi_connection)] = []
             found.append(transaction)
 

@@ -110,6 +110,22 @@ def about_jobs(watch: Watch, endpoint: str) -> None:
     succeed(watch.house, job)
     for asked in (f"{path}/result", f"/transcribe/{job}", f"{path}/events", path):
         watch.ask("GET", asked)
+    about_an_edited_version(watch, f"{path}/edited")
+    watch.ask("GET", f"{path}/audio", headers={"range": "bytes=0-3"})
+    watch.ask("POST", f"{path}/audio-link")
+    watch.ask("GET", f"{path}/waveform", 400)  # The clip is no audio.
+    watch.ask("DELETE", path)
+
+
+def about_an_edited_version(watch: Watch, path: str) -> None:
+    """Save one, change it, read it, erase it; be late with one."""
+    body = {"speakers": {"A": "x"}, "segments": [{"start": 0, "end": 1, "text": "x", "speaker": "A"}]}
+    tag = watch.ask("PUT", path, json=body, headers={"if-none-match": "*"}).headers["etag"]
+    watch.ask("PUT", path, json=body, headers={"if-match": tag})
+    watch.ask("PUT", path, 409, json=body, headers={"if-match": tag})
+    watch.ask("PUT", path, 409, json=body, headers={"if-none-match": "*"})
+    watch.ask("GET", path)
+    watch.ask("GET", path.replace("edited", "result"), params={"version": "edited", "format": "docx"})
     watch.ask("DELETE", path)
 
 

@@ -57,6 +57,8 @@ def test_S3_every_operation_that_is_to_be_written_down_is(house: Guarded, key: T
     house.ask("GET", f"{place}/secret", key)
     house.ask("POST", f"{place}/secret/rotate", key)
     house.ask("DELETE", place, key)
+    house.ask("PUT", f"/v1/jobs/{job}/edited", key, json={"segments": [], "speakers": {CANARY: CANARY}})
+    house.ask("DELETE", f"/v1/jobs/{job}/edited", key)
     house.ask("DELETE", f"/v1/jobs/{job}", key)
     house.ask("DELETE", f"/v1/batches/{batch}", key)
     house.ask("DELETE", uploads[0], key, headers=TUS)
@@ -71,6 +73,7 @@ def test_S3_every_operation_that_is_to_be_written_down_is(house: Guarded, key: T
     assert all(row.address == "127.0.0.1" and re.fullmatch("req_[0-9a-f]+", row.request_id or "") for row in rows)
     targets = {row.action: row.target for row in asked}
     assert (targets["job.erase"], targets["batch.erase"], targets["webhook.erase"]) == (job, batch, hook)
+    assert targets["edit.save"] == targets["edit.erase"] == job
     assert targets["model.load"] in ("base", None)
     assert sum(row.action == "upload.erase" for row in asked) == 2
     said = str(rows)

@@ -320,7 +320,7 @@ def test_every_route_is_described(shop: Site) -> None:
         for method, operation in operations.items()
         if path.startswith(("/v1/jobs", "/v1/batches", "/transcribe"))
     }
-    assert len(routes) == 16
+    assert len(routes) == 22
     for place, operation in routes.items():
         assert operation["description"], place
         assert any(status.startswith("2") for status in operation["responses"]), place

@@ -133,6 +133,37 @@ def test_copy_onto_itself_changes_nothing(store: BlobStore) -> None:
     assert store.abort_stale_uploads(-60) == 0
 
 
+@pytest.mark.parametrize("data", [b"", b"x", LONG[:PIECE_BYTES], LONG], ids=["empty", "one", "a-piece", "long"])
+def test_a_file_is_read_in_pieces_from_anywhere(store: BlobStore, data: bytes) -> None:
+    """Any part of it, also over the seams of what it is stored in; nothing behind its end."""
+    store.put("jobs/1/media", data)
+    file = store.open("jobs/1/media")
+    assert file.n_bytes == len(data)
+    for start in (0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES - 7, len(data) - 1, len(data)):
+        for n_bytes in (0, 1, 10, PIECE_BYTES, len(data) + 1):
+            if 0 <= start <= len(data):
+                assert file.read(start, n_bytes) == data[start : start + n_bytes], (start, n_bytes)
+
+
+@pytest.mark.parametrize("data", [b"short", LONG], ids=["short", "long"])
+def test_reading_in_pieces_ends_with_the_file(store: BlobStore, data: bytes) -> None:
+    """Who reads on when it has been erased gets nothing; who reads on in another file is told, not given a mixture."""
+    with pytest.raises(MediaMissing):
+        store.open("jobs/1/media")
+    store.put("jobs/1/media", data)
+    first, same = store.open("jobs/1/media"), store.open("jobs/1/media")
+    assert first.read(0, 5) == data[:5]
+    assert first.tag == same.tag
+    store.put("jobs/1/media", data[::-1] + b"!")
+    assert store.open("jobs/1/media").tag != first.tag
+    with pytest.raises((MediaChanged, MediaMissing)):
+        first.read(len(data) - 5, 5)
+    again = store.open("jobs/1/media")
+    store.delete_prefix("jobs/1/")
+    with pytest.raises(MediaMissing):
+        again.read(0, 5)
+
+
 def test_a_prefix_is_a_folder(store: BlobStore) -> None:
     """Deleting one job leaves the one whose id starts alike; what is deleted is counted, the rest is listed."""
     for key in ("jobs/1/media", "jobs/1/sections/0", "jobs/11/media", "uploads/1/0"):

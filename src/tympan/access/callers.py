@@ -22,8 +22,8 @@ class Scope(StrEnum):
 MEANINGS: Mapping[Scope, str] = MappingProxyType(
     {
         Scope.TRANSCRIBE: "transcribe and translate at once, live, and tell languages",
-        Scope.JOBS_READ: "see jobs, batches and uploads, with their results",
-        Scope.JOBS_WRITE: "make, cancel and erase jobs, batches and uploads",
+        Scope.JOBS_READ: "see jobs, batches and uploads, with their results and audio",
+        Scope.JOBS_WRITE: "make, cancel, correct and erase jobs, batches and uploads",
         Scope.WEBHOOKS: "see and change webhook endpoints, with their secrets",
         Scope.MODELS_READ: "list the models",
         Scope.USAGE_READ: "see what the tenant has used",

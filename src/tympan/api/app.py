@@ -17,7 +17,7 @@ from tympan.api.elsewhere import transcribe_async as drop_in
 from tympan.api.errors import on_error, on_http_error
 from tympan.api.intake.incoming import check_encoding
 from tympan.api.intake.metering import Metering, let_in
-from tympan.api.jobs import batches, jobs, usage, webhooks
+from tympan.api.jobs import audio, batches, edits, jobs, usage, webhooks
 from tympan.api.jobs.appointments import Appointments
 from tympan.api.jobs.together import Together
 from tympan.api.live.door import elsewhere
@@ -45,7 +45,22 @@ class _Described(FastAPI):
 
 ROUTERS = tuple(
     module.router
-    for module in (transcriptions, detection, jobs, batches, tus, webhooks, drop_in, asr, inference, models, usage, ops)
+    for module in (
+        transcriptions,
+        detection,
+        jobs,
+        audio,
+        edits,
+        batches,
+        tus,
+        webhooks,
+        drop_in,
+        asr,
+        inference,
+        models,
+        usage,
+        ops,
+    )
 )
 """The routes, family by family."""
 

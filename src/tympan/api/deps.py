@@ -21,6 +21,7 @@ from tympan.api.watches import Watches
 from tympan.errors import Unavailable
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
+from tympan.jobs.waveforms import Waveforms
 
 __all__ = [
     "Backend",
@@ -142,7 +143,7 @@ class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
-    ``watches`` know how that stands which all of them need.
+    ``watches`` know how that stands which all of them need, ``waveforms`` show what audio looks like.
     """
 
     jobs: JobService
@@ -153,6 +154,7 @@ class Desks:
     doors: Doors = field(default_factory=Doors)
     results: ResultCache = field(default_factory=ResultCache)
     watches: Watches = field(default_factory=Watches)
+    waveforms: Waveforms | None = None
 
 
 @dataclass(frozen=True, slots=True)

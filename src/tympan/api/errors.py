@@ -31,11 +31,11 @@ STATUS = MappingProxyType(
         "media_crash": 400,
         "media_timeout": 400,
         "address_refused": 400,
-        "media_missing": 400,
         "media_changed": 400,
         "invalid_api_key": 401,
         "insufficient_scope": 403,
         "foreign_origin": 403,
+        "media_missing": 404,
         "model_not_found": 404,
         "not_found": 404,
         "method_not_allowed": 405,
@@ -51,6 +51,7 @@ STATUS = MappingProxyType(
         "too_large": 413,
         "too_long": 413,
         "upload_locked": 423,
+        "range_not_satisfiable": 416,
         "head_too_large": 431,
         "rate_limit_exceeded": 429,
         "too_many_failures": 429,
@@ -102,6 +103,12 @@ class HeadTooLarge(InvalidRequest):
     """The line and headers of a request are longer than is taken here."""
 
     code = "head_too_large"
+
+
+class RangeNotThere(InvalidRequest):
+    """Nothing of what is stored lies in this range."""
+
+    code = "range_not_satisfiable"
 
 
 class UpgradeRequired(InvalidRequest):

@@ -207,6 +207,28 @@ SCHEMAS: Final = MappingProxyType[str, Schema](
                 "language_probabilities": {"type": "object", "additionalProperties": _SHARE},
             },
         ),
+        "AudioLink": _object({"object": {"const": "audio_link"}, "url": _TEXT, "expires_at": _COUNT}),
+        "Waveform": _object(
+            {
+                "object": {"const": "waveform"},
+                "duration_s": _SECONDS,
+                "step_s": _SECONDS,
+                "peaks": _list({"type": "integer", "minimum": 0, "maximum": 255}),
+            }
+        ),
+        "EditedSegment": _object(
+            {"start": _SECONDS, "end": _SECONDS, "text": _TEXT}, {"id": _COUNT, "speaker": _maybe(_TEXT)}
+        ),
+        "EditedTranscript": _object(
+            {
+                "object": {"const": "transcript.edited"},
+                "job_id": _TEXT,
+                "revision": _COUNT,
+                "edited_at": _SECONDS,
+                "speakers": {"type": "object", "additionalProperties": _TEXT},
+                "segments": _list(_ref("EditedSegment")),
+            }
+        ),
         "Error": _object({"error": _object({"message": _TEXT, "type": _TEXT, "param": _maybe(_TEXT), "code": _TEXT})}),
         "ErrorWithDetail": _object({"detail": _TEXT, "code": _TEXT}),
         "ErrorInWords": _object({"error": _TEXT, "code": _TEXT}),
@@ -215,6 +237,8 @@ SCHEMAS: Final = MappingProxyType[str, Schema](
 """Schemas by name."""
 
 _STRING: Final[Schema] = {"schema": _TEXT}
+_BINARY: Final[Schema] = {"schema": {"type": "string", "format": "binary"}}
+_DOCUMENT: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _EVENT: Final[Schema] = {"schema": _object({}, {"event": _TEXT, "data": _TEXT, "id": _TEXT, "retry": _WHOLE})}
 _SUBTITLES = dict.fromkeys(("text/plain", "application/x-subrip", "text/vtt", "text/tab-separated-values"), _STRING)
 
@@ -231,11 +255,14 @@ ANSWERS: Final = MappingProxyType[tuple[str, str], dict[str, Schema]](
         ("post", "/v1/audio/transcriptions"): {"200": {**_TRANSCRIPT, "text/event-stream": _EVENT}},
         ("post", "/v1/audio/translations"): {"200": _TRANSCRIPT},
         ("post", "/v1/audio/detect-language"): {"200": _json("LanguageDetection")},
-        ("get", "/v1/jobs/{job_id}/result"): {"200": _TRANSCRIPT},
+        ("get", "/v1/jobs/{job_id}/result"): {"200": {**_TRANSCRIPT, _DOCUMENT: _BINARY}},
+        ("get", "/v1/jobs/{job_id}/audio"): {"200": {"audio/*": _BINARY}, "206": {"audio/*": _BINARY}},
+        ("post", "/v1/jobs/{job_id}/audio-link"): {"200": _json("AudioLink")},
+        ("get", "/v1/jobs/{job_id}/waveform"): {"200": _json("Waveform")},
+        ("get", "/v1/jobs/{job_id}/edited"): {"200": _json("EditedTranscript")},
+        ("put", "/v1/jobs/{job_id}/edited"): {"200": _json("EditedTranscript")},
         ("get", "/v1/jobs/{job_id}/events"): {"200": {"text/event-stream": _EVENT}},
-        ("get", "/v1/batches/{batch_id}/results"): {
-            "200": {"application/jsonl": _STRING, "application/zip": {"schema": {"type": "string", "format": "binary"}}}
-        },
+        ("get", "/v1/batches/{batch_id}/results"): {"200": {"application/jsonl": _STRING, "application/zip": _BINARY}},
         ("get", "/v1/models"): {"200": _json("ModelList")},
         ("get", "/v1/models/{model_id}"): {"200": _json("Model")},
         ("post", "/v1/models/{model_id}"): {"200": _json("Model"), "202": _json("Model")},

@@ -16,8 +16,10 @@ from tympan.access.trail import Trail
 from tympan.api.access.entrance import Doors
 from tympan.bootstrap.jobs import open_database
 from tympan.bootstrap.pipeline import make_data_dir
+from tympan.bootstrap.results import make_sealer
 from tympan.config import Settings, is_loopback
 from tympan.errors import ConfigError, StorageUnavailable
+from tympan.jobs.tickets import Tickets
 from tympan.storage import migrate
 from tympan.storage.audit import AuditEntry, AuditRow, AuditStore
 from tympan.storage.database import Database
@@ -69,6 +71,7 @@ def open_doors(settings: Settings, database: Database) -> Iterator[Doors]:
             settings.allowed_origins,
             tuple(ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies),
             frozenset({"/metrics"} if settings.metrics_open else ()),
+            Tickets(make_sealer(settings)),
         )
     finally:
         ring.close()

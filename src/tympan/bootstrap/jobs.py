@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.bootstrap.traffic import watch_drift
 from tympan.bootstrap.watching import make_watches
+from tympan.bootstrap.waveforms import drawing
 from tympan.config import Settings
 from tympan.disk import kept_free_bytes
 from tympan.domain import SourceKind
@@ -213,7 +214,7 @@ def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobSer
 def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Doors | None = None) -> Iterator[Desks]:
     """Yield whom to ask about jobs, uploads, webhooks and limits, who counts usage, and who gets to ask.
 
-    That is everybody without ``doors``.
+    That is everybody without ``doors``; then nobody sees waveforms either.
     """
     kept_bytes = kept_free_bytes(shutil.disk_usage(settings.data_dir).total, settings.disk_reserve_bytes)
     rules = UploadRules(settings.max_resumable_mb * 1_000_000, kept_free_bytes=kept_bytes)
@@ -222,12 +223,14 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     uploads = ResumableUploads(upload_store, stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
     watches = make_watches(settings, stores.database, stores.blobs, stores.limits)
-    with enforced(stores.limits), watches, counting(stores.database) as meter:
+    service = make_service(settings, stores, post)
+    seen = drawing(settings, stores.blobs, service) if doors else nullcontext()
+    with enforced(stores.limits), watches, counting(stores.database) as meter, seen as waveforms:
         try:
-            service = make_service(settings, stores, post)
             # In a cluster it is the workers who look for equal calls: they know which model they have.
             results = stores.cache if settings.mode == "embedded" else ResultCache()
-            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches)
+            gates = (doors or Doors(), results, watches, waveforms)
+            yield Desks(service, uploads, webhooks, stores.limits, meter, *gates)
         finally:
             uploads.close()
 

@@ -23,8 +23,10 @@ from tympan.errors import (
 from tympan.faultpoints import reach
 from tympan.jobs.batches import BatchService
 from tympan.jobs.calls import CallDesk
+from tympan.jobs.edits import EditDesk
 from tympan.jobs.fetching import SourceGuard
 from tympan.jobs.media import job_prefix, media_key
+from tympan.jobs.recordings import Recordings
 from tympan.jobs.result_cache import ResultCache
 from tympan.storage.batches import BatchStore
 from tympan.storage.blobs import BlobStore
@@ -71,6 +73,8 @@ class JobService:
         self._store, self._blobs, self._guard, self._ring = store, blobs, guard, ring
         self._cache = cache or ResultCache()
         self.calls = CallDesk(CallStore(store), blobs)
+        self.edits = EditDesk(store)
+        self.recordings = Recordings(store, blobs)
         self.batches = BatchService(BatchStore(store), blobs, guard, ring=ring, cache=self._cache)
 
     def submit(

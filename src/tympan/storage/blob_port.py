@@ -25,6 +25,27 @@ class BlobInfo:
     modified_s: float
 
 
+class StoredFile(Protocol):
+    """One stored file, read piece by piece; nothing is held open between two of them.
+
+    ``tag`` is another one when the file is. Safe to share between threads.
+    """
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the file."""
+
+    @property
+    def tag(self) -> str:
+        """What tells this file from any that is put in its place."""
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """Return ``n_bytes`` from ``start`` on, fewer at the end alone.
+
+        Raises ``MediaMissing`` when the file has gone since, ``MediaChanged`` when it is another one.
+        """
+
+
 class BlobStore(Protocol):
     """Files under keys such as ``jobs/<id>/media``; synchronous, safe to share between threads.
 
@@ -46,6 +67,9 @@ class BlobStore(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return the bytes of a small file. Raises like ``fetch``."""
+
+    def open(self, key: str) -> StoredFile:
+        """Return a file to be read in pieces. Raises ``MediaMissing``, ``MediaChanged`` for one that is not ours."""
 
     def size(self, key: str) -> int | None:
         """Return the length in bytes, None when nothing is stored under ``key``."""

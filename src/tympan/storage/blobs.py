@@ -4,12 +4,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tympan.errors import ConfigError
-from tympan.storage.blob_port import BlobInfo, BlobStore
+from tympan.storage.blob_port import BlobInfo, BlobStore, StoredFile
 from tympan.storage.local_blobs import LocalBlobs
 from tympan.storage.object_blobs import ObjectBlobs
 from tympan.storage.objects import Bucket
 
-__all__ = ["BlobInfo", "BlobStore", "LocalBlobs", "open_blobs"]
+__all__ = ["BlobInfo", "BlobStore", "LocalBlobs", "StoredFile", "open_blobs"]
 
 
 def open_blobs(url: str | None, folder: Path) -> BlobStore:

@@ -24,7 +24,7 @@ from tympan.storage.prospects import ORDER, Prospects, Standing, no_such_job
 from tympan.storage.queue_bound import ASSUMED_BYTES_PER_S, QueueBound
 from tympan.storage.results import StoredResult, find_result
 from tympan.storage.rows import job_from, values_of
-from tympan.storage.tables import bells, events, idempotency, jobs, results, steps, tenants
+from tympan.storage.tables import bells, edits, events, idempotency, jobs, results, steps, tenants
 from tympan.storage.tenants import possessions
 
 __all__ = ["Beside", "IdempotencyKey", "JobFilter", "JobStore", "SectionText", "Standing"]
@@ -185,7 +185,8 @@ class JobStore:
         """Do as ``erase``, in the caller's transaction. What has not ended is ended first, for its batch's sake."""
         self._get(tx, tenant, job_id)
         self.endings.end(tx, job_id, JobState.CANCELLED)
-        tx.execute(delete(results).where(results.c.job_id == job_id))
+        for table in (results, edits):
+            tx.execute(delete(table).where(table.c.job_id == job_id))
         tx.execute(delete(events).where(events.c.subject_id == job_id))
         tx.execute(delete(idempotency).where(idempotency.c.subject_id == job_id))
         fingerprint = tx.scalar(delete(jobs).where(jobs.c.id == job_id).returning(jobs.c.fingerprint))

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from tympan.errors import InsufficientStorage, StorageUnavailable, TympanError
 from tympan.faultpoints import reach
 from tympan.storage.blob_port import BlobInfo, check_key, check_prefix, missing, translated
+from tympan.storage.local_file import LocalFile
 
 _STAGING = ".staging"  # No key starts with a dot.
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
@@ -73,6 +74,10 @@ class LocalBlobs:
         """Return the bytes of a small file. Raises ``MediaMissing``."""
         with translated(key):
             return self._path(key).read_bytes()
+
+    def open(self, key: str) -> LocalFile:
+        """Return the stored file to be read in pieces. Raises ``MediaMissing``."""
+        return LocalFile(key, self._path(key))
 
     def size(self, key: str) -> int | None:
         """Return the length in bytes, None when nothing is stored under ``key``."""

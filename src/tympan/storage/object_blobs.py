@@ -82,6 +82,13 @@ class ObjectBlobs:
         """Return the verified bytes of a small file. Raises ``MediaMissing``, ``MediaChanged``."""
         return b"".join(self._blocks(check_key(key)))
 
+    def open(self, key: str) -> "ObjectFile":
+        """Return the stored file to be read in pieces. Raises ``MediaMissing``, ``MediaChanged``."""
+        found = self._bucket.head(check_key(key))
+        if found is None:
+            raise missing(key)
+        return ObjectFile(self._bucket, found, _known(found))
+
     def size(self, key: str) -> int | None:
         """Return the length in bytes, None when nothing is stored under ``key``."""
         found = self._bucket.head(check_key(key))
@@ -183,9 +190,7 @@ class ObjectBlobs:
         found = self._bucket.head(key)
         if found is None:
             raise missing(key)
-        record = _record(found)
-        if record is None:
-            raise MediaChanged(f"{key!r} was not stored by this program.", remedy="Send the audio again.")
+        record = _known(found)
         if not record.n_pieces:
             yield self._bucket.get(key, _is_whole, _MAX_OBJECT_BYTES)
             return
@@ -214,6 +219,51 @@ class ObjectBlobs:
                 yield piece["folder"] + piece["name"], piece["upload"], found
 
 
+class ObjectFile:
+    """A file in a bucket, read in parts of its objects: no more is fetched than asked for, so digests are not compared.
+
+    That each part is of the object that was seen first is the storage's word, by the object's tag.
+    """
+
+    def __init__(self, bucket: Bucket, found: StoredObject, record: _Record) -> None:
+        """Read the file that ``found`` is the object of."""
+        self.n_bytes = record.n_bytes
+        self.tag = record.sha256
+        self._bucket, self._found = bucket, found
+        self._names = record.pieces(found.name)
+        self._pieces: dict[str, StoredObject] = {}
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """Return ``n_bytes`` from ``start`` on. Raises ``MediaMissing``, ``MediaChanged``."""
+        end, data = min(start + n_bytes, self.n_bytes), bytearray()
+        while start + len(data) < end:
+            at = start + len(data)
+            found, begins = self._at(at)
+            wanted = min(end, begins + found.n_bytes) - at
+            data += self._bucket.get_range(found, at - begins, wanted)
+        return bytes(data)
+
+    def _at(self, place: int) -> tuple[StoredObject, int]:
+        """Return the object that holds the byte at ``place``, and where in the file it begins."""
+        if not self._names:
+            return self._found, 0
+        size = self._look(self._names[0]).n_bytes  # All but the last are as long.
+        number = place // size if size else 0
+        if number >= len(self._names):
+            raise MediaChanged(f"The pieces of {self._found.name!r} are not those that were uploaded.")
+        found, begins = self._look(self._names[number]), number * size
+        if place >= begins + found.n_bytes:
+            raise MediaChanged(f"The pieces of {self._found.name!r} are not those that were uploaded.")
+        return found, begins
+
+    def _look(self, name: str) -> StoredObject:
+        found = self._pieces.get(name) or self._bucket.head(name)
+        if found is None:
+            raise missing(name)
+        self._pieces[name] = found
+        return found
+
+
 def _piece(key: str, upload: str, number: int) -> str:
     folder, slash, name = key.rpartition("/")
     return f"{folder}{slash}.{name}.{upload}/{number:05d}"
@@ -222,6 +272,14 @@ def _piece(key: str, upload: str, number: int) -> str:
 def _record(found: StoredObject) -> _Record | None:
     match = _RECORD.fullmatch(found.metadata.get(_LABEL, ""))
     return _Record(match[1], int(match[2]), match[3], int(match[4])) if match else None
+
+
+def _known(found: StoredObject) -> _Record:
+    """Return what an object of ours says. Raises ``MediaChanged`` for any other."""
+    record = _record(found)
+    if record is None:
+        raise MediaChanged(f"{found.name!r} was not stored by this program.", remedy="Send the audio again.")
+    return record
 
 
 def _is_whole(found: StoredObject, data: bytes) -> bool:

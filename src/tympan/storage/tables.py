@@ -182,6 +182,18 @@ result_parts = Table(
     Column("segments", Text, nullable=False),
 )
 
+# What people have made of a transcript. Once there was a version its row stays as long as the job, without the texts
+# when the version is erased: revisions are never given twice.
+edits = Table(
+    "edits",
+    metadata,
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("edited_at", Float(53), nullable=False),
+    Column("speakers", Text),  # JSON: names by label.
+    Column("segments", Text),  # JSON.
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

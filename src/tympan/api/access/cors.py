@@ -6,7 +6,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Send
 
-_METHODS = "GET, HEAD, POST, PATCH, DELETE"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADERS = re.compile(r"[A-Za-z0-9, -]{0,1000}", re.ASCII)
 _REMEMBER_S = 600
 
@@ -15,6 +15,7 @@ EXPOSED = (
     *(f"X-RateLimit-{what}-Requests" for what in ("Limit", "Remaining", "Reset")),
     *("X-Request-Id", "OpenAI-Processing-Ms", "Tympan-Queue-Position", "Tympan-Queue-Eta-S", "Tympan-Reattached"),
     *("Location", "Allow", "WWW-Authenticate", "Content-Disposition", "ETag", "Asr-Engine"),
+    *("Accept-Ranges", "Content-Range"),
     *(f"Tus-{what}" for what in ("Resumable", "Version", "Extension", "Max-Size", "Checksum-Algorithm")),
     *(f"Upload-{what}" for what in ("Offset", "Length", "Defer-Length", "Metadata", "Expires")),
 )

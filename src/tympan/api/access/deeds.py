@@ -28,6 +28,8 @@ def _rule(method: str, path: str, action: str) -> Rule:
 
 RULES: Final = (
     _rule("DELETE", f"/v1/jobs/{_ID}", "job.erase"),
+    _rule("PUT", f"/v1/jobs/{_ID}/edited", "edit.save"),
+    _rule("DELETE", f"/v1/jobs/{_ID}/edited", "edit.erase"),
     _rule("DELETE", f"/v1/batches/{_ID}", "batch.erase"),
     _rule("DELETE", f"/v1/uploads/{_ID}", "upload.erase"),
     _rule("POST", "/v1/webhook-endpoints", "webhook.create"),

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tympan import telemetry
+from tympan.access.callers import Scope as Allowed
 from tympan.access.gate import Gate
 from tympan.access.trail import Deed, Trail
 from tympan.api.access.callers import EVERYBODY, NOBODY, Caller
@@ -22,12 +24,18 @@ from tympan.api.access.permissions import OPEN, check_scope, scope_for
 from tympan.api.errors import ErrorResponse
 from tympan.api.wire.origins import check_origin
 from tympan.errors import InsufficientScope, NotFound, TympanError, Unauthenticated
+from tympan.jobs.tickets import Tickets
 
 Query: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
 """Does a short piece of work on the database in a thread, within bounds."""
 
 _LOG = telemetry.get_logger(__name__)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+TICKET = "ticket"
+"""The parameter that takes a ticket in the place of a key, on one path alone."""
+
+_FOR_TICKETS = re.compile(r"/v1/jobs/(?P<id>[^/]+)/audio")
+_TICKET_REMEDY = "The ticket has ended or is for something else: ask the job's audio-link for another."
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _BAD = 400
 
@@ -37,7 +45,7 @@ class Doors:
     """Who is let in: everybody without a ``gate``. Deeds are not written down without a ``trail``.
 
     Pages of ``origins`` may ask as well as the server's own; ``proxies`` are believed about where a request came from.
-    ``more_open`` are paths that need no key beside those that never do.
+    ``more_open`` are paths that need no key beside those that never do. ``tickets`` open the audio of one job each.
     """
 
     gate: Gate | None = None
@@ -45,6 +53,7 @@ class Doors:
     origins: tuple[str, ...] = ()
     proxies: tuple[Network, ...] = ()
     more_open: frozenset[str] = frozenset()
+    tickets: Tickets = field(default_factory=Tickets)
 
 
 class Entrance:
@@ -100,10 +109,17 @@ class Entrance:
         key, gate = key_of(scope), self._doors.gate
         if gate is None:
             return EVERYBODY
+        job_id, ticket = _ticket_in(scope) if key is None else ("", "")
+        if ticket and await gate.asks_for_keys():
+            tenant = self._doors.tickets.holder(ticket, job_id)
+            if tenant is not None:
+                return Caller(tenant, scopes=frozenset({Allowed.JOBS_READ}))
         try:
             return await gate.admit(key, address_of(scope, self._doors.proxies))
         except Unauthenticated as error:
-            if key is None and has_key_parameter(scope):
+            if ticket:
+                error.remedy = _TICKET_REMEDY
+            elif key is None and has_key_parameter(scope):
                 error.remedy = "A key in the address does not count: send it as Authorization: Bearer tym_..."
             raise
 
@@ -130,6 +146,15 @@ class Entrance:
             await self._query(note)
         except TympanError as error:
             _LOG.warning("audit_row_is_lost", action=deed.action, error_code=error.code)
+
+
+def _ticket_in(scope: Scope) -> tuple[str, str]:
+    """Return the job whose audio a request reads and the ticket that it sends; nothing where it does not."""
+    path = _FOR_TICKETS.fullmatch(scope["path"])
+    if path is None or scope.get("method") not in {"GET", "HEAD"}:
+        return "", ""
+    given = parse_qs(scope["query_string"].decode("latin-1")).get(TICKET, [])
+    return (path["id"], given[0]) if len(given) == 1 else ("", "")
 
 
 class _Seen:

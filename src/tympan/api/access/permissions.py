@@ -1,5 +1,6 @@
 """What each family of routes asks of a key. A route that is in none of them is refused to everybody."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,8 @@ OPEN: Final = frozenset({"/livez", "/readyz", "/health", "/openapi.json"})
 """Paths that answer whoever asks: how the server is, and what its routes are."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_READING_POSTS = re.compile(r"/v1/jobs/[^/]+/audio-link")
+"""What is asked for with POST and changes nothing: a link to what the caller may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def scope_for(method: str, path: str) -> Scope | None:
     """Return what a key has to allow for ``method`` on ``path``, ``None`` when no family has that path."""
     for family in FAMILIES:
         if path == family.path or path.startswith(family.path + "/"):
-            return family.reading if method in _READING else family.writing
+            is_reading = method in _READING or (method == "POST" and _READING_POSTS.fullmatch(path))
+            return family.reading if is_reading else family.writing
     return None
 
 

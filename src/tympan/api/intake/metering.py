@@ -43,7 +43,9 @@ KINDS = MappingProxyType(
 
 FREE = frozenset(
     {
+        "/v1/jobs/{job_id}/audio-link",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/edited",
         "/v1/batches/{batch_id}/cancel",
         "/v1/models/{model_id:path}",
         "/load",

@@ -13,7 +13,7 @@ from tympan.api.access.callers import tenant_of
 from tympan.api.deps import services_of
 from tympan.api.doors.forecast import Wish
 from tympan.api.fields.jobs import JOB_PARAMETERS, KEY_PARAMETER, idempotency_key, parse_job
-from tympan.api.fields.openai import format_in
+from tympan.api.fields.openai import FORMATS
 from tympan.api.fields.queries import PAGE_PARAMETERS, page_of, query_of
 from tympan.api.fields.shapes import SHAPE_NAMES, SHAPE_PARAMETERS, shape_of
 from tympan.api.fields.transcription import PARAMETERS
@@ -22,13 +22,13 @@ from tympan.api.intake.metering import charge_jobs
 from tympan.api.intake.uploads import FileRules
 from tympan.api.jobs.events import MEDIA_TYPE, JobEvents, seen_from
 from tympan.api.jobs.intake import hand_in
-from tympan.api.jobs.results import result_answer
+from tympan.api.jobs.results import Asked, ResultFormat, result_answer
 from tympan.api.jobs.together import appointments_of, together_of
 from tympan.api.jobs.views import JobBody, JobListBody, ask_again, job_body, json_answer, revalidated
 from tympan.api.wire.streaming import StreamResponse, streams_of
 from tympan.domain import Job, JobState
 from tympan.errors import StorageUnavailable
-from tympan.formats import MEDIA_TYPES
+from tympan.formats import MEDIA_TYPES, docx
 from tympan.jobs.service import JobFilter, JobView
 
 router = APIRouter()
@@ -58,12 +58,21 @@ _CREATE: dict[str, Any] = {
         },
     },
 }
+_RESULT_FORMATS: dict[str, ResultFormat] = {**{fmt: fmt for fmt in FORMATS}, "docx": "docx"}
+_KINDS = (*MEDIA_TYPES.values(), docx.MEDIA_TYPE)
+_VERSIONS = ("original", "edited")
 _RESULT: dict[str, Any] = {
     "parameters": [
-        {"name": "format", "in": "query", "schema": {"type": "string", "enum": list(MEDIA_TYPES)}},
+        {"name": "format", "in": "query", "schema": {"type": "string", "enum": list(_RESULT_FORMATS)}},
+        {
+            "name": "version",
+            "in": "query",
+            "schema": {"type": "string", "enum": list(_VERSIONS), "default": _VERSIONS[0]},
+            "description": "`edited` is as it was corrected.",
+        },
         *({"name": p.name, "in": "query", "schema": p.schema, "description": p.description} for p in SHAPE_PARAMETERS),
     ],
-    "responses": {"200": {"description": "The transcript.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+    "responses": {"200": {"description": "The transcript.", "content": {kind: {} for kind in _KINDS}}},
 }
 _EVENTS: dict[str, Any] = {
     "parameters": [{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
@@ -121,8 +130,10 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/v1/jobs/{job_id}/result", openapi_extra=_RESULT, response_class=Response)
 async def get_result(request: Request, job_id: str) -> Response:
     """Return the transcript of a finished job, in the format it was asked for or in another."""
-    query = query_of(request, "format", *SHAPE_NAMES)
-    return await result_answer(request, tenant_of(request), job_id, (format_in(query, "format"), shape_of(query)))
+    query = query_of(request, "format", "version", *SHAPE_NAMES)
+    fmt = _RESULT_FORMATS.get(query.choice("format", _RESULT_FORMATS, ""))
+    asked = Asked(fmt, shape_of(query), query.choice("version", _VERSIONS, _VERSIONS[0]) == "edited")
+    return await result_answer(request, tenant_of(request), job_id, asked)
 
 
 @router.get("/v1/jobs/{job_id}/events", openapi_extra=_EVENTS, response_class=Response)

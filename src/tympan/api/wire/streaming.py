@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tympan import telemetry
-from tympan.errors import Overloaded
+from tympan.errors import Overloaded, TympanError
 
 MAX_STREAMS = 256
 SEND_S = 60.0
@@ -83,7 +83,7 @@ class StreamResponse(Response):
         self._streams, self._pieces, self._close = streams, pieces, close or (lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer. Raises ``Overloaded`` before the first byte, and what making the pieces raises."""
+        """Send the answer. Raises ``Overloaded`` before the first byte; what breaks off behind it is logged."""
         with ExitStack() as held:
             held.callback(self._close)
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -99,6 +99,8 @@ class StreamResponse(Response):
                 await self._send_all(departure, send)
             except TimeoutError:
                 _LOG.info("stream_not_taken")
+            except TympanError as error:
+                _LOG.warning("stream_broke_off", error_code=error.code)
 
     async def _send_all(self, departure: Departure, send: Send) -> None:
         async with aclosing(self._pieces(departure)) as pieces:
