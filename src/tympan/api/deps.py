@@ -6,6 +6,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from tympan.access.administration import Administration
 from tympan.access.limits import LimitDesk
 from tympan.access.usage import UsageMeter
 from tympan.api.access.entrance import Doors
@@ -142,7 +143,7 @@ class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
-    ``watches`` know how that stands which all of them need.
+    ``watches`` know how that stands which all of them need. ``administration`` is for the operator.
     """
 
     jobs: JobService
@@ -153,6 +154,7 @@ class Desks:
     doors: Doors = field(default_factory=Doors)
     results: ResultCache = field(default_factory=ResultCache)
     watches: Watches = field(default_factory=Watches)
+    administration: Administration | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tympan import telemetry
 from tympan.access.limits import LimitDesk
 from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
+from tympan.bootstrap.administration import make_administration
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.measuring import make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
@@ -227,7 +228,10 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
             service = make_service(settings, stores, post)
             # In a cluster it is the workers who look for equal calls: they know which model they have.
             results = stores.cache if settings.mode == "embedded" else ResultCache()
-            yield Desks(service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches)
+            yield Desks(
+                service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches,
+                administration=make_administration(settings, stores.database),
+            )  # fmt: skip
         finally:
             uploads.close()
 
