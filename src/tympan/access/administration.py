@@ -1,4 +1,4 @@
-"""What the operator may do about keys and tenants over HTTP; the command line does the same on the stores themselves."""
+"""What the operator may do about keys and tenants over HTTP; the command line does the same on the stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -18,10 +18,11 @@ from tympan.api.doors.retries import Retries
 from tympan.api.model_names import ModelCard
 from tympan.api.registry import FixedRegistry, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
-from tympan.api.watches import Watches
+from tympan.api.watches import Spells, Watches
 from tympan.errors import Unavailable
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
+from tympan.quality.board import Board
 
 __all__ = [
     "Backend",
@@ -143,7 +144,8 @@ class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
-    ``watches`` know how that stands which all of them need. ``administration`` is for the operator.
+    ``watches`` know how that stands which all of them need. ``administration`` and ``quality`` are for
+    the operator.
     """
 
     jobs: JobService
@@ -155,6 +157,7 @@ class Desks:
     results: ResultCache = field(default_factory=ResultCache)
     watches: Watches = field(default_factory=Watches)
     administration: Administration | None = None
+    quality: Board | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ class Services:
     desks: Desks
     live: LivePlaces
     version: str = "0"
+    spells: Spells = field(default_factory=Spells)
 
     def weight_of(self, tenant: str) -> float:
         """Return a tenant's weight among others; never waits."""

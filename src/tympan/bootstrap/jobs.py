@@ -17,7 +17,7 @@ from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
 from tympan.bootstrap.administration import make_administration
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
-from tympan.bootstrap.measuring import make_conductor, make_golden_desk, make_trial_desk
+from tympan.bootstrap.measuring import make_board, make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.bootstrap.traffic import watch_drift
@@ -231,6 +231,7 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
             yield Desks(
                 service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches,
                 administration=make_administration(settings, stores.database),
+                quality=make_board(settings, stores.database, stores.blobs, service),
             )  # fmt: skip
         finally:
             uploads.close()

@@ -61,7 +61,8 @@ class WeightArgs:
     """The tenant's share beside others who want something too."""
 
     weight: Annotated[
-        float | None, typer.Option(metavar="N", min=MIN_WEIGHT, max=MAX_WEIGHT, help="2 gets twice as much as 1, the default.")
+        float | None,
+        typer.Option(metavar="N", min=MIN_WEIGHT, max=MAX_WEIGHT, help="2 gets twice as much as 1, the default."),
     ] = None
 
 

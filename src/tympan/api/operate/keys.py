@@ -1,4 +1,4 @@
-"""``/v1/admin/keys``: API keys of every tenant, for the operator. A secret is shown once, in the answer that made it."""
+"""``/v1/admin/keys``: API keys of every tenant, for the operator. A secret is shown once, by what made it."""
 
 from typing import Annotated, Any, Literal
 
