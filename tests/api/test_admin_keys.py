@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.api.doors_support import Guarded, guarded
-from tests.api.support import wait_for
 from tympan.access.callers import USUAL, Scope
 from tympan.access.tokens import Token, parse
 

@@ -19,6 +19,7 @@ from tympan.api.model_names import ModelCard
 from tympan.api.registry import FixedRegistry, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
 from tympan.api.watches import Spells, Watches
+from tympan.capacity.desk import PlanDesk
 from tympan.errors import Unavailable
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
@@ -144,8 +145,8 @@ class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
-    ``watches`` know how that stands which all of them need. ``administration`` and ``quality`` are for
-    the operator.
+    ``watches`` know how that stands which all of them need. ``administration``, ``quality`` and
+    ``plans`` are for the operator.
     """
 
     jobs: JobService
@@ -158,6 +159,7 @@ class Desks:
     watches: Watches = field(default_factory=Watches)
     administration: Administration | None = None
     quality: Board | None = None
+    plans: PlanDesk | None = None
 
 
 @dataclass(frozen=True, slots=True)

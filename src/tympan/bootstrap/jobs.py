@@ -19,6 +19,7 @@ from tympan.bootstrap.administration import make_administration
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.measuring import make_board, make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
+from tympan.bootstrap.planning import planning
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.bootstrap.traffic import watch_drift
 from tympan.bootstrap.watching import make_watches
@@ -223,7 +224,12 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     uploads = ResumableUploads(upload_store, stores.blobs, rules)
     webhooks = WebhookService(WebhookStore(stores.database), webhook_egress(settings), make_sealer(settings))
     watches = make_watches(settings, stores.database, stores.blobs, stores.limits)
-    with enforced(stores.limits), watches, counting(stores.database) as meter:
+    with (
+        enforced(stores.limits),
+        watches,
+        counting(stores.database) as meter,
+        planning(settings, stores.database, stores.blobs) as plans,
+    ):
         try:
             service = make_service(settings, stores, post)
             # In a cluster it is the workers who look for equal calls: they know which model they have.
@@ -231,7 +237,7 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
             yield Desks(
                 service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches,
                 administration=make_administration(settings, stores.database),
-                quality=make_board(settings, stores.database, stores.blobs, service),
+                quality=make_board(settings, stores.database, stores.blobs, service), plans=plans,
             )  # fmt: skip
         finally:
             uploads.close()

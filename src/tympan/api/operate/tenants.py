@@ -44,7 +44,9 @@ class LimitsBody(JsonBody):
 class TenantChangeBody(JsonBody):
     """What to change of a tenant; what is left out stays."""
 
-    limits: LimitsBody = Field(default_factory=LimitsBody, description="Limits of its own, by name.")
+    limits: LimitsBody = Field(
+        default_factory=lambda: LimitsBody.model_validate({}), description="Limits of its own, by name."
+    )
     weight: Weight | None = Field(None, description="Its share beside others: 2 gets twice as much as 1.")
     audio_days: Days = Field(None, description="Days to keep audio once a job has ended; null: as the settings say.")
     text_days: Days = Field(None, description="Days to keep jobs and their text; null: as the settings say.")
@@ -139,7 +141,9 @@ async def change_tenant(request: Request, tenant_id: str) -> TenantView:
 
 def _change(body: TenantChangeBody) -> TenantChange:
     """Return what was said: null is the installation's, and what was left out is not in it."""
-    days = {name: getattr(body, name) for name in ("audio_days", "text_days") if name in body.model_fields_set}
+    days: dict[str, float | None] = {
+        name: getattr(body, name) for name in ("audio_days", "text_days") if name in body.model_fields_set
+    }
     weight = None if body.weight is None else float(body.weight)
     return TenantChange(body.limits.model_dump(exclude_unset=True), weight, days)
 
