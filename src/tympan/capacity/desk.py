@@ -13,10 +13,13 @@ from tympan.errors import Conflict, InvalidRequest, Overloaded
 
 __all__ = ["DEFAULT_LENGTH_S", "DEFAULT_WAIT_S", "LIMIT_S", "Demand", "Goal", "Lengths", "PlanDesk", "PlanWish"]
 
-DEFAULT_LENGTH_S, DEFAULT_WAIT_S = 30.0, 5.0
-"""What is planned for where nothing else is said: the length of a recording, and the wait of 95 % of the calls."""
+DEFAULT_LENGTH_S = 30.0
+"""How long recordings are where nothing else is said."""
 
-LIMIT_S = 60.0
+DEFAULT_WAIT_S = 5.0
+"""How long 95 % of the calls may wait where no goal is given."""
+
+LIMIT_S = 120.0
 """Longest time for one plan."""
 
 _BUSY_RETRY_S = 5.0

@@ -112,7 +112,7 @@ class PlanDocument(BaseModel):
 async def make_plan(request: Request) -> Response:
     """Return how many machines a demand needs, from a simulation of the server's own scheduler.
 
-    It takes seconds, up to a minute, in a process that gives way to everything else; one is made at a time.
+    It takes seconds, two minutes at most, in a process that gives way to everything else; one is made at a time.
     """
     body = await json_body(request, PlanBody, max_bytes=_MAX_BODY_BYTES)
     wish, desk, over = _wish(body), _desk(request), threading.Event()
