@@ -6,6 +6,7 @@ question over and waits; the child gives way to everything else on the machine, 
 
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tympan.capacity.report import document, finite
 from tympan.errors import Cancelled, Overloaded, TympanError, Unavailable
 
 _LOWEST = 19
+_MEMORY_BYTES = 4 << 30
 _LOOK_S = 0.25
 _RETRY_S = 30.0
 _GRACE_S = 5.0
@@ -101,6 +103,7 @@ def _started() -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TYMPAN_")}
     source = str(Path(tympan.__file__).resolve().parents[1])
     paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # Each thread would set memory aside.
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     try:
         return subprocess.Popen(
@@ -116,6 +119,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 def _main() -> None:
     os.nice(_LOWEST)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     question, command, limit_s = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 (from our own parent)
     signal.alarm(int(limit_s + _GRACE_S))  # Whoever asked may be gone: the process ends all the same.
     try:

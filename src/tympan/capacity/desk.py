@@ -102,14 +102,19 @@ class PlanDesk:
         self._over.set()
 
     def _question(self, wish: PlanWish) -> Question:
-        profile = wish.profile or self._profile()
-        if profile is None:
-            raise Conflict(
-                "No machine was measured yet.",
-                remedy="Run `tympan capacity` on a machine that works, with this DATA_DIR or in this cluster.",
-            )
+        profile = wish.profile or self._last_profile()
         seen = self._what_was_seen(wish.days) if wish.is_live else Seen()
         return Question(profile, wish.demand(seen), wish.goal, self._house, wish.effort, wish.cost_per_hour, seen.notes)
+
+    def _last_profile(self) -> Profile:
+        remedy = "Run `tympan capacity --fresh` on a machine that works, with this DATA_DIR or in this cluster."
+        try:
+            profile = self._profile()
+        except InvalidRequest as error:
+            raise Conflict(error.message, remedy=remedy) from error
+        if profile is None:
+            raise Conflict("No machine was measured yet.", remedy=remedy)
+        return profile
 
     def _what_was_seen(self, days: int) -> Seen:
         try:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tympan.capacity.profile import Profile, as_json, from_json
-from tympan.errors import InvalidRequest
 
 KEY = "capacity/profile.json"
 """Where it lies below the data folder, and in a cluster in the object storage."""
@@ -23,11 +22,15 @@ def kept_text(profile: Profile, about: Mapping[str, Any]) -> str:
 
 
 def known(text: str | bytes, about: Mapping[str, Any] | None = None) -> Profile | None:
-    """Return the profile in a document, if it holds for ``about``; ``None`` for another one, or what is damaged."""
+    """Return the profile in a document, if it holds for ``about``; ``None`` for another one, and what is no JSON.
+
+    Raises ``InvalidRequest`` for a profile that is damaged, or one of another version.
+    """
     try:
         document = json.loads(text)
-        if not isinstance(document, dict) or (about is not None and document.get("about") != dict(about)):
-            return None
-        return from_json(document["profile"])
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidRequest):
+    except ValueError:
         return None
+    if not isinstance(document, dict) or (about is not None and document.get("about") != dict(about)):
+        return None
+    profile = document.get("profile")
+    return from_json(profile if isinstance(profile, dict) else {})

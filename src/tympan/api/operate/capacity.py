@@ -28,13 +28,13 @@ _MARGIN_S = 15.0
 _MOST_RATE, _MOST_COST = 1e9, 1e9
 _HOURS = 24
 
-Seconds = Annotated[StrictInt | StrictFloat, Field(gt=0, le=MAX_LENGTH_S, allow_inf_nan=False)]
-Pause = Annotated[StrictInt | StrictFloat, Field(ge=0, le=MAX_LENGTH_S, allow_inf_nan=False)]
-Rate = Annotated[StrictInt | StrictFloat, Field(ge=0.001, le=_MOST_RATE, allow_inf_nan=False)]
-Requests = Annotated[StrictInt | StrictFloat, Field(ge=0, le=_MOST_RATE, allow_inf_nan=False)]
-Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
-Headroom = Annotated[StrictInt | StrictFloat, Field(ge=0, le=0.9, allow_inf_nan=False)]
-Cost = Annotated[StrictInt | StrictFloat, Field(ge=0, le=_MOST_COST, allow_inf_nan=False)]
+Seconds = Annotated[StrictFloat, Field(gt=0, le=MAX_LENGTH_S, allow_inf_nan=False)]
+Pause = Annotated[StrictFloat, Field(ge=0, le=MAX_LENGTH_S, allow_inf_nan=False)]
+Rate = Annotated[StrictFloat, Field(ge=0.001, le=_MOST_RATE, allow_inf_nan=False)]
+Requests = Annotated[StrictFloat, Field(ge=0, le=_MOST_RATE, allow_inf_nan=False)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+Headroom = Annotated[StrictFloat, Field(ge=0, le=0.9, allow_inf_nan=False)]
+Cost = Annotated[StrictFloat, Field(ge=0, le=_MOST_COST, allow_inf_nan=False)]
 Callers = Annotated[StrictInt, Field(ge=1, le=MAX_CALLERS)]
 
 

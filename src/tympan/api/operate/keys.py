@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, BaseModel, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, Field, StrictFloat, StrictStr
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/admin/keys", dependencies=[Depends(check_operator
 _TENANT_CHARS = 64
 _OVERLAP_HOURS = 24.0
 
-Number = StrictInt | StrictFloat
+Number = StrictFloat
 Text = Annotated[StrictStr, Field(max_length=1000), AfterValidator(without_nul)]
 
 

@@ -22,9 +22,9 @@ _CHANGE_S = 30.0
 """Longest wait for a change: new days go to every ended job of the tenant."""
 
 Whole = Annotated[StrictInt, Field(ge=0, le=MOST)] | None
-Number = Annotated[StrictInt | StrictFloat, Field(ge=0, le=MOST, allow_inf_nan=False)] | None
-Weight = Annotated[StrictInt | StrictFloat, Field(ge=MIN_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
-Days = Annotated[StrictInt | StrictFloat, Field(ge=0, le=key_rules.MAX_DAYS, allow_inf_nan=False)] | None
+Number = Annotated[StrictFloat, Field(ge=0, le=MOST, allow_inf_nan=False)] | None
+Weight = Annotated[StrictFloat, Field(ge=MIN_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
+Days = Annotated[StrictFloat, Field(ge=0, le=key_rules.MAX_DAYS, allow_inf_nan=False)] | None
 
 
 class LimitsBody(JsonBody):
