@@ -82,7 +82,6 @@ def test_a_changed_limit_holds_within_seconds(house: Guarded, admin: Token) -> N
 
 def test_tenants_come_in_pages_by_name(house: Guarded, admin: Token) -> None:
     """Those with a key or a job are there too; who measures golden sets is not."""
-    house.stores.database.write(lambda tx: None)
     for name in ("carol", "alice", "bob"):
         house.give(name)
     job = {"file": ("a.wav", CLIP)}
@@ -103,11 +102,11 @@ def test_tenants_come_in_pages_by_name(house: Guarded, admin: Token) -> None:
         ({"limits": {"requests_per_min": -1}}, "limits.requests_per_min"),
         ({"limits": {"requests_per_min": 1.5}}, "limits.requests_per_min"),
         ({"limits": {"storage_mb": 10**10}}, "limits.storage_mb"),
-        ({"limits": {"audio_minutes": "9"}}, "limits.audio_minutes.int"),
+        ({"limits": {"audio_minutes": "9"}}, "limits.audio_minutes"),
         ({"limits": {"everything": 1}}, "limits.everything"),
-        ({"weight": 0}, "weight.int"),
-        ({"weight": 101}, "weight.int"),
-        ({"audio_days": -1}, "audio_days.int"),
+        ({"weight": 0}, "weight"),
+        ({"weight": 101}, "weight"),
+        ({"audio_days": -1}, "audio_days"),
         ({"id": "another"}, "id"),
         ({}, None),
     ],
@@ -115,9 +114,8 @@ def test_tenants_come_in_pages_by_name(house: Guarded, admin: Token) -> None:
 def test_a_bad_change_is_refused_by_name(house: Guarded, admin: Token, body: Any, param: str | None) -> None:
     """And changes nothing."""
     house.give("acme")
-    status, code, named = _refusal(house.ask("PATCH", f"{TENANTS}/acme", admin, json=body))
-    assert (status, code) == (400, "invalid_request")
-    assert named == param or (named or "").startswith((param or "").removesuffix(".int"))
+    refused = house.ask("PATCH", f"{TENANTS}/acme", admin, json=body)
+    assert _refusal(refused) == (400, "invalid_request", param)
     assert all(value is None for value in house.ask("GET", f"{TENANTS}/acme", admin).json()["limits"].values())
 
 
