@@ -76,6 +76,8 @@ def test_a_changed_limit_holds_within_seconds(house: Guarded, admin: Token) -> N
     assert house.transcribe(key).status_code == 200
     house.ask("PATCH", f"{TENANTS}/acme", admin, json={"limits": {"requests_per_min": 1}})
     wait_for(lambda: house.transcribe(key).status_code == 429)
+    both = house.give("acme", (Scope.ADMIN,))
+    assert house.ask("PATCH", f"{TENANTS}/acme", both, json={"weight": 2}).status_code == 200  # It is no work.
     house.ask("PATCH", f"{TENANTS}/acme", admin, json={"limits": {"requests_per_min": 0}})
     wait_for(lambda: house.transcribe(key).status_code == 200)
 

@@ -61,7 +61,8 @@ def runs(desk: GoldenDesk) -> list[GoldenRun]:
     make_set(desk, "other", 6, 0)
     wrong = dict.fromkeys(range(9), "a cold stone bridge offer the river")
     made_up = dict.fromkeys(range(12, 18), "thank you for watching")
-    return [measure(desk, "calls"), measure(desk, "calls", {0: f"{SAID} nil"}), measure(desk, "calls", {**wrong, **made_up, 10: None})]  # fmt: skip
+    heard: list[dict[int, str | None]] = [{}, {0: f"{SAID} nil"}, {**wrong, **made_up, 10: None}]
+    return [measure(desk, "calls", each) for each in heard]
 
 
 def _refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
@@ -102,11 +103,8 @@ def test_nothing_that_was_said_is_among_the_figures(house: Guarded, reader: Toke
 
 def test_sets_and_days_narrow_it(house: Guarded, reader: Token, desk: GoldenDesk, runs: list[GoldenRun]) -> None:
     """Runs that began before are left out; a set that is not there is not found."""
-    desk.store.database.write(
-        lambda tx: tx.execute(
-            text(f"update golden_runs set created_at = created_at - 864000 where id = '{runs[0].id}'")
-        )
-    )
+    earlier = text("update golden_runs set created_at = created_at - 864000 where id = :id")
+    desk.store.database.write(lambda tx: tx.execute(earlier, {"id": runs[0].id}))
     (found,) = house.ask("GET", f"{QUALITY}?set=calls&days=5", reader).json()["golden_sets"]
     assert [each["id"] for each in found["runs"]] == [runs[2].id, runs[1].id]
     (found,) = house.ask("GET", f"{QUALITY}?set=calls", reader).json()["golden_sets"]
