@@ -219,7 +219,9 @@ def test_without_keys_only_this_machine_may_administrate(tmp_path: Path) -> None
     """Not who comes through a proxy, nor a page under a name that leads here; and the first key has to have admin."""
     with guarded(tmp_path, {"api_keys": None, "trusted_proxies": ["127.0.0.1"]}) as house:
         assert house.ask("GET", KEYS).json()["data"] == []
-        for headers in ({"x-forwarded-for": "192.0.2.7"}, {"host": "rebound.example"}, {"host": "192.0.2.7:8000"}):
+        forwarded: list[dict[str, str]] = [{"x-forwarded-for": "127.0.0.1"}, {"via": "1.1 proxy"}, {"x-real-ip": "::1"}]
+        named = [{"host": "rebound.example"}, {"host": "192.0.2.7:8000"}, {"host": "[::1"}]
+        for headers in [*forwarded, *named, {"x-forwarded-for": "192.0.2.7"}]:
             assert _refusal(house.ask("GET", KEYS, headers=headers))[:2] == (403, "insufficient_scope")
             assert _refusal(house.ask("POST", KEYS, headers=headers, json={}))[:2] == (403, "insufficient_scope")
         assert _refusal(house.ask("POST", KEYS, json={"scopes": ["transcribe"]}))[:2] == (409, "conflict")

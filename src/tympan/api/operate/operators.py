@@ -13,6 +13,9 @@ from tympan.api.access.keys_in import address_of
 from tympan.api.deps import services_of
 from tympan.errors import InsufficientScope, Unavailable
 
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers that proxies add; who comes through one on this machine may be anybody."""
+
 _REMEDY = f"Use a key with the scope {Scope.ADMIN.value!r}, or `tympan keys` and `tympan tenants` on the machine."
 
 
@@ -27,13 +30,14 @@ def administration_of(request: Request) -> Administration:
 def check_operator(request: Request) -> None:
     """Raise ``InsufficientScope`` unless whoever asks may administrate; scopes of keys have been looked at before.
 
-    Without a key it is whoever sits at this machine: the address is its own, and so is the name that was asked for, so
-    that no page of another site gets in under a name that it has pointed here.
+    Without a key it is whoever sits at this machine: the address is its own, nothing says that a proxy passed the
+    request on, and the name that was asked for is the machine's, so that no page gets in under a name of its own.
     """
     if caller_of(request).key_id is not None:
         return
     address = address_of(request.scope, services_of(request).desks.doors.proxies)
-    if not (_is_this_machine(address) and _is_this_machine(_host(request))):
+    is_forwarded = any(name in request.headers for name in _FORWARDED)
+    if is_forwarded or not (_is_this_machine(address) and _is_this_machine(_host(request))):
         raise InsufficientScope("Without a key only this machine itself may administrate.", remedy=_REMEDY)
 
 
