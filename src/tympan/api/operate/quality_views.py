@@ -1,6 +1,6 @@
 """What quality looks like on the wire: golden sets with their runs. Rates are in percent, times RFC 3339 in UTC."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -169,7 +169,7 @@ def part_view(found: Group) -> PartView:
         deletions=words.deletions,
         insertions=words.insertions,
         wer_percent=round(words.rate, 3),
-        wer_interval_percent=None if found.low is None or found.high is None else (found.low, found.high),
+        wer_interval_percent=None if found.low is None or found.high is None else _interval((found.low, found.high)),
         cer_percent=round(totals.characters.rate, 3),
         silent_clips=totals.silent,
         hallucinated_clips=totals.hallucinated,
@@ -205,12 +205,16 @@ def _figures(totals: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "words": totals["words"]["units"],
         "wer_percent": _percent(totals["words"]),
-        "wer_interval_percent": totals.get("words_interval_percent"),
+        "wer_interval_percent": _interval(totals.get("words_interval_percent")),
         "cer_percent": _percent(totals["characters"]),
         "silent_clips": silent,
         "hallucinated_clips": made_up,
         "hallucination_percent": round(100 * made_up / silent, 3) if silent else None,
     }
+
+
+def _interval(bounds: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if bounds is None else (round(bounds[0], 3), round(bounds[1], 3))
 
 
 def _percent(counts: Mapping[str, int]) -> float | None:
