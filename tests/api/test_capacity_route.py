@@ -26,6 +26,9 @@ from tympan.errors import Cancelled, Overloaded
 from tympan.storage.blobs import open_blobs
 
 PLAN = "/v1/capacity/plan"
+PATIENCE_S = 200.0
+"""Plans give way to everything else on the machine."""
+
 QUICK = {"per_hour": 100, "mean_length_s": 5, "runs": 2}
 
 
@@ -56,7 +59,9 @@ def _refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
 def test_a_plan_is_that_of_the_command_line(house: Guarded, admin: Token) -> None:
     """From the profile that was measured last, with what was asked in it."""
     _measured(house.settings.data_dir)
-    answer = house.ask("POST", PLAN, admin, json={**QUICK, "cost_per_hour": 2, "goal": {"turnaround_p95_s": 9}})
+    answer = house.ask(
+        "POST", PLAN, admin, timeout=PATIENCE_S, json={**QUICK, "cost_per_hour": 2, "goal": {"turnaround_p95_s": 9}}
+    )
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert (told["kind"], told["command"], told["effort"]) == (
@@ -79,11 +84,11 @@ def test_a_plan_is_that_of_the_command_line(house: Guarded, admin: Token) -> Non
 def test_without_a_demand_it_is_what_the_server_has_seen(house: Guarded, admin: Token) -> None:
     """Which has to be something."""
     _measured(house.settings.data_dir)
-    assert _refusal(house.ask("POST", PLAN, admin, json={})) == (400, "invalid_request", "days")
+    assert _refusal(house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json={})) == (400, "invalid_request", "days")
     for _ in range(3):
         assert house.transcribe(house.give("acme")).status_code == 200
     house.app.state.services.desks.meter.flush()
-    answer = house.ask("POST", PLAN, admin, json={"runs": 2})
+    answer = house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json={"runs": 2})
     assert answer.status_code == 200, answer.text
     (plan,) = answer.json()["plans"]
     assert plan["demand"]["lengths"]["values_s"] == [pytest.approx(4.2)]
@@ -93,15 +98,18 @@ def test_without_a_demand_it_is_what_the_server_has_seen(house: Guarded, admin: 
 
 def test_nothing_is_planned_with_a_machine_that_was_never_measured(house: Guarded, admin: Token) -> None:
     """Nor with a profile that is damaged; one may come with the question."""
-    refused = house.ask("POST", PLAN, admin, json=QUICK)
+    refused = house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json=QUICK)
     assert _refusal(refused)[:2] == (409, "conflict")
     assert "tympan capacity" in refused.json()["error"]["message"]
     path = kept_path(house.settings.data_dir)
     path.parent.mkdir()
     for text in ("half of", "[]", '{"profile": []}', '{"profile": {"kind": "tympan.capacity.profile", "version": 9}}'):
         path.write_text(text, encoding="utf-8")
-        assert _refusal(house.ask("POST", PLAN, admin, json=QUICK))[:2] == (409, "conflict"), text
-    given = house.ask("POST", PLAN, admin, json={**QUICK, "profile": as_json(replace(FAST, name="mine"))})
+        assert _refusal(house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json=QUICK))[:2] == (409, "conflict"), text
+    mine = as_json(replace(FAST, name="mine"))
+    given = house.ask(
+        "POST", PLAN, admin, timeout=PATIENCE_S, json={**QUICK, "profile": as_json(replace(FAST, name="mine"))}
+    )
     assert given.json()["plans"][0]["machine"]["name"] == "mine"
 
 
@@ -127,13 +135,13 @@ def test_nothing_is_planned_with_a_machine_that_was_never_measured(house: Guarde
 )
 def test_a_bad_demand_is_refused_by_name(house: Guarded, admin: Token, body: dict[str, Any], param: str) -> None:
     """Before anything is simulated."""
-    assert _refusal(house.ask("POST", PLAN, admin, json=body)) == (400, "invalid_request", param)
+    assert _refusal(house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json=body)) == (400, "invalid_request", param)
 
 
 def test_a_goal_that_cannot_be_met_is_said_to_be(house: Guarded, admin: Token) -> None:
     """With what to change."""
     _measured(house.settings.data_dir)
-    refused = house.ask("POST", PLAN, admin, json={**QUICK, "goal": {"turnaround_p95_s": 0.001}})
+    refused = house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json={**QUICK, "goal": {"turnaround_p95_s": 0.001}})
     assert _refusal(refused)[:2] == (400, "invalid_request")
     assert "Allow more time" in refused.json()["error"]["message"]
 
@@ -156,7 +164,9 @@ def test_one_plan_is_made_at_a_time(house: Guarded, admin: Token, monkeypatch: p
         return {"kind": "tympan.capacity.plan"}
 
     monkeypatch.setattr(desk, "plan_aside", slow)
-    first = threading.Thread(target=house.ask, args=("POST", PLAN, admin), kwargs={"json": QUICK})
+    first = threading.Thread(
+        target=house.ask, args=("POST", PLAN, admin), kwargs={"json": QUICK, "timeout": PATIENCE_S}
+    )
     first.start()
     try:
         assert begun.wait(60)
@@ -166,7 +176,7 @@ def test_one_plan_is_made_at_a_time(house: Guarded, admin: Token, monkeypatch: p
         first.join(60)
     assert _refusal(second)[:2] == (503, "overloaded")
     assert int(second.headers["retry-after"]) >= 1
-    assert house.ask("POST", PLAN, admin, json=QUICK).status_code == 200
+    assert house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json=QUICK).status_code == 200
 
 
 def _question() -> aside.Question:
