@@ -106,7 +106,6 @@ def test_nothing_is_planned_with_a_machine_that_was_never_measured(house: Guarde
     for text in ("half of", "[]", '{"profile": []}', '{"profile": {"kind": "tympan.capacity.profile", "version": 9}}'):
         path.write_text(text, encoding="utf-8")
         assert _refusal(house.ask("POST", PLAN, admin, timeout=PATIENCE_S, json=QUICK))[:2] == (409, "conflict"), text
-    mine = as_json(replace(FAST, name="mine"))
     given = house.ask(
         "POST", PLAN, admin, timeout=PATIENCE_S, json={**QUICK, "profile": as_json(replace(FAST, name="mine"))}
     )
