@@ -66,6 +66,11 @@ def test_S3_every_operation_that_is_to_be_written_down_is(house: Guarded, key: T
     house.ask("POST", "/v1/models/base", key)
     house.ask("DELETE", "/v1/models/base", key)
     house.ask("POST", "/load", key, data={"model": "base"})
+    given = house.ask("POST", "/v1/admin/keys", key, json={"tenant": "acme", "name": CANARY}).json()
+    turned = house.ask("POST", f"/v1/admin/keys/{given['id']}/rotate", key, json={}).json()
+    house.ask("DELETE", f"/v1/admin/keys/{given['id']}", key)
+    house.ask("PATCH", "/v1/admin/tenants/acme", key, json={"weight": 2})
+    house.ask("POST", "/v1/admin/tenants", key, json={"id": "acme"})
     rows = _rows(house, since)
     asked = [row for row in rows if row.outcome == ASKED]
     assert {row.action for row in asked} == {rule.action for rule in RULES}
@@ -77,7 +82,8 @@ def test_S3_every_operation_that_is_to_be_written_down_is(house: Guarded, key: T
     assert targets["model.load"] in ("base", None)
     assert sum(row.action == "upload.erase" for row in asked) == 2
     said = str(rows)
-    assert not any(secret in said for secret in (CANARY, key.secret, made.json()["secret"]))
+    secrets = (CANARY, key.secret, made.json()["secret"], given["key"][-51:], turned["key"][-51:])
+    assert not any(secret in said for secret in secrets)
 
 
 def test_what_was_not_done_after_all_is_told_too(house: Guarded, key: Token) -> None:

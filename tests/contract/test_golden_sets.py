@@ -60,9 +60,13 @@ def test_a_clean_run_is_its_own_baseline_and_the_next_is_no_worse(gold: Gold) ->
     assert first.totals is not None
     assert first.totals["words"] == {"units": 15, "substitutions": 0, "deletions": 0, "insertions": 0, "clips": 3}
     assert (first.totals["silent"], first.totals["hallucinated"]) == (1, 0)
+    assert first.totals["words_interval_percent"] == [0.0, 0.0]
     second = gold.run()
     assert second.comparison is not None
     assert (second.comparison["baseline"], second.comparison["difference_points"]) == (first.id, 0.0)
+    assert [run.id for run in gold.desk.runs.page("calls", days=1)] == [second.id, first.id]
+    assert gold.desk.runs.page("calls", days=0) == []
+    assert gold.desk.runs.baselines() == {first.id}
     assert gold.alarms == []
     assert _count(gold, jobs) == _count(gold, usage) == 0
     assert not list(gold.shop.blobs.list("jobs/"))

@@ -27,8 +27,8 @@ MEANINGS: Mapping[Scope, str] = MappingProxyType(
         Scope.WEBHOOKS: "see and change webhook endpoints, with their secrets",
         Scope.MODELS_READ: "list the models",
         Scope.USAGE_READ: "see what the tenant has used",
-        Scope.METRICS: "read /metrics, which is about the whole server",
-        Scope.ADMIN: "load and unload models, which is felt by every tenant",
+        Scope.METRICS: "read /metrics, quality and alarms, which are about the whole server",
+        Scope.ADMIN: "run the server: models, keys and tenants, what golden sets say, capacity",
     }
 )
 """What each scope is for, in words for people."""

@@ -17,6 +17,11 @@ RESERVED_BYTES_PER_S = 32_000
 What is compressed is longer than that; the rest is charged when it has been decoded.
 """
 
+MOST = 1_000_000_000
+"""Largest limit that can be set."""
+
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
+
 _LEAST_S = 1.0
 
 

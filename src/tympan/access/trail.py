@@ -5,11 +5,11 @@ with the same request id says how. Neither holds more than ids.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from tympan.access.callers import Caller
-from tympan.storage.audit import ASKED, AuditEntry
+from tympan.storage.audit import ASKED, DONE, AuditEntry
 
 Record: TypeAlias = Callable[[AuditEntry], None]
 
@@ -41,6 +41,11 @@ class Trail:
     def fail(self, caller: Caller, deed: Deed, outcome: str) -> None:
         """Write down that it was not done, and with which status that was answered. Raises ``StorageUnavailable``."""
         self._record(_row(caller, deed, outcome))
+
+
+def entry_of(caller: Caller, deed: Deed, **detail: object) -> AuditEntry:
+    """Return the row for a deed that is written down in the transaction that does it."""
+    return replace(_row(caller, deed, DONE), detail=detail or None)
 
 
 def _row(caller: Caller, deed: Deed, outcome: str) -> AuditEntry:

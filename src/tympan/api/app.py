@@ -24,6 +24,7 @@ from tympan.api.live.door import elsewhere
 from tympan.api.live.routes import LIVE_ROUTES
 from tympan.api.middleware import Exchange
 from tympan.api.openapi import completed
+from tympan.api.operate import alarms, capacity, keys, quality, tenants
 from tympan.api.speech import detection, transcriptions
 from tympan.api.tus import routes as tus
 from tympan.api.wire.streaming import Streams
@@ -46,20 +47,22 @@ class _Described(FastAPI):
 ROUTERS = tuple(
     module.router
     for module in (
-        transcriptions,
-        detection,
-        jobs,
-        audio,
-        edits,
-        batches,
-        tus,
-        webhooks,
-        drop_in,
-        asr,
-        inference,
-        models,
-        usage,
-        ops,
+        *(
+            transcriptions,
+            detection,
+            jobs,
+            audio,
+            edits,
+            batches,
+            tus,
+            webhooks,
+            drop_in,
+            asr,
+            inference,
+            models,
+            usage,
+        ),
+        *(quality, alarms, capacity, keys, tenants, ops),
     )
 )
 """The routes, family by family."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from tympan.access.administration import Administration
 from tympan.access.limits import LimitDesk
 from tympan.access.usage import UsageMeter
 from tympan.api.access.entrance import Doors
@@ -17,11 +18,13 @@ from tympan.api.doors.retries import Retries
 from tympan.api.model_names import ModelCard
 from tympan.api.registry import FixedRegistry, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
-from tympan.api.watches import Watches
+from tympan.api.watches import Spells, Watches
+from tympan.capacity.desk import PlanDesk
 from tympan.errors import Unavailable
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
 from tympan.jobs.waveforms import Waveforms
+from tympan.quality.board import Board
 
 __all__ = [
     "Backend",
@@ -144,6 +147,7 @@ class Desks:
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
     ``watches`` know how that stands which all of them need, ``waveforms`` show what audio looks like.
+    ``administration``, ``quality`` and ``plans`` are for the operator.
     """
 
     jobs: JobService
@@ -155,6 +159,9 @@ class Desks:
     results: ResultCache = field(default_factory=ResultCache)
     watches: Watches = field(default_factory=Watches)
     waveforms: Waveforms | None = None
+    administration: Administration | None = None
+    quality: Board | None = None
+    plans: PlanDesk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ class Services:
     desks: Desks
     live: LivePlaces
     version: str = "0"
+    spells: Spells = field(default_factory=Spells)
 
     def weight_of(self, tenant: str) -> float:
         """Return a tenant's weight among others; never waits."""

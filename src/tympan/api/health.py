@@ -28,13 +28,15 @@ def status_of(services: Services, parts: dict[str, PartReport]) -> str:
 
 def parts_of(services: Services) -> dict[str, PartReport]:
     """Return how every part stands: those of this process now, the others as they were seen last."""
-    return {
+    parts = {
         "engine": _engine(services),
         "models": _models(services),
         "requests": _requests(services),
         "storage": _storage(services),
         **services.desks.watches.reports(),
     }
+    services.spells.note(parts)
+    return parts
 
 
 def show(parts: dict[str, PartReport]) -> None:

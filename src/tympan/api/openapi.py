@@ -23,6 +23,7 @@ _GROUPS: Final = (
     (r"/v1/webhook", "Webhooks"),
     (r"/v1/models", "Models"),
     (r"/v1/usage", "Usage"),
+    (r"/v1/(admin|alarms|capacity|quality)\b", "Operation"),
     (r"/(asr|detect-language|inference|load|transcribe)\b", "As other servers have it"),
     (r"/(livez|readyz|health|metrics)", "Health"),
     (r"/", "More"),
@@ -46,6 +47,10 @@ _MORE: Final = (
     (r"get /transcribe/", (409, 507)),
     (r"(post|patch) /v1/webhook-endpoints", (408, 409, 413)),
     (r"(post|delete) /v1/models/", (409,)),
+    (r"post /v1/admin/", (408, 409, 413)),
+    (r"delete /v1/admin/keys/", (409,)),
+    (r"patch /v1/admin/tenants/", (408, 413)),
+    (r"post /v1/capacity/", (408, 409, 413)),
     (r"post /load", (404, 408, 409, 413, 507)),
     (r"(post|head|patch|delete) /v1/uploads", (404, 408, 409, 410, 412, 413, 423, 460, 507)),
 )

@@ -20,6 +20,7 @@ from tympan import telemetry
 from tympan.api.deps import Services
 from tympan.api.doors.admission import House
 from tympan.api.doors.live_places import LivePlaces
+from tympan.api.health import parts_of
 from tympan.api.wire.connections import Crowd
 from tympan.api.wire.protocol import DeadlineProtocol
 from tympan.api.wire.sockets import SocketProtocol
@@ -32,6 +33,7 @@ _LAST_ANSWERS_S = 2
 _KEEP_ALIVE_S = 30
 _TICK_S = 0.1
 _TICKS_A_SWEEP = 5
+_TICKS_A_LOOK = 50
 _STANDSTILL_S = 1.0
 
 
@@ -89,6 +91,7 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=_LAST_ANSWERS_S,
             )
         )
+        self._services = services
         self._house: House = services.house
         self._retries = services.retries
         self._live: LivePlaces = services.live
@@ -133,6 +136,8 @@ class HttpServer(uvicorn.Server):
         stood_still = before is not None and now - before > _STANDSTILL_S
         if counter % _TICKS_A_SWEEP == 0 and not stood_still:
             self._crowd.sweep(now)
+        if counter % _TICKS_A_LOOK == 0:
+            parts_of(self._services)  # So that it is known since when a part has not been well.
         return await super().on_tick(counter)
 
     async def main_loop(self) -> None:

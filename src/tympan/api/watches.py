@@ -39,6 +39,22 @@ class PartReport:
 PartReports: TypeAlias = Mapping[str, PartReport]
 
 
+class Spells:
+    """Since when parts have not been well, as far as this process has looked. For one thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Tell times by ``clock``, in Unix seconds."""
+        self._clock = clock
+        self.began: dict[str, float] = {}
+        """When each part that is not well was first seen so; one that is well is not in it."""
+
+    def note(self, parts: PartReports) -> None:
+        """Remember how parts stand."""
+        now = self._clock()
+        bad = (name for name, part in parts.items() if part.state is not PartState.OK)
+        self.began = {name: self.began.get(name, now) for name in bad}
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What is looked at: ``look`` may block, within limits of its own, and tells of ``names`` or of some of them.

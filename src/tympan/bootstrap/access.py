@@ -5,10 +5,9 @@ import ipaddress
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from tympan import telemetry
-from tympan.access.callers import Scope
+from tympan.access.administration import KeyWish
 from tympan.access.gate import Asks, Gate
 from tympan.access.ring import KeyRing
 from tympan.access.tokens import Token, mint
@@ -23,7 +22,7 @@ from tympan.jobs.tickets import Tickets
 from tympan.storage import migrate
 from tympan.storage.audit import AuditEntry, AuditRow, AuditStore
 from tympan.storage.database import Database
-from tympan.storage.keys import KeyStore, NewKey, StoredKey
+from tympan.storage.keys import KeyStore, StoredKey
 
 __all__ = [
     "AuditRow",
@@ -39,18 +38,7 @@ __all__ = [
 ]
 
 _LOG = telemetry.get_logger(__name__)
-_DAY_S = 86_400.0
 _HOW = "Make one with: tympan keys create"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyWish:
-    """A key to be made: whose, what it is called, what it allows, and for how many days; ``None`` for ever."""
-
-    tenant: str
-    name: str
-    scopes: tuple[Scope, ...]
-    days: float | None = None
 
 
 @contextmanager
@@ -83,10 +71,8 @@ def create(settings: Settings, wish: KeyWish) -> tuple[Token, StoredKey]:
     Raises ``Conflict``, ``StorageUnavailable``.
     """
     token = mint()
-    lifetime_s = None if wish.days is None else wish.days * _DAY_S
-    new = NewKey(token.id, token.secret_sha256, wish.tenant, wish.name, tuple(wish.scopes), lifetime_s)
     with _database(settings) as database:
-        return token, KeyStore(database).create(new, operator_entry("key.create", scopes=list(wish.scopes)))
+        return token, KeyStore(database).create(wish.new(token), operator_entry("key.create", scopes=list(wish.scopes)))
 
 
 def rotate(settings: Settings, key_id: str, overlap_s: float) -> tuple[Token, StoredKey]:

@@ -1,6 +1,6 @@
 """What operators may ask about traffic, for the command line; a server may be running on the same stores."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from tympan.bootstrap.access import operator_entry
@@ -9,8 +9,9 @@ from tympan.bootstrap.pipeline import make_data_dir
 from tympan.bootstrap.traffic import periods_of
 from tympan.config import Settings
 from tympan.errors import InvalidRequest
-from tympan.quality.drift import Finding, Report, compared_days, examine, figures, shares
-from tympan.quality.second_opinions import Comparison, Opinion, comparisons
+from tympan.quality.board import SecondOpinions, second_opinions
+from tympan.quality.drift import Finding, Report, examine, figures, shares
+from tympan.quality.second_opinions import Comparison, Opinion
 from tympan.quality.traffic import last_days
 from tympan.storage.traffic import TrafficStore
 
@@ -18,15 +19,6 @@ __all__ = [
     "Comparison", "Finding", "Opinion", "Report", "SecondOpinions", "figures", "keep_baseline", "opinions", "report",
     "shares",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SecondOpinions:
-    """What the shadow model made of two stretches of days (first and last day of each)."""
-
-    window: tuple[date, date]
-    baseline: tuple[date, date]
-    comparisons: list[Comparison]
 
 
 def report(settings: Settings, days: int | None = None) -> Report:
@@ -42,11 +34,8 @@ def opinions(settings: Settings, days: int | None = None) -> SecondOpinions:
     periods = periods_of(settings)
     make_data_dir(settings.data_dir)
     with open_stores(settings) as stores:
-        traffic = TrafficStore(stores.database)
         wanted = replace(periods, window_days=days or periods.window_days)
-        window, baseline, _ = compared_days(traffic, wanted, _now())
-        found = comparisons(traffic.between(*window), traffic.between(*baseline))
-        return SecondOpinions(window, baseline, found)
+        return second_opinions(TrafficStore(stores.database), wanted, _now())
 
 
 def keep_baseline(settings: Settings, days: int | None) -> tuple[date, date] | None:

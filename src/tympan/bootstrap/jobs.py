@@ -15,9 +15,11 @@ from tympan import telemetry
 from tympan.access.limits import LimitDesk
 from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
+from tympan.bootstrap.administration import make_administration
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
-from tympan.bootstrap.measuring import make_conductor, make_golden_desk, make_trial_desk
+from tympan.bootstrap.measuring import make_board, make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
+from tympan.bootstrap.planning import planning
 from tympan.bootstrap.results import make_cache, make_sealer, tidy_cache
 from tympan.bootstrap.traffic import watch_drift
 from tympan.bootstrap.watching import make_watches
@@ -225,12 +227,21 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     watches = make_watches(settings, stores.database, stores.blobs, stores.limits)
     service = make_service(settings, stores, post)
     seen = drawing(settings, stores.blobs, service) if doors else nullcontext()
-    with enforced(stores.limits), watches, counting(stores.database) as meter, seen as waveforms:
+    with (
+        enforced(stores.limits),
+        watches,
+        counting(stores.database) as meter,
+        seen as waveforms,
+        planning(settings, stores.database, stores.blobs) as plans,
+    ):
         try:
             # In a cluster it is the workers who look for equal calls: they know which model they have.
             results = stores.cache if settings.mode == "embedded" else ResultCache()
-            gates = (doors or Doors(), results, watches, waveforms)
-            yield Desks(service, uploads, webhooks, stores.limits, meter, *gates)
+            yield Desks(
+                service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches, waveforms,
+                administration=make_administration(settings, stores.database),
+                quality=make_board(settings, stores.database, stores.blobs, service), plans=plans,
+            )  # fmt: skip
         finally:
             uploads.close()
 

@@ -4,8 +4,10 @@ import os
 import socket
 import uuid
 
+from tympan.bootstrap.traffic import periods_of
 from tympan.config import Settings
 from tympan.jobs.service import JobService
+from tympan.quality.board import Board, TrafficBoard
 from tympan.quality.conductor import Conductor, ConductorRules
 from tympan.quality.golden import GoldenDesk
 from tympan.quality.trial import TrialDesk, TrialRules
@@ -14,6 +16,7 @@ from tympan.storage.blobs import BlobStore
 from tympan.storage.chores import Chores
 from tympan.storage.database import Database
 from tympan.storage.golden import GoldenStore
+from tympan.storage.traffic import TrafficStore
 
 
 def make_golden_desk(settings: Settings, database: Database, blobs: BlobStore, jobs: JobService) -> GoldenDesk:
@@ -31,6 +34,15 @@ def make_conductor(settings: Settings, database: Database, blobs: BlobStore, job
 def make_trial_desk(settings: Settings, golden: GoldenDesk) -> TrialDesk:
     """Return what may be done about models on trial."""
     return TrialDesk(golden, TrialRules(settings.quality_tolerance_points, starter=has_starter(settings)))
+
+
+def make_board(settings: Settings, database: Database, blobs: BlobStore, jobs: JobService) -> Board:
+    """Return what may be read about quality."""
+    desk = make_golden_desk(settings, database, blobs, jobs)
+    traffic = None
+    if settings.traffic_days:
+        traffic = TrafficBoard(TrafficStore(database), periods_of(settings), settings.shadow_model)
+    return Board(desk, make_trial_desk(settings, desk), traffic)
 
 
 def make_watch(settings: Settings, database: Database) -> QualityWatch:

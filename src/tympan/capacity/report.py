@@ -46,6 +46,15 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def finite(value: Any) -> Any:
+    """Return a JSON value in which what never comes is ``null``: JSON knows no infinity."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
+
+
 def in_order(plans: Iterable[Plan]) -> list[Plan]:
     """Return plans of several machines, the one to choose first: the cheapest, or else the one with fewest machines."""
     found = list(plans)

@@ -9,14 +9,16 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from tympan.batching.queue import BatchLimits
 from tympan.bench.facts import command_line, cores, provenance, source_digest
 from tympan.bench.pages import read, write, write_all
+from tympan.bootstrap.planning import house_of
 from tympan.capacity import report
 from tympan.capacity.autoscale import patch
 from tympan.capacity.charts import charts as drawn
 from tympan.capacity.demand import Demand, Goal, Lengths, Seen, arrivals_in, lengths_in, seconds
+from tympan.capacity.desk import DEFAULT_LENGTH_S, DEFAULT_WAIT_S
 from tympan.capacity.from_bench import BENCH_KIND, profile_from_bench
+from tympan.capacity.kept import kept_path, kept_text, known
 from tympan.capacity.measuring import Grid
 from tympan.capacity.planner import Effort, Plan, plan, throughput
 from tympan.capacity.profile import KIND, Profile, as_json, from_json
@@ -25,13 +27,12 @@ from tympan.cli.capacity_options import DemandArgs, GoalArgs, MachineArgs, Outpu
 from tympan.cli.console import ExitCode, say, write_stdout
 from tympan.cli.services import load_settings
 from tympan.cli.stopping import stopping_on_signals
-from tympan.errors import InvalidRequest
+from tympan.errors import InvalidRequest, TympanError
 
 if TYPE_CHECKING:
     from tympan.config import Settings
 
 NAME = "capacity"
-DEFAULT_LENGTH_S, DEFAULT_WAIT_S = 30.0, 5.0
 QUICK_SHARE = 1.0
 """How long simulated runs are beside the usual; tests make them shorter."""
 
@@ -48,7 +49,7 @@ def execute(asked: DemandArgs, wanted: GoalArgs, machines: MachineArgs, out: Out
         raise InvalidRequest("Targets for an autoscaler need a demand.", remedy="Give for example --per-hour 2000.")
     profiles = _profiles(machines, settings, quiet=out.quiet)
     costs = _costs(machines, len(profiles))
-    house = _house(settings)
+    house = house_of(settings)
     tell: Callable[[str], None] = (lambda _: None) if out.quiet else (lambda what: say(f"simulating {what} ..."))
     if demand is None:
         return _show_machines(profiles, _lengths(asked, Seen()), house, out)
@@ -66,14 +67,14 @@ def _show(plans: Sequence[Plan], profiles: Sequence[Profile], out: OutputArgs) -
     if out.output is not None:
         pictures = drawn(plans)
         page = report.page(plans, [f"{NAME}-{name}.svg" for name in pictures])
-        written = write_all(out.output, NAME, _finite(document), pictures, page)
+        written = write_all(out.output, NAME, report.finite(document), pictures, page)
         written += _keep(profiles, out.output)
         if not out.quiet:
             say(f"Written: {', '.join(str(path) for path in written)}.")
     if out.kubernetes is not None:
         write_stdout(patch(report.targets(plans[0]), out.kubernetes))
     elif out.as_json:
-        write_stdout(json.dumps(_finite(document), indent=1, ensure_ascii=False))
+        write_stdout(json.dumps(report.finite(document), indent=1, ensure_ascii=False))
     else:
         write_stdout(report.page(plans))
     return ExitCode.OK
@@ -87,7 +88,7 @@ def _show_machines(profiles: Sequence[Profile], lengths: Lengths, house: House, 
     curves = [(profile, throughput(profile, Demand(lengths, callers=1), house, effort)) for profile in profiles]
     if out.as_json:
         write_stdout(
-            json.dumps(_finite([{"profile": as_json(p), "throughput": curve} for p, curve in curves]), indent=1)
+            json.dumps(report.finite([{"profile": as_json(p), "throughput": curve} for p, curve in curves]), indent=1)
         )
         return ExitCode.OK
     for profile, curve in curves:
@@ -102,27 +103,6 @@ def _keep(profiles: Sequence[Profile], folder: Path) -> list[Path]:
 
 def _text(profile: Profile) -> str:
     return json.dumps(as_json(profile), indent=1, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Return a JSON value in which what never comes is ``null``: JSON knows no infinity."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
-
-
-def _house(settings: "Settings") -> House:
-    """Return the server's settings that bear on waiting."""
-    return House(
-        batch=BatchLimits(max_ms=settings.max_batch_ms),
-        max_concurrent=settings.max_concurrent,
-        max_requests=settings.max_requests,
-        max_wait_s=min(settings.max_wait_s, settings.request_timeout_s),
-        job_slots=settings.job_slots,
-        recovery_s=settings.lease_s + settings.sweep_s + 2.0,
-    )
 
 
 # The demand.
@@ -219,12 +199,12 @@ def _read(path: Path) -> Profile:
 def _own(machines: MachineArgs, settings: "Settings", *, quiet: bool) -> Profile:
     """Return the profile of this machine, measured now unless it is known for the same settings and software."""
     about = _about(machines, settings)
-    kept = settings.data_dir / "capacity" / "profile.json"
-    known = None if machines.fresh else _known(kept, about)
-    if known is not None:
+    kept = kept_path(settings.data_dir)
+    before = None if machines.fresh else _measured_before(kept, about)
+    if before is not None:
         if not quiet:
             say(f"This machine was measured before; --fresh measures again. ({kept})")
-        return known
+        return before
     from tympan.cli.capacity_measure import measured, params  # noqa: PLC0415 (heavy)
 
     if not quiet:
@@ -235,18 +215,29 @@ def _own(machines: MachineArgs, settings: "Settings", *, quiet: bool) -> Profile
     with ExitStack() as stack:
         stack.enter_context(stopping_on_signals(stop, signals))
         profile = measured(settings, machines.audio or (), grid, stop, quiet=quiet)
-    write(kept, json.dumps({"about": about, "profile": as_json(profile)}, indent=1) + "\n")
+    text = kept_text(profile, about)
+    write(kept, text)
+    _share(settings, text, quiet=quiet)
     return profile
 
 
-def _known(kept: Path, about: dict[str, Any]) -> Profile | None:
+def _measured_before(kept: Path, about: dict[str, Any]) -> Profile | None:
     """Return the profile that is kept, if there is one and it is about this; what cannot be read is measured anew."""
     try:
-        document = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return known(kept.read_bytes(), about)
+    except OSError:
         return None
-    is_same = isinstance(document, dict) and document.get("about") == about
-    return from_json(document["profile"]) if is_same else None
+
+
+def _share(settings: "Settings", text: str, *, quiet: bool) -> None:
+    """Let the servers of a cluster plan with this profile; who only measures can do without them."""
+    from tympan.bootstrap import demand  # noqa: PLC0415 (imports the database)
+
+    try:
+        demand.share_profile(settings, text)
+    except TympanError as error:
+        if not quiet:
+            say(f"Servers will not plan with this profile: {error}")
 
 
 def _about(machines: MachineArgs, settings: "Settings") -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """``tympan keys``: who may use the server, and what for."""
 
 import json
-import math
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tympan.access import key_rules
 from tympan.access.callers import DEFAULT_TENANT, MEANINGS, USUAL, Scope
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, escaped, say, stdout, write_stdout
@@ -18,11 +17,6 @@ from tympan.errors import InvalidRequest
 if TYPE_CHECKING:
     from tympan.bootstrap.access import StoredKey, Token
 
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_MAX_NAME_CHARS = 100
-_MAX_DAYS = 36_500
-_HOUR_S = 3_600.0
-_MAX_OVERLAP_HOURS = 24.0 * 90
 _SCOPES = "Scopes are " + ", ".join(f"{scope.value} ({MEANINGS[scope]})" for scope in Scope) + "."
 
 
@@ -87,7 +81,7 @@ def create(args: CreateArgs) -> int:
     """
     from tympan.bootstrap import access  # noqa: PLC0415  (imports the database)
 
-    wish = access.KeyWish(_tenant(args.tenant), _name(args.name), _scopes(args.scopes), _days(args.days))
+    wish = access.KeyWish(key_rules.tenant_name(args.tenant), _name(args.name), _scopes(args.scopes), _days(args.days))
     _show_new(*access.create(load_settings({}), wish), as_json=args.as_json)
     return ExitCode.OK
 
@@ -112,9 +106,10 @@ def rotate(key: KeyArgs, args: RotateArgs) -> int:
     from tympan.bootstrap import access  # noqa: PLC0415
 
     hours = args.overlap_hours
-    if not 0 <= hours <= _MAX_OVERLAP_HOURS:
-        raise InvalidRequest(f"--overlap-hours is {hours:g}.", remedy=f"Give 0 to {_MAX_OVERLAP_HOURS:g}.")
-    _show_new(*access.rotate(load_settings({}), _key_id(key.key), hours * _HOUR_S), as_json=args.as_json)
+    if not key_rules.is_overlap(hours):
+        most = key_rules.MAX_OVERLAP_HOURS
+        raise InvalidRequest(f"--overlap-hours is {hours:g}.", remedy=f"Give 0 to {most:g}.")
+    _show_new(*access.rotate(load_settings({}), _key_id(key.key), hours * key_rules.HOUR_S), as_json=args.as_json)
     return ExitCode.OK
 
 
@@ -137,13 +132,7 @@ def _show_new(token: "Token", stored: "StoredKey", *, as_json: bool) -> None:
 
 
 def _told(key: "StoredKey") -> dict[str, object]:
-    return asdict(key) | {"state": _state(key)}
-
-
-def _state(key: "StoredKey") -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "active" if key.usable else "expired"
+    return asdict(key) | {"state": key.state}
 
 
 def _show_table(found: "list[StoredKey]") -> None:
@@ -155,7 +144,7 @@ def _show_table(found: "list[StoredKey]") -> None:
     table.add_column("scopes", overflow="fold")
     for key in found:
         times = (_date(at) if at is not None else "never" for at in (key.expires_at, key.last_used_at))
-        table.add_row(key.id, key.tenant, escaped(key.name), _state(key), *times, " ".join(key.scopes))
+        table.add_row(key.id, key.tenant, escaped(key.name), key.state, *times, " ".join(key.scopes))
     stdout().print(table)
 
 
@@ -163,36 +152,20 @@ def _date(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
-def _tenant(text: str) -> str:
-    if not _TENANT.fullmatch(text):
-        raise InvalidRequest(
-            f"{text[:80]!r} is no name of a tenant.", remedy="Use letters, digits, '.', '_' and '-', 64 at most."
-        )
-    return text
-
-
 def _name(text: str) -> str:
-    if len(text) > _MAX_NAME_CHARS or not text.isprintable():
-        raise InvalidRequest(
-            "--name is too long or not printable.", remedy=f"Use up to {_MAX_NAME_CHARS} printable characters."
-        )
+    if not key_rules.is_key_name(text):
+        most = key_rules.MAX_NAME_CHARS
+        raise InvalidRequest("--name is too long or not printable.", remedy=f"Use up to {most} printable characters.")
     return text
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:
-    named = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in named if name not in set(Scope)]
-    if unknown or not named:
-        raise InvalidRequest(
-            f"There is no scope {unknown[0]!r}." if unknown else "A key without a scope opens nothing.",
-            remedy=f"There are {', '.join(Scope)}.",
-        )
-    return tuple(Scope(name) for name in named)
+    return key_rules.scopes_named(part.strip() for part in text.split(",") if part.strip())
 
 
 def _days(days: float | None) -> float | None:
-    if days is not None and not (0 < days <= _MAX_DAYS and math.isfinite(days)):
-        raise InvalidRequest(f"--days is {days:g}.", remedy=f"Give a number of days up to {_MAX_DAYS}.")
+    if days is not None and not key_rules.is_lifetime(days):
+        raise InvalidRequest(f"--days is {days:g}.", remedy=f"Give a number of days up to {key_rules.MAX_DAYS}.")
     return days
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tympan.access.tenant_limits import MAX_WEIGHT, MIN_WEIGHT, MOST
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, stdout, write_stdout
 from tympan.cli.models import ListArgs
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tympan.bootstrap.tenants import Tenant
 
 _DEFAULT = "default"
-_MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ class WeightArgs:
     """The tenant's share beside others who want something too."""
 
     weight: Annotated[
-        float | None, typer.Option(metavar="N", min=0.01, max=100, help="2 gets twice as much as 1, the default.")
+        float | None,
+        typer.Option(metavar="N", min=MIN_WEIGHT, max=MAX_WEIGHT, help="2 gets twice as much as 1, the default."),
     ] = None
 
 
@@ -170,7 +171,7 @@ def _number(name: str, value: str) -> float | None:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not 0 <= number <= _MOST or (whole and number != int(number)):
+    if not 0 <= number <= MOST or (whole and number != int(number)):
         raise InvalidRequest(
             f"--{name.replace('_', '-')} is {value!r}.",
             remedy=f"Give a {'whole ' if whole else ''}number, 0 for no limit, or 'default'.",

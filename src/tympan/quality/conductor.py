@@ -19,7 +19,7 @@ from tympan.quality import TOLERANCE_POINTS, scores
 from tympan.quality.alarms import RUN_FAILED, RUN_OVERDUE, TEXT_FROM_NOTHING, WORSE_WORDS, AlarmBook
 from tympan.quality.golden import GoldenDesk
 from tympan.quality.starter import NAME as STARTER
-from tympan.quality.verdict import Comparison, compare, total
+from tympan.quality.verdict import Comparison, compare, interval_of, total
 from tympan.storage.blobs import BlobStore
 from tympan.storage.chores import Chores
 from tympan.storage.golden import GoldenClip, GoldenSet, audio_key, audio_prefix
@@ -227,7 +227,7 @@ class Conductor:
             "succeeded" if good else "failed",
             scores.model_of(results),
             n_failed,
-            total(now).as_dict(),
+            {**total(now).as_dict(), "words_interval_percent": interval_of(now)},
             None if comparison is None else comparison.as_dict(),
             becomes_baseline=good and baseline is None and run.n_items == found.n_items,
         ), comparison

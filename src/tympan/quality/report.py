@@ -1,15 +1,17 @@
 """What a run tells a reader: the whole, its parts by language, speaker or tag, and the worst utterances."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
 from tympan.quality import scores
 from tympan.quality.golden import RunDetails
-from tympan.quality.scoring import Chunk, Counts, align, rate_interval
-from tympan.quality.verdict import ItemScore, Totals, total
+from tympan.quality.scoring import Chunk, Counts, align
+from tympan.quality.verdict import ItemScore, Totals, interval_of, total
 from tympan.storage.golden import GoldenClip
+from tympan.storage.golden_runs import GoldenResult
 
 _NONE = "-"
 _MOST_GROUPS = 1_000
@@ -84,23 +86,35 @@ def groups(details: RunDetails, by: str) -> list[Group]:
     return [_group(name, parts[name]) for name in sorted(parts)[:_MOST_GROUPS]]
 
 
-def worst(details: RunDetails, most: int) -> list[Utterance]:
-    """Return the clips with most errors, those first that failed and those with text where nothing was said."""
+def worst(details: RunDetails, most: int, skipped: int = 0) -> list[Utterance]:
+    """Return the clips with most errors, those first that failed and those with text where nothing was said.
+
+    The first ``skipped`` of them are left out. Only what is returned is aligned, which takes its time.
+    """
     clips = {clip.idx: clip for clip in details.clips}
-    found = []
-    for result in details.results:
-        clip = clips[result.idx]
+    ranked = sorted(_with_errors(details.results), key=lambda each: -each[0])
+    return [_utterance(clips[result.idx], result) for _, result in ranked[skipped : skipped + most]]
+
+
+def _with_errors(results: Iterable[GoldenResult]) -> Iterator[tuple[float, GoldenResult]]:
+    """Yield results that went wrong, each with how much."""
+    for result in results:
         if result.score is None:
             if result.error is not None:
-                found.append((float("inf"), Utterance(clip, "", Counts(), (), result.error)))
+                yield math.inf, result
             continue
-        score, text = scores.from_json(result.score), result.text or ""
-        errors = score.words.errors if score.is_speech else len(text.split()) * score.has_text
+        score = scores.from_json(result.score)
+        errors = score.words.errors if score.is_speech else len((result.text or "").split()) * score.has_text
         if errors:
-            pair = scores.pair_of(clip, text, result.language)
-            found.append((errors, Utterance(clip, text, score.words, tuple(align(pair)))))
-    found.sort(key=lambda each: -each[0])
-    return [each for _, each in found[:most]]
+            yield errors, result
+
+
+def _utterance(clip: GoldenClip, result: GoldenResult) -> Utterance:
+    if result.score is None:
+        return Utterance(clip, "", Counts(), (), result.error)
+    text = result.text or ""
+    pair = scores.pair_of(clip, text, result.language)
+    return Utterance(clip, text, scores.from_json(result.score).words, tuple(align(pair)))
 
 
 def as_dict(details: RunDetails) -> dict[str, Any]:
@@ -110,6 +124,5 @@ def as_dict(details: RunDetails) -> dict[str, Any]:
 
 
 def _group(name: str, found: Mapping[int, ItemScore]) -> Group:
-    counts = [each.words for each in found.values() if each.is_speech]
-    low, high = rate_interval(counts) if sum(each.units for each in counts) else (None, None)
+    low, high = interval_of(found) or (None, None)
     return Group(name, total(found), low, high)

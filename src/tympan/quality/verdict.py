@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tympan.quality.scoring import Counts, bootstrap_difference
+from tympan.quality.scoring import Counts, bootstrap_difference, rate_interval
 
 CONFIDENCE = 0.99
 """Of the interval of the difference of error rates."""
@@ -93,6 +93,12 @@ def total(scores: Mapping[int, ItemScore]) -> Totals:
         len(silent),
         sum(each.has_text for each in silent),
     )
+
+
+def interval_of(scores: Mapping[int, ItemScore]) -> tuple[float, float] | None:
+    """Return between which word error rates, in percent, that of these clips lies (95 %); ``None`` without words."""
+    counts = [each.words for each in scores.values() if each.is_speech]
+    return rate_interval(counts) if sum(each.units for each in counts) else None
 
 
 def compare(

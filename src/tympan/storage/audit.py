@@ -20,6 +20,9 @@ MIN_DAYS = 30
 ASKED = "asked"
 """The outcome of an operation as it begins; when it fails, a second row says how."""
 
+DONE = "done"
+"""The outcome of an operation that is in the log because it was done: both are in one transaction."""
+
 _DAY_S = 86_400.0
 
 
@@ -31,7 +34,7 @@ class AuditEntry:
     action: str
     tenant: str = ""
     target: str | None = None
-    outcome: str = "done"
+    outcome: str = DONE
     address: str | None = None
     request_id: str | None = None
     detail: Mapping[str, Any] | None = None

@@ -19,6 +19,7 @@ from tympan.storage.ids import new_id
 from tympan.storage.quality_tables import golden_baselines, golden_results, golden_runs, golden_sets
 
 _ROWS = 500
+_DAY_S = 86_400.0
 
 Transaction: TypeAlias = Connection
 """A transaction of the database, for who writes something beside."""
@@ -134,9 +135,11 @@ class GoldenRuns:
             raise NotFound(f"There is no run {run_id!r}.", remedy="`tympan quality runs` names them.")
         return _run(row)
 
-    def page(self, set_name: str | None = None, limit: int = 100) -> list[GoldenRun]:
-        """Return runs, newest first."""
+    def page(self, set_name: str | None = None, limit: int = 100, days: float | None = None) -> list[GoldenRun]:
+        """Return runs, newest first: all, or those that began in the last ``days``."""
         query = select(golden_runs).order_by(golden_runs.c.id.desc()).limit(limit)
+        if days is not None:
+            query = query.where(golden_runs.c.created_at > self._db.now() - days * _DAY_S)
         if set_name is not None:
             query = query.where(golden_runs.c.set_name == set_name)
         return self._db.read(lambda tx: [_run(row) for row in tx.execute(query)])
@@ -223,6 +226,10 @@ class GoldenRuns:
         """Return the run that others of this version and model are compared with."""
         mine = (golden_baselines.c.version_id == version_id, golden_baselines.c.asked_model == asked_model)
         return self._db.read(lambda tx: tx.scalar(select(golden_baselines.c.run_id).where(*mine)))
+
+    def baselines(self) -> set[str]:
+        """Return every run that others are compared with."""
+        return self._db.read(lambda tx: set(tx.scalars(select(golden_baselines.c.run_id))))
 
     def make_baseline(
         self, run: GoldenRun, beside: Callable[[Connection], object], entry: AuditEntry | None = None

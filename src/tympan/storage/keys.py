@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, insert, or_, select, update
 
-from tympan.errors import Conflict, NotFound
+from tympan.errors import Conflict, InvalidRequest, NotFound
 from tympan.storage.audit import AuditEntry, add_entry
 from tympan.storage.database import Database
 from tympan.storage.tables import api_keys, tenants
@@ -38,6 +38,13 @@ class StoredKey:
     rotated_from: str | None
     usable: bool
 
+    @property
+    def state(self) -> str:
+        """What has become of it: one of ``KEY_STATES``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "active" if self.usable else "expired"
+
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
@@ -49,6 +56,18 @@ class NewKey:
     name: str
     scopes: tuple[str, ...]
     lifetime_s: float | None = None
+
+
+KEY_STATES = ("active", "expired", "revoked")
+"""What can have become of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChoice:
+    """Which keys: those of a ``tenant``, those in a ``state`` (one of ``KEY_STATES``); ``None`` for any."""
+
+    tenant: str | None = None
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +118,15 @@ class KeyStore:
 
         return self._db.write(work)
 
-    def revoke(self, key_id: str, entry: AuditEntry) -> StoredKey:
-        """End a key for good and return it; doing so twice changes nothing. Raises ``NotFound``."""
+    def revoke(self, key_id: str, entry: AuditEntry, *, leaving: str | None = None) -> StoredKey:
+        """End a key for good and return it; doing so twice changes nothing. Raises ``NotFound``.
+
+        With ``leaving`` another key that allows that has to be left. Raises ``Conflict`` when there is none.
+        """
 
         def work(tx: Connection) -> StoredKey:
+            if leaving is not None:
+                self._require_another(tx, key_id, leaving)
             alive = (_KEY.id == key_id, _KEY.revoked_at.is_(None))
             tx.execute(update(api_keys).where(*alive).values(revoked_at=self._db.now()))
             found = self._one(tx, key_id)
@@ -122,6 +146,28 @@ class KeyStore:
         if tenant is not None:
             query = query.where(_KEY.tenant == tenant)
         return self._db.read(lambda tx: [_stored(row) for row in tx.execute(query).mappings()])
+
+    def page(self, limit: int, after: str | None = None, which: "KeyChoice | None" = None) -> list[StoredKey]:
+        """Return up to ``limit`` keys, the newest first, behind the one whose id is ``after``.
+
+        Raises ``InvalidRequest`` when that one is not there.
+        """
+        which = which or KeyChoice()
+        query = self._query().order_by(_KEY.created_at.desc(), _KEY.id.desc()).limit(limit)
+        if which.tenant is not None:
+            query = query.where(_KEY.tenant == which.tenant)
+        if which.state is not None:
+            query = query.where(self._in_state(which.state))
+
+        def work(tx: Connection) -> list[StoredKey]:
+            return [_stored(row) for row in tx.execute(query.where(*_behind(tx, after))).mappings()]
+
+        return self._db.read(work)
+
+    def any_allows(self, scope: str) -> bool:
+        """Return whether there is a usable key that allows ``scope``."""
+        query = select(_KEY.scopes).where(self._usable(), _KEY.scopes.contains(scope))
+        return self._db.read(lambda tx: any(scope in found.split() for found in tx.scalars(query)))
 
     def get(self, key_id: str) -> StoredKey:
         """Return a key. Raises ``NotFound``."""
@@ -181,6 +227,16 @@ class KeyStore:
         if (tx.scalar(select(func.count()).select_from(api_keys).where(*mine)) or 0) >= MAX_KEYS:
             raise Conflict(f"{tenant} has {MAX_KEYS} keys already.", remedy="Revoke those no longer used.")
 
+    def _require_another(self, tx: Connection, key_id: str, scope: str) -> None:
+        """Raise ``Conflict`` unless another usable key allows ``scope``; of two at once, the second waits and sees."""
+        query = select(_KEY.id, _KEY.scopes).where(self._usable(), _KEY.scopes.contains(scope)).order_by(_KEY.id)
+        found = tx.execute(query.with_for_update()).all()
+        if not any(scope in row.scopes.split() for row in found if row.id != key_id):
+            raise Conflict(
+                f"This is the last key with the scope {scope!r}: without it nobody could make another one from here.",
+                remedy=f"Make another key with {scope!r} first, or use `tympan keys revoke` on the server's machine.",
+            )
+
     def _one(self, tx: Connection, key_id: str) -> StoredKey:
         row = tx.execute(self._query().where(_KEY.id == key_id)).mappings().first()
         if row is None:
@@ -190,11 +246,31 @@ class KeyStore:
     def _query(self) -> Select[*tuple[Any, ...]]:
         return select(api_keys, self._usable().label("usable"))
 
+    def _in_state(self, state: str) -> ColumnElement[bool]:
+        revoked = _KEY.revoked_at.is_not(None)
+        return {
+            "active": self._usable(),
+            "revoked": revoked,
+            "expired": and_(~revoked, _KEY.expires_at.is_not(None), _KEY.expires_at <= self._db.now()),
+        }[state]
+
     def _usable(self) -> ColumnElement[bool]:
         return and_(_KEY.revoked_at.is_(None), or_(_KEY.expires_at.is_(None), _KEY.expires_at > self._db.now()))
 
 
 _SOME = KeyFact("", "", frozenset(), revoked=True, left_s=None)
+
+
+def _behind(tx: Connection, after: str | None) -> list[ColumnElement[bool]]:
+    """Return what leaves out the keys up to ``after`` of a list, the newest first. Raises ``InvalidRequest``."""
+    if after is None:
+        return []
+    made = tx.scalar(select(_KEY.created_at).where(_KEY.id == after))
+    if made is None:
+        raise InvalidRequest(
+            "There is no key of which `after` is the id.", param="after", remedy="Begin with the first page again."
+        )
+    return [or_(_KEY.created_at < made, and_(_KEY.created_at == made, _KEY.id < after))]
 
 
 def _stored(row: RowMapping) -> StoredKey:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from tympan.domain import Lane, SourceKind
-from tympan.errors import NotFound
-from tympan.storage.audit import forget_addresses
+from tympan.errors import Conflict, NotFound
+from tympan.storage.audit import AuditEntry, add_entry, forget_addresses
 from tympan.storage.database import Database
 from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.tables import (
@@ -42,6 +43,18 @@ class Tenant:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class TenantChange:
+    """What to change of a tenant; what is not in it stays.
+
+    ``limits`` by name and ``days`` (``audio_days``, ``text_days``) may be ``None``: as the installation has it.
+    """
+
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    weight: float | None = None
+    days: Mapping[str, float | None] = field(default_factory=dict)
+
+
 class TenantStore:
     """The tenants table; a tenant is in it from its first job on, or once it has something of its own."""
 
@@ -51,22 +64,44 @@ class TenantStore:
 
     def all(self) -> list[Tenant]:
         """Return every tenant, by name; whose jobs the clips of golden sets are is none."""
-        count = select(func.count()).where(jobs.c.tenant == tenants.c.id).scalar_subquery()
-        columns = (tenants.c.id, count, tenants.c.audio_days, tenants.c.text_days, tenants.c.limits, tenants.c.weight)
-        query = select(*columns).where(tenants.c.id != MEASURING_TENANT).order_by(tenants.c.id)
+        return self._db.read(lambda tx: [_tenant(*row) for row in tx.execute(self._query())])
+
+    def page(self, limit: int, after: str | None = None) -> list[Tenant]:
+        """Return up to ``limit`` tenants by name, those behind the name ``after``."""
+        query = self._query().limit(limit)
+        query = query if after is None else query.where(tenants.c.id > after)
         return self._db.read(lambda tx: [_tenant(*row) for row in tx.execute(query)])
+
+    def get(self, tenant: str) -> Tenant:
+        """Return a tenant. Raises ``NotFound``."""
+        return self._db.read(lambda tx: self._one(tx, tenant))
+
+    def create(self, tenant: str, change: "TenantChange", entry: AuditEntry) -> Tenant:
+        """Make a tenant that has what ``change`` says of its own. Raises ``Conflict`` when it is there already."""
+
+        def work(tx: Connection) -> Tenant:
+            new = self._db.insert(tenants).values(id=tenant).on_conflict_do_nothing()
+            if tx.execute(new.returning(tenants.c.id)).first() is None:
+                raise Conflict(f"There is a tenant {tenant!r} already.", remedy="Change it instead.")
+            return self._changed(tx, tenant, change, entry)
+
+        return self._db.write(work)
+
+    def change(self, tenant: str, change: "TenantChange", entry: AuditEntry) -> Tenant:
+        """Change what a tenant has of its own, and return it. Raises ``NotFound``."""
+
+        def work(tx: Connection) -> Tenant:
+            self._one(tx, tenant)
+            return self._changed(tx, tenant, change, entry)
+
+        return self._db.write(work)
 
     def limit(self, tenant: str, changes: Mapping[str, float | None], weight: float | None = None) -> None:
         """Change limits of a tenant's own, ``None`` for the installation's again; and its weight, if that is given."""
 
         def work(tx: Connection) -> None:
             tx.execute(self._db.insert(tenants).values(id=tenant).on_conflict_do_nothing())
-            mine = tenants.c.id == tenant
-            text = tx.scalar(select(tenants.c.limits).where(mine).with_for_update())
-            limits = {**_limits(text), **changes}
-            kept = {name: value for name, value in limits.items() if value is not None}
-            values = {"limits": json.dumps(kept, sort_keys=True) if kept else None}
-            tx.execute(update(tenants).where(mine).values(values | ({} if weight is None else {"weight": weight})))
+            self._limit(tx, tenant, changes, weight)
 
         self._db.write(work)
 
@@ -88,19 +123,51 @@ class TenantStore:
         """
 
         def work(tx: Connection) -> int:
-            self._db.patiently(tx)
-            own = {"audio_days": audio_days, "text_days": text_days}
-            mine = self._db.insert(tenants).values(id=tenant, **own)
-            tx.execute(mine.on_conflict_do_update(index_elements=[tenants.c.id], set_=own))
-            ended = (jobs.c.tenant == tenant, jobs.c.finished_at.is_not(None), jobs.c.lane == int(Lane.BATCH))
-            audio_s = _DAY_S * (self._audio_days if audio_days is None else audio_days)
-            text_s = _DAY_S * (self._text_days if text_days is None else text_days)
-            # What has gone already has no date any more.
-            kept = update(jobs).where(*ended, jobs.c.audio_until.is_not(None))
-            tx.execute(kept.values(audio_until=jobs.c.finished_at + audio_s))
-            return tx.execute(update(jobs).where(*ended).values(text_until=jobs.c.finished_at + text_s)).rowcount
+            tx.execute(self._db.insert(tenants).values(id=tenant).on_conflict_do_nothing())
+            return self._retain(tx, tenant, audio_days, text_days)
 
         return self._db.write(work)
+
+    def _changed(self, tx: Connection, tenant: str, change: "TenantChange", entry: AuditEntry) -> Tenant:
+        """Do what ``change`` says and write it down, in one transaction; return the tenant as it is then."""
+        self._limit(tx, tenant, change.limits, change.weight)
+        if change.days:
+            old = self._one(tx, tenant)
+            days = {"audio_days": old.audio_days, "text_days": old.text_days, **change.days}
+            self._retain(tx, tenant, days["audio_days"], days["text_days"])
+        add_entry(tx, self._db, entry.about(tenant, tenant))
+        return self._one(tx, tenant)
+
+    def _limit(self, tx: Connection, tenant: str, changes: Mapping[str, float | None], weight: float | None) -> None:
+        mine = tenants.c.id == tenant
+        text = tx.scalar(select(tenants.c.limits).where(mine).with_for_update())
+        limits = {**_limits(text), **changes}
+        kept = {name: value for name, value in limits.items() if value is not None}
+        values = {"limits": json.dumps(kept, sort_keys=True) if kept else None}
+        tx.execute(update(tenants).where(mine).values(values | ({} if weight is None else {"weight": weight})))
+
+    def _retain(self, tx: Connection, tenant: str, audio_days: float | None, text_days: float | None) -> int:
+        self._db.patiently(tx)
+        own = {"audio_days": audio_days, "text_days": text_days}
+        tx.execute(update(tenants).where(tenants.c.id == tenant).values(own))
+        ended = (jobs.c.tenant == tenant, jobs.c.finished_at.is_not(None), jobs.c.lane == int(Lane.BATCH))
+        audio_s = _DAY_S * (self._audio_days if audio_days is None else audio_days)
+        text_s = _DAY_S * (self._text_days if text_days is None else text_days)
+        # What has gone already has no date any more.
+        kept = update(jobs).where(*ended, jobs.c.audio_until.is_not(None))
+        tx.execute(kept.values(audio_until=jobs.c.finished_at + audio_s))
+        return tx.execute(update(jobs).where(*ended).values(text_until=jobs.c.finished_at + text_s)).rowcount
+
+    def _one(self, tx: Connection, tenant: str) -> Tenant:
+        row = tx.execute(self._query().where(tenants.c.id == tenant)).first()
+        if row is None:
+            raise NotFound(f"There is no tenant {tenant[:80]!r}.", remedy="`tympan tenants list` names them.")
+        return _tenant(*row)
+
+    def _query(self) -> Select[*tuple[Any, ...]]:
+        count = select(func.count()).where(jobs.c.tenant == tenants.c.id).scalar_subquery()
+        columns = (tenants.c.id, count, tenants.c.audio_days, tenants.c.text_days, tenants.c.limits, tenants.c.weight)
+        return select(*columns).where(tenants.c.id != MEASURING_TENANT).order_by(tenants.c.id)
 
     def require(self, tenant: str) -> None:
         """Raise ``NotFound`` unless anything is kept of the tenant."""

@@ -40,6 +40,11 @@ RULES: Final = (
     _rule("POST", "/v1/models/(?P<id>.+)", "model.load"),
     _rule("DELETE", "/v1/models/(?P<id>.+)", "model.unload"),
     _rule("POST", "/load", "model.load"),
+    _rule("POST", "/v1/admin/keys", "key.create"),
+    _rule("POST", f"/v1/admin/keys/{_ID}/rotate", "key.rotate"),
+    _rule("DELETE", f"/v1/admin/keys/{_ID}", "key.revoke"),
+    _rule("POST", "/v1/admin/tenants", "tenant.create"),
+    _rule("PATCH", f"/v1/admin/tenants/{_ID}", "tenant.change"),
 )
 """Everything that erases, that is about secrets, or that changes the server for others."""
 

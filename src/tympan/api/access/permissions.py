@@ -41,6 +41,12 @@ FAMILIES: Final = (
     Family("/load", Scope.ADMIN, Scope.ADMIN),
     Family("/v1/usage", Scope.USAGE_READ, Scope.USAGE_READ),
     Family("/metrics", Scope.METRICS, Scope.METRICS),
+    # Figures about the whole server, as the metrics are; what was said in a clip is for the operator alone.
+    Family("/v1/quality/runs", Scope.ADMIN, Scope.ADMIN),
+    Family("/v1/quality", Scope.METRICS, Scope.ADMIN),
+    Family("/v1/alarms", Scope.METRICS, Scope.ADMIN),
+    Family("/v1/capacity", Scope.ADMIN, Scope.ADMIN),
+    Family("/v1/admin", Scope.ADMIN, Scope.ADMIN),
 )
 """Every family of routes that is not open."""
 

@@ -53,7 +53,7 @@ FREE = frozenset(
 )
 """Routes that bring no work."""
 
-_FREE_FAMILIES = ("/v1/webhook-endpoints",)
+_FREE_FAMILIES = ("/v1/webhook-endpoints", "/v1/admin/", "/v1/capacity/")
 _APPENDING = "/v1/uploads/{upload_id}"
 """Its requests are parts of one upload, which was let in when it was created."""
 

@@ -1,53 +1,37 @@
 """``/v1/webhook-endpoints``: where events are sent, with which secret, and what came of each delivery."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
-from pydantic_core import PydanticCustomError
-from starlette.requests import ClientDisconnect, Request
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StrictBool, StrictStr
+from starlette.requests import Request
 from starlette.responses import Response
 
 from tympan.api.access.callers import tenant_of
 from tympan.api.deps import services_of
-from tympan.api.fields.queries import page_of, query_of
+from tympan.api.fields.queries import PAGE_PARAMETERS, page_of, query_of
+from tympan.api.intake.json_bodies import JsonBody, Page, json_body, takes, without_nul
 from tympan.api.jobs.views import rfc3339
-from tympan.errors import Cancelled, InvalidRequest, RequestTimeout, TooLarge, Unavailable
+from tympan.errors import Unavailable
 from tympan.jobs.webhooks import DELIVERY_STATES, Delivery, Endpoint, EndpointChange, EndpointSecret, WebhookService
-
-_MAX_BODY_BYTES = 64 << 10
-_BODY_S = 10.0
-
 
 router = APIRouter(prefix="/v1/webhook-endpoints")
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("nul", "holds a NUL, which not every database can keep")
-    return text
-
-
 Found = TypeVar("Found")
-Body = TypeVar("Body", bound=_Body)
 Url = Annotated[StrictStr, Field(min_length=1, max_length=8192, description="Where events are sent: an https address.")]
-Description = Annotated[StrictStr, Field(max_length=1000), AfterValidator(_without_nul)]
+Description = Annotated[StrictStr, Field(max_length=1000), AfterValidator(without_nul)]
 
 
-class EndpointBody(_Body):
+class EndpointBody(JsonBody):
     """A new endpoint."""
 
     url: Url
     description: Description = ""
 
 
-class ChangeBody(_Body):
+class ChangeBody(JsonBody):
     """What to change of an endpoint; what is left out stays."""
 
     url: Url | None = None
@@ -55,7 +39,7 @@ class ChangeBody(_Body):
     enabled: StrictBool | None = Field(None, description="false stops deliveries and drops what waits.")
 
 
-class SinceBody(_Body):
+class SinceBody(JsonBody):
     """Which lost deliveries to send again."""
 
     since: AwareDatetime = Field(description="A time with its zone, as in RFC 3339: events since then.")
@@ -88,20 +72,7 @@ class CreatedView(EndpointView):
     secret: str
 
 
-class _Page(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Any]
-    has_more: bool
-    next: str | None = Field(description="What to send as ``after`` for the next page.")
-
-    @classmethod
-    def of(cls, found: Sequence[Any], limit: int) -> Self:
-        """Return the first ``limit`` of what was found; what is beyond them says that there is more."""
-        data, more = found[:limit], len(found) > limit
-        return cls(data=list(data), has_more=more, next=data[-1].id if more else None)
-
-
-class EndpointList(_Page):
+class EndpointList(Page):
     """One page of endpoints, newest first."""
 
     data: list[EndpointView]
@@ -136,7 +107,7 @@ class DeliveryView(BaseModel):
     log: list[AttemptView] = Field(description="The attempts, oldest first; the last 20.")
 
 
-class DeliveryList(_Page):
+class DeliveryList(Page):
     """One page of deliveries, newest first."""
 
     data: list[DeliveryView]
@@ -148,27 +119,19 @@ class ReplayedView(BaseModel):
     replayed: int
 
 
-def _takes(model: type[_Body]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
-_PAGE: list[dict[str, Any]] = [
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
-    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
-]
 _STATE = {"name": "state", "in": "query", "schema": {"type": "array", "items": {"enum": list(DELIVERY_STATES)}}}
 
 
-@router.post("", status_code=201, openapi_extra=_takes(EndpointBody))
+@router.post("", status_code=201, openapi_extra=takes(EndpointBody))
 async def create_endpoint(request: Request, response: Response) -> CreatedView:
     """Make an endpoint; the answer holds its secret."""
-    body = await _body(request, EndpointBody)
+    body = await json_body(request, EndpointBody)
     made, secret = await _ask(request, lambda hooks: hooks.create(tenant_of(request), body.url, body.description))
     response.headers["cache-control"] = "no-store"
     return CreatedView(**_endpoint(made).model_dump(), secret=secret.secret)
 
 
-@router.get("", openapi_extra={"parameters": _PAGE})
+@router.get("", openapi_extra={"parameters": [*PAGE_PARAMETERS]})
 async def list_endpoints(request: Request) -> EndpointList:
     """List endpoints, newest first."""
     limit, after = page_of(query_of(request, "limit", "after"), "whe")
@@ -182,10 +145,10 @@ async def get_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     return _endpoint(await _ask(request, lambda hooks: hooks.get(tenant_of(request), endpoint_id)))
 
 
-@router.patch("/{endpoint_id}", openapi_extra=_takes(ChangeBody))
+@router.patch("/{endpoint_id}", openapi_extra=takes(ChangeBody))
 async def change_endpoint(request: Request, endpoint_id: str) -> EndpointView:
     """Change address or description; disable, or enable again."""
-    body = await _body(request, ChangeBody)
+    body = await json_body(request, ChangeBody)
     change = EndpointChange(body.url, body.description, body.enabled)
     return _endpoint(await _ask(request, lambda hooks: hooks.change(tenant_of(request), endpoint_id, change)))
 
@@ -208,7 +171,7 @@ async def rotate_secret(request: Request, response: Response, endpoint_id: str) 
     return _secret(await _ask(request, lambda hooks: hooks.rotate(tenant_of(request), endpoint_id)), response)
 
 
-@router.get("/{endpoint_id}/deliveries", openapi_extra={"parameters": [_STATE, *_PAGE]})
+@router.get("/{endpoint_id}/deliveries", openapi_extra={"parameters": [_STATE, *PAGE_PARAMETERS]})
 async def list_deliveries(request: Request, endpoint_id: str) -> DeliveryList:
     """List deliveries with their attempts, newest first, also those to an endpoint that was deleted."""
     query = query_of(request, "state", "limit", "after", repeatable=("state",))
@@ -225,10 +188,10 @@ async def replay(request: Request, endpoint_id: str, delivery_id: str) -> Delive
     return _delivery(await _ask(request, lambda hooks: hooks.replay(tenant_of(request), endpoint_id, delivery_id)))
 
 
-@router.post("/{endpoint_id}/replay-failed", status_code=202, openapi_extra=_takes(SinceBody))
+@router.post("/{endpoint_id}/replay-failed", status_code=202, openapi_extra=takes(SinceBody))
 async def replay_failed(request: Request, endpoint_id: str) -> ReplayedView:
     """Send again what failed or was dropped of the events since a time."""
-    since = (await _body(request, SinceBody)).since.timestamp()
+    since = (await json_body(request, SinceBody)).since.timestamp()
     return ReplayedView(
         replayed=await _ask(request, lambda hooks: hooks.replay_failed(tenant_of(request), endpoint_id, since))
     )
@@ -247,35 +210,6 @@ async def _ask(request: Request, question: Callable[[WebhookService], Found]) ->
     if not isinstance(hooks, WebhookService):
         raise Unavailable("Webhooks are not set up on this server.", remedy="Ask for the job's state instead.")
     return await services.runner.query(lambda: question(hooks))
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    """Return the body as ``model``. Raises ``InvalidRequest`` naming the field, ``TooLarge``, ``RequestTimeout``."""
-    raw = await _read(request)
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])[:64]
-        known = ", ".join(model.model_fields)
-        raise InvalidRequest(
-            f"{name or 'The body'}: {first['msg']}.", param=name or None, remedy=f"Send a JSON object with {known}."
-        ) from error
-
-
-async def _read(request: Request) -> bytes:
-    data = b""
-    try:
-        async with asyncio.timeout(_BODY_S):
-            async for piece in request.stream():
-                data += piece
-                if len(data) > _MAX_BODY_BYTES:
-                    raise TooLarge("The body is larger than 64 kB.", remedy="Send less.")
-    except TimeoutError as error:
-        raise RequestTimeout("The body did not arrive in time.") from error
-    except ClientDisconnect as error:
-        raise Cancelled from error
-    return data
 
 
 def _secret(secret: EndpointSecret, response: Response) -> SecretView:
