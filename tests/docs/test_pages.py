@@ -47,6 +47,11 @@ NOT_OURS = (
     "ASR_MODEL",
     "ASR_ENGINE",
     "MODEL_IDLE_TIMEOUT",
+    "WHISPER__INFERENCE_DEVICE",
+    "WHISPER__COMPUTE_TYPE",
+    "WHISPER__CPU_THREADS",
+    "WHISPER__TTL",
+    "LD_LIBRARY_PATH",
 )  # Read by the TLS library, by the tests, and by the servers in whose place this one is put.
 
 
