@@ -12,7 +12,7 @@ BASE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-long test-clients check bench bench-gate fmt docs lock audit sbom clean
+.PHONY: help install serve test test-long test-clients check bench bench-gate fmt docs site lock audit sbom clean
 
 help:
 	@echo "make install    create $(VENV) with tympan and what it needs"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench      measure; CORPUS=<folder> names the recordings, ARGS=... goes through"
 	@echo "make bench-gate  fail if this tree is slower than BASE=<commit>, or makes more errors; under 4 minutes"
 	@echo "make docs       write the generated parts of the documentation"
+	@echo "make site       build the documentation as a site in build/site"
 	@echo "make lock       write requirements/*.txt anew from pyproject.toml and requirements/*.in"
 	@echo "make audit      look the locked packages up among known vulnerabilities; needs the network"
 	@echo "make sbom       write build/sbom.json: what is installed, with hashes, as CycloneDX"
@@ -86,6 +87,11 @@ docs: $(VENV)/.installed-dev
 	@$(BIN)/python scripts/gen_docs.py
 	@$(BIN)/python scripts/gen_cli_docs.py
 	@$(BIN)/python scripts/gen_api_docs.py
+	@$(BIN)/python scripts/gen_site.py
+
+site: docs
+	@$(BIN)/zensical build --strict
+	@echo "tympan: built; see it with $(BIN)/python -m http.server --directory build/site 8080"
 
 lock: $(VENV)/.installed-dev
 	@echo "tympan: writing requirements/*.txt"

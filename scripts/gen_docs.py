@@ -44,7 +44,8 @@ def part_names() -> set[str]:
 
 def _settings() -> str:
     rows = [
-        (f"`{name.upper()}`", _default(name), field.description or "") for name, field in Settings.model_fields.items()
+        (f'<a id="{name}"></a>`{name.upper()}`', _default(name), field.description or "")
+        for name, field in Settings.model_fields.items()
     ]
     return _table(("setting", "default", "meaning"), rows)
 

@@ -21,6 +21,8 @@ PACKAGES = {
     "rabbitmq": ("rabbitmq-server",),
     "redis": ("redis-server",),
     "nginx": ("nginx",),
+    "haproxy": ("haproxy",),
+    "node": ("nodejs",),
     "faketime": ("libfaketime",),
     "prometheus": ("prometheus",),
 }
@@ -31,6 +33,8 @@ _PROGRAMS = {
     "rabbitmq": "rabbitmq-server",
     "redis": "redis-server",
     "nginx": "nginx",
+    "haproxy": "haproxy",
+    "node": "node",
     "faketime": "libfaketimeMT.so.1",
     "prometheus": "prometheus",
 }

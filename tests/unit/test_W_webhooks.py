@@ -358,6 +358,19 @@ def test_a_secret_that_cannot_be_opened_sends_nothing(post: Post) -> None:
     assert not post.receiver.messages
 
 
+def test_after_the_loss_of_the_key_a_new_secret_signs_at_once(post: Post) -> None:
+    """The secret before it, which nobody can open, holds no message up for the day that it would sign too."""
+    endpoint = post.endpoint()
+    post.sealer = Sealer.from_secret("another key for tests that is also long enough")
+    new = post.webhooks.rotate("default", endpoint)
+    post.send(endpoint)
+    post.loop().run_once()
+    assert post.states() == {"delivered": 1}
+    (message,) = post.receiver.messages
+    assert len(message.headers["webhook-signature"].split()) == 1
+    verify(new.secret, message)
+
+
 def test_a_mistake_in_one_delivery_does_not_stop_others(post: Post) -> None:
     """An event whose body cannot be read fails by itself."""
     broken, fine = post.endpoint("/broken"), post.endpoint("/fine")

@@ -137,6 +137,7 @@ def _summary(found: Sequence[Check]) -> str:
 
 def _show(check: Check) -> None:
     console = stdout()
-    console.print(f"{_MARKS[check.status]}  [bold]{escaped(f'{check.name:<{_NAME_WIDTH}}')}[/]{escaped(check.detail)}")
+    name = escaped(f"{check.name:<{_NAME_WIDTH - 1}} ")
+    console.print(f"{_MARKS[check.status]}  [bold]{name}[/]{escaped(check.detail)}")
     if check.remedy:
         console.print(f"{'':{_NAME_WIDTH + 6}}{escaped(check.remedy)}")

@@ -8,11 +8,12 @@ An attempt without an answer is noted at a fixed time after it began, whatever k
 owner sees must not tell a closed port from a silent one. Until then it is kept aside and occupies no sender.
 """
 
+import contextlib
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from tympan import telemetry, tracing
 from tympan.egress import Answer, PostLimits
-from tympan.errors import StorageUnavailable, TympanError
+from tympan.errors import ConfigError, StorageUnavailable, TympanError
 from tympan.faultpoints import reach
 from tympan.jobs.delivery_rules import Reply, Schedule, judge
 from tympan.jobs.sealing import Sealer
@@ -253,7 +254,7 @@ class DeliveryLoop:
     def _post(self, claim: DeliveryClaim) -> Reply:
         started = time.monotonic()
         try:
-            secrets = [self._sealer.unseal(sealed) for sealed in claim.secrets]
+            secrets = self._opened(claim.secrets)
             body = message_body(claim.event)
             at = datetime.fromtimestamp(self._tools.clock(), UTC)
             headers = message_headers(claim.event.id, body, secrets, at)
@@ -263,3 +264,14 @@ class DeliveryLoop:
             took_s = max(time.monotonic() - started, self._options.limits.told_after_s)
             return Reply(error=error.message, duration_s=took_s)
         return Reply(answer.status, None, answer.retry_after_s, answer.excerpt, answer.duration_s)
+
+    def _opened(self, sealed: Sequence[str]) -> list[str]:
+        """Return the secrets that sign, the newest first. Raises ``ConfigError`` when the newest cannot be opened.
+
+        One before it that cannot be opened signs no more: its key is lost, and a new secret was made because of that.
+        """
+        secrets = [self._sealer.unseal(sealed[0])]
+        for older in sealed[1:]:
+            with contextlib.suppress(ConfigError):
+                secrets.append(self._sealer.unseal(older))
+        return secrets
