@@ -25,8 +25,7 @@ from tympan.diarize.clustering import Crowd
 from tympan.diarize.features import Features
 from tympan.diarize.recording import Recording
 from tympan.diarize.tracks import Tracker, _stretches
-from tympan.diarize.turns import Turn
-from tympan.domain import SAMPLE_RATE_HZ, Samples
+from tympan.domain import SAMPLE_RATE_HZ, Samples, Turn
 
 FRAMES = 589
 RATE = SAMPLE_RATE_HZ

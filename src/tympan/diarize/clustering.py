@@ -10,7 +10,7 @@ recording. Windows tell what to expect here. Two local speakers of one window ar
 heard in two windows at the same moments is one person; the threshold lies between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tympan.diarize.base import FRAME_S, STEP_FRAMES, Track
+from tympan.errors import Cancelled
 
 ALIKE, UNLIKE = 0.90, 0.08
 """How alike one person's voice and two people's are in wide-band recordings, by these networks: medians."""
@@ -47,13 +48,16 @@ class Crowd:
         return cls(n, n)
 
 
-def grouped(tracks: Sequence[Track], crowd: Crowd) -> list[int]:
-    """Return the number of each track's group, from 0; never more groups than tracks."""
+def grouped(tracks: Sequence[Track], crowd: Crowd, cancelled: Callable[[], bool] = lambda: False) -> list[int]:
+    """Return the number of each track's group, from 0; never more groups than tracks.
+
+    Raises ``Cancelled`` once that is told.
+    """
     if not tracks:
         return []
     voices = np.stack([track.voice for track in tracks])
     seconds = np.array([track.active.sum() * FRAME_S for track in tracks])
-    tree = _tree(voices)
+    tree = _tree(voices, cancelled)
     alike = threshold(tracks)
     n_groups = len(tracks) - sum(join.similarity >= alike for join in tree)
     labels = _cut(tree, len(tracks), min(max(n_groups, crowd.least), crowd.most))
@@ -106,14 +110,16 @@ class _Join:
     similarity: float
 
 
-def _tree(voices: Vectors) -> list[_Join]:
-    """Return all joins, the most alike first."""
+def _tree(voices: Vectors, cancelled: Callable[[], bool] = lambda: False) -> list[_Join]:
+    """Return all joins, the most alike first. Raises ``Cancelled``."""
     means = voices.astype(np.float64)
     sizes = np.ones(len(voices))
     is_open = np.ones(len(voices), np.bool_)
     joins: list[_Join] = []
     chain: list[int] = []
     while len(joins) < len(voices) - 1:
+        if cancelled():
+            raise Cancelled
         if not chain:
             chain.append(int(is_open.argmax()))
         last = chain[-1]
