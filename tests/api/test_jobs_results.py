@@ -91,6 +91,7 @@ def test_a_job_without_speakers_has_no_diarized_result(shop: Site) -> None:
     answer = get(shop, f"/v1/jobs/{job_id}/result?format=diarized_json")
     assert refusal(answer) == (400, "invalid_request", "format")
     assert "diarize=true" in answer.text
+    assert refusal(get(shop, f"/v1/jobs/{job_id}/result?format=rttm")) == (400, "invalid_request", "format")
 
 
 def test_a_job_keeps_the_names_of_its_speakers(shop: Site) -> None:
