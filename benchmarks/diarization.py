@@ -1,10 +1,10 @@
 """Who spoke: how much of the speech gets the right speaker, how many of the words, and how fast voices are heard.
 
 The error rate is what NIST defined for RT-03 and later: seconds missed, heard where nobody speaks, and given to the
-wrong speaker, over the seconds of speech of all speakers, under the mapping of speakers that suits best. Within 0.25 s of
-where a turn begins or ends nothing is counted; where two speak at once both count. The manifest's ``segments`` are the
-reference; those with a ``text`` also say whose words are whose: a word is right if whoever says it speaks in its
-middle, and words outside of all turns are not counted.
+wrong speaker, over the seconds of speech of all speakers, under the mapping of speakers that suits best. Within 0.25 s
+of where a turn begins or ends nothing is counted; where two speak at once both count. The manifest's ``segments`` are
+the reference. Where the words are known, a word is right if whoever says it speaks in its middle; words outside of all
+turns are not counted.
 """
 
 import json
@@ -190,11 +190,11 @@ def page(result: Mapping[str, Any]) -> list[str]:
     intro = (
         f"{found['audio_s'] / 60:.1f} minutes. Of the speech {found['errors']:.1f} % is missed "
         f"({found['errors_missed_s']:.1f}), heard where there is none ({found['errors_false_s']:.1f}) or given to the "
-        f"wrong speaker ({found['errors_confused_s']:.1f}); {found['errors_told']:.1f} % where the number of speakers is "
-        f"given, which was right in {found['numbers_right']} of {len(rows)} recordings unasked. Of {found['words']} words "
-        f"{found['words_right']:.1f} % have the right speaker. Voices are heard {found['speed']:.1f} times as fast as "
-        f"people speak, by processor time. Nothing counts within {result['collar_s']:g} s of where a turn begins or ends; "
-        "speech at once counts for all who speak."
+        f"wrong speaker ({found['errors_confused_s']:.1f}); {found['errors_told']:.1f} % where the number of speakers "
+        f"is given, which was right in {found['numbers_right']} of {len(rows)} recordings unasked. Of {found['words']} "
+        f"words {found['words_right']:.1f} % have the right speaker. Voices are heard {found['speed']:.1f} times as "
+        f"fast as people speak, by processor time. Nothing counts within {result['collar_s']:g} s of where a turn "
+        "begins or ends; speech at once counts for all who speak."
     )
     return [intro, "The columns from missed to number given are errors, in seconds.", table(head, rows)]
 

@@ -1,13 +1,18 @@
 """Networks of a test, and recordings that they hear: who speaks is written in the samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from tests.pipeline_support import ArraySource, never
+from tympan.audio.stereo import Stereo
 from tympan.diarize.base import FIRST_SAMPLE, FRAME_SAMPLES, Activity, Embedding
 from tympan.diarize.features import Features
 from tympan.diarize.tracks import _stretches
 from tympan.domain import SAMPLE_RATE_HZ, Samples
+from tympan.errors import NotStereo
+from tympan.observation import MediaFacts
 
 A, B, C, NOBODY = 1, 2, 4, 0
 """Speakers: at once they are added."""
@@ -50,3 +55,22 @@ class Tells:
 def spoken(parts: Sequence[tuple[float, int]]) -> Samples:
     """Return a recording: for so many seconds these speakers."""
     return np.concatenate([np.full(round(s * RATE), 1000 * who, np.int16) for s, who in parts])
+
+
+class Sound(ArraySource):
+    """A file with one channel, or with two where ``both`` are given."""
+
+    def __init__(self, mono: Samples, both: Stereo | None = None) -> None:
+        """Cut it into blocks of a second."""
+        cut = range(0, len(mono), SAMPLE_RATE_HZ)
+        super().__init__([mono[at : at + SAMPLE_RATE_HZ] for at in cut])
+        self.both = None if both is None else [both[at : at + SAMPLE_RATE_HZ] for at in cut]
+
+    def stream_stereo(
+        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
+    ) -> Generator[Stereo, None, MediaFacts | None]:
+        """Yield both channels, if there are two."""
+        if self.both is None:
+            raise NotStereo("One channel.")
+        yield from self.both
+        return None

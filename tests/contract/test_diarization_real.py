@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from tests.conftest import SpokenClip
 from tests.media import wav
-from tests.pipeline_support import SOURCE, ArraySource, HearsAll, WindowDesk, answer, never
+from tests.pipeline_support import SOURCE, HearsAll, WindowDesk, answer
 from tests.real_model import pcm
-from tympan.audio.stereo import Stereo
+from tests.voices_support import Sound
 from tympan.bootstrap.diarization import Crowd, Networks, Turn, load_networks
 from tympan.cli import app
 from tympan.cli.console import exit_code_for
@@ -25,8 +25,7 @@ from tympan.diarize.recording import Recording
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Timestamps, WindowResult, WindowTask, Word
 from tympan.engine import models
 from tympan.engine.catalogue import DIARIZATION
-from tympan.errors import ModelUnavailable, NotStereo, TympanError
-from tympan.observation import MediaFacts
+from tympan.errors import ModelUnavailable, TympanError
 from tympan.pipeline import RequestContext, Transcriber
 from tympan.pipeline.voices import VoiceDesk
 
@@ -138,16 +137,6 @@ def test_weights_that_are_others_are_named(tmp_path: Path, model_data_dir: Path,
         Networks.load(tmp_path)
 
 
-class Clip(ArraySource):
-    """A recording with one channel."""
-
-    def stream_stereo(
-        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Stereo, None, MediaFacts | None]:
-        """Refuse: there is no other channel."""
-        raise NotStereo("One channel.")
-
-
 def test_words_are_given_to_voices(networks: Networks, speak: Speak) -> None:
     """Of words as an engine would time them, nine in ten have the right name."""
     samples, said = speak(["en", "ja", "zh", "en", "ja", "zh", "ja", "en"])
@@ -161,7 +150,7 @@ def test_words_are_given_to_voices(networks: Networks, speak: Speak) -> None:
         found = tuple(Word(f" {voice}", at_s - first_s, at_s - first_s + 0.4, 0.9) for at_s, voice in inside)
         return replace(answer(task), text="".join(word.text for word in found), words=found)
 
-    made = Transcriber(Clip([samples]), HearsAll(), WindowDesk(reply=reply), max_window_s=20.0)
+    made = Transcriber(Sound(samples), HearsAll(), WindowDesk(reply=reply), max_window_s=20.0)
     made.voices = VoiceDesk(lambda: networks)
     options = Options(diarize=True, timestamps=Timestamps.WORD)
     found = made.transcribe(SOURCE, options, RequestContext("r"))

@@ -4,43 +4,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from tests.pipeline_support import SOURCE, ArraySource, HearsAll, WindowDesk, never
-from tests.voices_support import NOBODY, A, B, Tells, spoken
+from tests.pipeline_support import SOURCE, HearsAll, WindowDesk
+from tests.voices_support import NOBODY, A, B, Sound, Tells, spoken
 from tympan.audio.stereo import Stereo
 from tympan.diarize.base import Activity
 from tympan.domain import SAMPLE_RATE_HZ, DiarizeBy, Options, Samples, Segment, Turn
 from tympan.errors import Cancelled, ModelUnavailable, NotStereo, RequestTimeout
-from tympan.observation import MediaFacts
 from tympan.pipeline import RequestContext, Transcriber
 from tympan.pipeline.voices import SURE_S, Ear, VoiceDesk
 
 TALK = spoken([(6, A), (6, B), (6, A)])
 WANTED = [(0.0, 6.0, 0), (6.0, 12.0, 1), (12.0, 18.0, 0)]
-
-
-class Sound(ArraySource):
-    """A file with one channel, or with two where ``both`` are given."""
-
-    def __init__(self, mono: Samples, both: Stereo | None = None) -> None:
-        """Cut it into blocks of a second."""
-        cut = range(0, len(mono), SAMPLE_RATE_HZ)
-        super().__init__([mono[at : at + SAMPLE_RATE_HZ] for at in cut])
-        self.both = None if both is None else [both[at : at + SAMPLE_RATE_HZ] for at in cut]
-
-    def stream_stereo(
-        self, path: Path, *, max_audio_s: float, cancelled: Callable[[], bool] = never
-    ) -> Generator[Stereo, None, MediaFacts | None]:
-        """Yield both channels, if there are two."""
-        if self.both is None:
-            raise NotStereo("One channel.")
-        yield from self.both
-        return None
 
 
 @pytest.fixture
