@@ -138,8 +138,8 @@ def test_weights_that_are_others_are_named(tmp_path: Path, model_data_dir: Path,
 
 
 def test_words_are_given_to_voices(networks: Networks, speak: Speak) -> None:
-    """Of words as an engine would time them, nine in ten have the right name."""
-    samples, said = speak(["en", "ja", "zh", "en", "ja", "zh", "ja", "en"])
+    """Of words as an engine would time them, four fifths have the right name."""
+    samples, said = speak(["en", "fr"] * 6)
     words = [(start_s + n * 0.4, voice) for start_s, end_s, voice in said for n in range(int((end_s - start_s) / 0.4))]
 
     def reply(task: WindowTask) -> WindowResult:
@@ -156,9 +156,8 @@ def test_words_are_given_to_voices(networks: Networks, speak: Speak) -> None:
     found = made.transcribe(SOURCE, options, RequestContext("r"))
     made.voices.close()
     named = Counter((word.text.strip(), segment.speaker) for segment in found.segments for word in segment.words)
-    assert {speaker for _, speaker in named} == {"A", "B", "C"}
-    right = sum(named[voice, speaker] for voice, speaker in zip(("en", "ja", "zh"), "ABC", strict=True))
-    assert right >= 0.9 * named.total() > 0
+    assert {speaker for _, speaker in named} == {"A", "B"}
+    assert named["en", "A"] + named["fr", "B"] >= 0.8 * named.total() > 20
     assert found.provenance.speakers == "voices"
 
 
