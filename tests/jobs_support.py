@@ -77,8 +77,7 @@ class Shop:
     def transcriber(self) -> Transcriber:
         """The pipeline over the made-up engine, in windows of 5 s."""
         made = Transcriber(PcmFiles(), HearsAll(), self.desk, max_window_s=5.0, observer=self.observer)
-        made.voices = self.voices
-        return made
+        return made.hearing(self.voices)
 
     def pcm(self, seconds: float, seed: int = 1) -> Path:
         """Return a new file with ``seconds`` of faint noise."""

@@ -102,9 +102,7 @@ def running(
         voices = started.enter_context(hearing(settings, _StepLog("diarization")))
 
         def pipe(slot: ModelSlot) -> ModelTranscriber:
-            made = ModelTranscriber(decoder, detector, slot, observer, sampler)
-            made.voices = voices
-            return made
+            return ModelTranscriber(decoder, detector, slot, observer, sampler).hearing(voices)
 
         registry = LocalRegistry(fleet, found, known, pipe)
         # 5. The default model: its files, verified, and its engine in a process.

@@ -46,8 +46,7 @@ class ModelTranscriber(Transcriber):
         """Yield a transcriber whose model is loaded and stays so inside the block."""
         with self._model.hold(context.check) as service:
             held = Transcriber(self._source, self._detector, service, observer=self.observer, sampler=self.sampler)
-            held.voices = self.voices
-            yield held
+            yield held.hearing(self.voices)
 
     def transcribe(
         self,

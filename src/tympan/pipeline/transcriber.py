@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from tympan import tracing
 from tympan.audio.condition import ConditionMeter
@@ -65,7 +66,7 @@ class Transcriber:
         """Join the parts; ``max_window_s`` is the longest window packed, at most 30 s.
 
         An ``observer`` is told of every transcript that is made, and how the speech for it came in; a ``sampler`` of
-        every window whose text is final. ``voices`` may be set to what tells speakers apart by theirs.
+        every window whose text is final. ``voices`` tells speakers apart by theirs, if there are any.
         """
         self._source = source
         self._detector = detector
@@ -74,6 +75,11 @@ class Transcriber:
         self.observer = observer
         self.sampler = sampler
         self.voices: VoiceDesk | None = None
+
+    def hearing(self, voices: VoiceDesk | None) -> Self:
+        """Return this, which tells speakers apart by what ``voices`` hears as well from now on."""
+        self.voices = voices
+        return self
 
     @property
     def info(self) -> EngineInfo | None:
