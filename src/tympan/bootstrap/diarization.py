@@ -1,7 +1,5 @@
 """Who spoke in a file: the networks fetched and loaded, the file decoded, its turns found."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tympan.audio.decode import Decoder
@@ -13,7 +11,6 @@ from tympan.domain import Turn
 from tympan.engine.catalogue import DIARIZATION
 from tympan.engine.models import Access, obtain
 from tympan.engine.store import Report, silent
-from tympan.pipeline.voices import VoiceDesk
 from tympan.turns import names, rttm
 
 __all__ = ["Crowd", "Networks", "Turn", "load_networks", "names", "rttm", "turns_of"]
@@ -26,16 +23,6 @@ def load_networks(settings: Settings, threads: int = 1, report: Report = silent)
     """
     found = obtain(DIARIZATION, settings.data_dir, Access(offline=settings.offline), report)
     return Networks.load(found.path, threads)
-
-
-@contextmanager
-def hearing(settings: Settings, report: Report = silent) -> Iterator[VoiceDesk]:
-    """Yield what hears voices for all requests of a process; the networks are loaded when somebody asks for them."""
-    desk = VoiceDesk(lambda: load_networks(settings, report=report), settings.diarize_threads)
-    try:
-        yield desk
-    finally:
-        desk.close()
 
 
 def turns_of(

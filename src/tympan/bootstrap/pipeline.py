@@ -20,7 +20,7 @@ from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
 from tympan.batching.slot import ModelSlot
-from tympan.bootstrap.diarization import hearing
+from tympan.bootstrap.hearing import hearing
 from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names, with_default
 from tympan.bootstrap.shadow import shadowing
 from tympan.config import Settings
