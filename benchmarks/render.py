@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import capacity, drift, golden, limits, live_socket, overload, seams, timestamps, trust
+from benchmarks import capacity, diarization, drift, golden, limits, live_socket, overload, seams, timestamps, trust
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -347,6 +347,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "drift": lambda result: [drift.INTRO, *_sections(drift.body(result))],
     "golden": lambda result: [golden.INTRO, *_sections(golden.body(result))],
     "nonspeech": _nonspeech,
+    "diarization": diarization.page,
     "memory": _memory,
     "ready": _ready,
     "live": _live,
@@ -368,6 +369,7 @@ _TITLES = {
     "drift": "Changes of live traffic",
     "golden": "Golden sets",
     "nonspeech": "Text where nobody speaks",
+    "diarization": "Who speaks",
     "memory": "Memory",
     "ready": "Start",
     "live": "Live speech",

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import (
     accuracy,
     capacity,
+    diarization,
     drift,
     ggml,
     golden,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "nonspeech": lambda setup, a: nonspeech.run(setup, _nonspeech_plan(a)),
     "timestamps": lambda setup, a: timestamps.run(setup, hour=a.hour),
     "trust": lambda setup, _: trust.run(setup),
+    "diarization": lambda setup, _: diarization.run(setup),
     "drift": lambda setup, _: drift.run(setup),
     "golden": lambda setup, a: golden.run(setup, golden.Plan(a.golden_clips)),
     "memory": lambda setup, a: memory.memory(setup, dict(a.fake_env)),

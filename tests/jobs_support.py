@@ -20,6 +20,7 @@ from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.workbench import BenchOptions, Workbench
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
+from tympan.pipeline.voices import VoiceDesk
 from tympan.storage import migrate
 from tympan.storage.blobs import BlobStore, open_blobs
 from tympan.storage.database import Database, sqlite_url
@@ -70,11 +71,13 @@ class Shop:
     section_s: float = SECTION_S
     cache: ResultCache = field(default_factory=ResultCache)
     observer: Observer | None = None
+    voices: VoiceDesk | None = None
 
     @property
     def transcriber(self) -> Transcriber:
         """The pipeline over the made-up engine, in windows of 5 s."""
-        return Transcriber(PcmFiles(), HearsAll(), self.desk, max_window_s=5.0, observer=self.observer)
+        made = Transcriber(PcmFiles(), HearsAll(), self.desk, max_window_s=5.0, observer=self.observer)
+        return made.hearing(self.voices)
 
     def pcm(self, seconds: float, seed: int = 1) -> Path:
         """Return a new file with ``seconds`` of faint noise."""

@@ -112,6 +112,9 @@ class Settings(
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of the engine on a CPU; `auto` takes the physical cores."
     )
+    diarize_threads: int = Field(
+        1, ge=1, le=256, description="Recordings whose voices are heard at once, each on one core, at low priority."
+    )
     max_batch_ms: int = Field(
         300,
         ge=10,

@@ -10,11 +10,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.options import Abilities, LanguageUse, Options, Shape, Suppression, Task, Timestamps, VadOptions
+from tympan.options import Abilities, DiarizeBy, LanguageUse, Options, Shape, Suppression, Task, Timestamps, VadOptions
 from tympan.provenance import Provenance
+from tympan.turns import Turn
 
 __all__ = (
-    "Abilities", "LanguageUse", "Options", "Provenance", "Shape", "Suppression", "Task", "Timestamps", "VadOptions",
+    "Abilities", "DiarizeBy", "LanguageUse", "Options", "Provenance", "Shape", "Suppression", "Task", "Timestamps",
+    "Turn", "VadOptions",
 )  # fmt: skip  # Beside what is defined here.
 
 SAMPLE_RATE_HZ = 16_000
@@ -184,7 +186,7 @@ class Segment:
 
     ``confidence`` and ``hallucination_score`` are those of ``tympan.confidence``; ``None`` in what was stored before
     there were any, as is the confidence of a model that gives no probabilities. ``speaker`` is ``None`` where speakers
-    are not told apart, or both channels are about as loud.
+    are not told apart, or nothing tells who it is.
     """
 
     id: int
@@ -226,7 +228,10 @@ class DecodeStats:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The result of a request, independent of any output format; ``is_cached`` when it was made for an equal one."""
+    """The result of a request, independent of any output format; ``is_cached`` when it was made for an equal one.
+
+    ``turns`` are there where voices tell speakers apart.
+    """
 
     text: str
     segments: tuple[Segment, ...]
@@ -240,6 +245,7 @@ class Transcript:
     processing_s: float = 0.0
     is_cached: bool = False
     provenance: Provenance = field(default_factory=Provenance)
+    turns: tuple[Turn, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -260,7 +266,7 @@ class Progress:
     total_s: float | None
 
 
-ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv", "diarized_json"]
+ResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "tsv", "diarized_json", "rttm"]
 """Names of the output formats, as OpenAI spells them, and ``tsv``."""
 
 

@@ -30,6 +30,21 @@ class LanguageUse(StrEnum):
     NEEDS = "needs"
 
 
+class DiarizeBy(StrEnum):
+    """What tells speakers apart: the channels of a stereo recording, their voices, or whichever fits the recording."""
+
+    AUTO = "auto"
+    CHANNELS = "channels"
+    VOICES = "voices"
+
+
+CHANNELS = 2
+"""So many people are told apart by channels."""
+
+MOST_SPEAKERS = 20
+"""So many people are told apart by their voices, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What a model can be asked for; Whisper's are the defaults.
@@ -77,10 +92,10 @@ class Options:
     """What the caller asked for. Defaults are the product's defaults.
 
     ``languages`` are those that may be detected, all without any; with ``multilingual`` every window has its own.
-    ``diarize`` tells two speakers apart who have a channel of a stereo recording each; ``speaker_turns`` asks a model
-    made for it to mark where the speaker changes. Audio before ``start_s`` is passed over, and what comes ``length_s``
-    later; times are still those of the whole. ``token_chances`` asks how likely each token is. ``language_only`` wants
-    to know the language and no text.
+    ``diarize`` tells speakers apart, ``diarize_by`` what; ``min_speakers`` to ``max_speakers`` are expected. With
+    ``speaker_turns`` a model that is made for it marks where the speaker changes. Audio before ``start_s`` is passed
+    over, and what comes ``length_s`` later; times are still those of the whole. ``token_chances`` asks how likely each
+    token is. ``language_only`` wants to know the language and no text.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -98,6 +113,9 @@ class Options:
     no_speech_threshold: float = 0.6
     speaker_turns: bool = False
     diarize: bool = False
+    diarize_by: DiarizeBy = DiarizeBy.AUTO
+    min_speakers: int = 1
+    max_speakers: int = MOST_SPEAKERS
     multilingual: bool = False
     languages: tuple[str, ...] = ()
     suppression: Suppression = field(default_factory=Suppression)
@@ -105,6 +123,11 @@ class Options:
     length_s: float | None = None
     token_chances: bool = False
     language_only: bool = False
+
+    @property
+    def may_hear_voices(self) -> bool:
+        """Whether voices may tell speakers apart, so that nobody knows who speaks before the audio has ended."""
+        return self.diarize and self.diarize_by is not DiarizeBy.CHANNELS
 
 
 @dataclass(frozen=True, slots=True)

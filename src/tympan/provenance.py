@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Provenance:
     """What made a transcript beside the model: how that ran, and our version; empty where that is not known.
 
-    ``revision`` is of the model's files.
+    ``revision`` is of the model's files. ``speakers`` is what told them apart: ``channels`` or ``voices``.
     """
 
     engine: str = ""
@@ -15,3 +15,4 @@ class Provenance:
     compute_type: str = ""
     device: str = ""
     version: str = ""
+    speakers: str = ""

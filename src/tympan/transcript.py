@@ -14,10 +14,12 @@ from tympan.domain import (
     Provenance,
     Segment,
     Transcript,
+    Turn,
     Window,
     WindowResult,
     Word,
 )
+from tympan.labelling import Labeller
 
 _SENTENCE_ENDS = frozenset(".?!。？！…।؟")
 _MAX_GAP_S = 1.0
@@ -42,15 +44,18 @@ def assemble(
     languages: Sequence[tuple[str, float]],
     options: Options,
     totals: Totals,
+    turns: Sequence[Turn] | None = None,
 ) -> Transcript:
     """Return the transcript of a request from its windows' results, in order.
 
     Segments follow sentences and pauses where word times exist, windows otherwise. ``languages`` starts with the one
-    used, then the runner-ups, each with its probability.
+    used, then the runner-ups, each with its probability. ``turns``, where voices tell them, say who speaks which word;
+    else the results do.
     """
     segments: list[Segment] = []
+    labeller = None if turns is None else Labeller(turns)
     for window, result in parts:
-        segments += segments_of(window, result, options, len(segments))
+        segments += segments_of(window, result, options, len(segments), labeller)
     numbered = tuple(segments)
     used = sum(piece.n_samples for window, _ in parts for piece in window.pieces)
     return Transcript(
@@ -68,13 +73,25 @@ def assemble(
         ),
         model=totals.model,
         stats=totals.stats,
-        provenance=totals.provenance,
+        provenance=replace(totals.provenance, speakers=_told_by(options, turns)),
+        turns=tuple(turns or ()),
     )
 
 
-def segments_of(window: Window, result: WindowResult, options: Options, first_id: int = 0) -> list[Segment]:
-    """Return what ``assemble`` makes of one window, numbered from ``first_id`` on."""
-    found = _segments(window, result, keep_words=options.timestamps == "word")
+def _told_by(options: Options, turns: Sequence[Turn] | None) -> str:
+    if not options.diarize:
+        return ""
+    return "channels" if turns is None else "voices"
+
+
+def segments_of(
+    window: Window, result: WindowResult, options: Options, first_id: int = 0, labeller: Labeller | None = None
+) -> list[Segment]:
+    """Return what ``assemble`` makes of one window, numbered from ``first_id`` on.
+
+    A ``labeller``, who has the windows before, says who speaks, instead of ``result``.
+    """
+    found = _segments(window, result, labeller, keep_words=options.timestamps == "word")
     language = result.language if options.multilingual else None
     return [replace(segment, id=first_id + i, language=language) for i, segment in enumerate(found)]
 
@@ -94,7 +111,7 @@ def source_time_s(window: Window, time_s: float, *, is_end: bool = False) -> flo
     return (chosen.source_sample + offset) / SAMPLE_RATE_HZ
 
 
-def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list[Segment]:
+def _segments(window: Window, result: WindowResult, labeller: Labeller | None, *, keep_words: bool) -> list[Segment]:
     if not result.text.strip():
         return []
     evidence = Evidence.of(window, result)
@@ -102,9 +119,11 @@ def _segments(window: Window, result: WindowResult, *, keep_words: bool) -> list
         start_s = window.pieces[0].source_sample / SAMPLE_RATE_HZ
         end_s = window.end_sample / SAMPLE_RATE_HZ
         whole = _segment(result, evidence, start_s, end_s, result.tokens)
-        return [replace(whole, speaker=next(iter(result.speakers), None), token_chances=result.token_chances)]
+        told = next(iter(result.speakers), None) if labeller is None else labeller.name(start_s, end_s)
+        return [replace(whole, speaker=told, token_chances=result.token_chances)]
     words = [_placed(window, word) for word in result.words]
-    names = result.speakers or (None,) * len(words)
+    told_apart = result.speakers if labeller is None else labeller.names(words)
+    names = told_apart or (None,) * len(words)
     chances = iter(result.token_chances)
     return [
         replace(

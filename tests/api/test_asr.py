@@ -108,6 +108,8 @@ def test_speakers_have_labels(make_site: Callable[..., Site]) -> None:
     site = make_site(TwoVoices())
     assert ask(site, diarize="true").text.splitlines()[0] == "[SPEAKER_00]: Hello there."
     assert next(srt.parse(ask(site, diarize="true", output="srt").text)).content == "[SPEAKER_00]: Hello there."
+    ask(site, diarize="true", min_speakers=3)
+    assert site.transcriber.calls[-1][1].diarize_by == "voices"
     found = json.loads(ask(site, diarize="true", min_speakers=2, max_speakers=2, output="json").text)
     assert [segment["speaker"] for segment in found["segments"]] == ["SPEAKER_00", "SPEAKER_01"]
     assert all(options.diarize for _, options in site.transcriber.calls)
@@ -127,8 +129,8 @@ def test_the_language_of_a_file(server: Site) -> None:
         ({"language": "xx"}, "unsupported_language"),
         ({"vad_filter": "perhaps"}, "invalid_request"),
         ({"min_speakers": "2"}, "invalid_request"),
-        ({"diarize": "true", "min_speakers": "3"}, "unsupported_option"),
-        ({"diarize": "true", "max_speakers": "1"}, "unsupported_option"),
+        ({"diarize": "true", "max_speakers": "2", "min_speakers": "3"}, "invalid_request"),
+        ({"diarize": "true", "max_speakers": "21"}, "invalid_request"),
         ({"temperature": "1"}, "invalid_request"),
     ],
     ids=str,

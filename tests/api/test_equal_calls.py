@@ -18,7 +18,7 @@ from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.shelves import MemoryShelf
 from tympan.telemetry import REGISTRY
 
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "tsv", "diarized_json")
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "tsv", "diarized_json", "rttm")
 OTHERS: tuple[dict[str, str], ...] = (
     {"language": "de"},
     {"prompt": "Dear"},

@@ -46,7 +46,7 @@ def stored(shop: Site, transcript: Transcript) -> StoredResult:
 @pytest.mark.parametrize("fmt", MEDIA_TYPES)
 def test_results_are_what_a_synchronous_call_returns(shop: Site, fmt: ResponseFormat) -> None:
     """In every format; JSON tells a little more."""
-    options = Options(diarize=fmt == "diarized_json")
+    options = Options(diarize=fmt in {"diarized_json", "rttm"})
     job_id = finish(shop, make_transcript(options), diarize="true" if options.diarize else "false")
     answer = get(shop, f"/v1/jobs/{job_id}/result", params={"format": fmt})
     expected = render(make_transcript(options), fmt)
@@ -91,6 +91,7 @@ def test_a_job_without_speakers_has_no_diarized_result(shop: Site) -> None:
     answer = get(shop, f"/v1/jobs/{job_id}/result?format=diarized_json")
     assert refusal(answer) == (400, "invalid_request", "format")
     assert "diarize=true" in answer.text
+    assert refusal(get(shop, f"/v1/jobs/{job_id}/result?format=rttm")) == (400, "invalid_request", "format")
 
 
 def test_a_job_keeps_the_names_of_its_speakers(shop: Site) -> None:

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from tympan.bootstrap.demand import put_together
+from tympan.bootstrap.planning import put_together
 from tympan.capacity.demand import MAX_LENGTHS, Demand, Goal, Lengths, arrivals_in, lengths_in, seconds, thinned
 from tympan.errors import InvalidRequest
 from tympan.storage.demand import PastJob

@@ -9,60 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.voices_support import NOBODY, A, B, C, Tells, spoken
 from tympan.diarize.assembly import turns
 from tympan.diarize.base import (
-    FIRST_SAMPLE,
     FRAME_S,
     FRAME_SAMPLES,
     STEP_FRAMES,
     WINDOW_SAMPLES,
-    Activity,
-    Embedding,
     Heard,
     Track,
 )
 from tympan.diarize.clustering import Crowd
-from tympan.diarize.features import Features
 from tympan.diarize.recording import Recording
 from tympan.diarize.tracks import Tracker, _stretches
-from tympan.diarize.turns import Turn
-from tympan.domain import SAMPLE_RATE_HZ, Samples
+from tympan.domain import SAMPLE_RATE_HZ, Samples, Turn
 
 FRAMES = 589
 RATE = SAMPLE_RATE_HZ
-_MIDDLES = np.arange(FRAMES) * FRAME_SAMPLES + FIRST_SAMPLE + FRAME_SAMPLES // 2
-
-
-class Tells:
-    """Networks of a test: a sample is 1000 times the sum of 1, 2 and 4 for the speakers A, B and C."""
-
-    def __init__(self) -> None:
-        """Have heard nothing."""
-        self.windows: list[Samples] = []
-        self._asked: list[int] = []
-
-    def activity(self, window: Samples) -> Activity:
-        """Local speakers are in the order in which the window has them."""
-        self.windows.append(window.copy())
-        masks = window[_MIDDLES] // 1000
-        speaks = np.stack([(masks & bit) > 0 for bit in (1, 2, 4)], axis=1)
-        order = sorted(range(3), key=lambda speaker: (not speaks[:, speaker].any(), int(speaks[:, speaker].argmax())))
-        found = speaks[:, order]
-        alone = found.sum(axis=1) == 1
-        self._asked = [order[local] for local in range(3) for _ in _stretches(found[:, local], alone)]
-        return found
-
-    def embedding(self, features: Features) -> Embedding:
-        """Voices are asked for stretch by stretch, in the order of the local speakers."""
-        assert len(features)
-        voice = np.zeros(3, np.float32)
-        voice[self._asked.pop(0)] = 1.0
-        return voice
-
-
-def spoken(parts: Sequence[tuple[float, int]]) -> Samples:
-    """Return a recording: for so many seconds these speakers."""
-    return np.concatenate([np.full(round(s * RATE), 1000 * who, np.int16) for s, who in parts])
 
 
 def heard(samples: Samples, block: int = RATE) -> list[Turn]:
@@ -80,9 +43,6 @@ def close(found: Sequence[Turn], wanted: Sequence[tuple[float, float, int]]) -> 
         turn.speaker == who and abs(turn.start_s - start) <= FRAME_S and abs(turn.end_s - end) <= FRAME_S
         for turn, (start, end, who) in zip(found, wanted, strict=True)
     )
-
-
-A, B, C, NOBODY = 1, 2, 4, 0
 
 
 def test_turns_have_their_times_across_windows_and_when_two_speak_at_once() -> None:

@@ -5,7 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tympan.diarize.turns import PAUSE_S, Turn, names, rttm, smoothed
+from tympan.diarize.turns import PAUSE_S, smoothed
+from tympan.domain import Turn
+from tympan.turns import names, rttm
 
 _TURNS = st.lists(
     st.tuples(st.integers(0, 1000), st.integers(1, 300), st.integers(0, 4)).map(

@@ -24,6 +24,7 @@ from tympan.domain import (
     Task,
     TokenChance,
     Transcript,
+    Turn,
     Word,
 )
 from tympan.formats import MEDIA_TYPES, media_type, render, rendered
@@ -54,9 +55,27 @@ GERMAN = transcript(
 def test_every_format_has_a_media_type_and_renders() -> None:
     """The table of media types names all formats, and each of them gives text."""
     assert set(MEDIA_TYPES) == set(get_args(ResponseFormat))
+    spoken = replace(GERMAN, segments=tuple(replace(one, speaker="A") for one in GERMAN.segments))
     for fmt in MEDIA_TYPES:
-        assert render(GERMAN, fmt)
+        assert render(spoken, fmt)
         assert "/" in media_type(fmt)
+
+
+def test_rttm_has_the_turns_or_else_the_segments_by_speaker() -> None:
+    """Turns may overlap; of segments those of one speaker after another are one; nobody is nothing."""
+    said = (("A", 0.0, 1.0), ("A", 1.5, 2.0), ("B", 2.0, 3.0), (None, 3.0, 4.0), ("A", 5.0, 6.0))
+    told = transcript(*(Segment(n, start, end, " x", speaker=who) for n, (who, start, end) in enumerate(said)))
+
+    def lines(one: Transcript, *names: str) -> list[list[str]]:
+        found = rendered(one, Output("rttm", speakers=names)).splitlines()
+        return [[line.split()[n] for n in (0, 3, 4, 7)] for line in found]
+
+    assert lines(told) == [
+        ["SPEAKER", "0.000", "2.000", "A"], ["SPEAKER", "2.000", "1.000", "B"], ["SPEAKER", "5.000", "1.000", "A"],
+    ]  # fmt: skip
+    heard = replace(told, turns=(Turn(0.0, 2.5, 0), Turn(2.0, 3.0, 1)))
+    assert lines(heard, "Dr. Ann") == [["SPEAKER", "0.000", "2.500", "Dr._Ann"], ["SPEAKER", "2.000", "1.000", "B"]]
+    assert rendered(replace(GERMAN, segments=()), Output("rttm")) == ""
 
 
 def test_json_is_text_and_usage() -> None:
@@ -95,7 +114,7 @@ def test_verbose_json_has_openais_fields_and_ours() -> None:
     assert found["languages"] == [{"code": "de", "probability": 0.9}, {"code": "nl", "probability": 0.05}]
     assert (found["processing_time_ms"], found["audio_duration_s"], found["language_code"]) == (500.0, 10.0, "de")
     made_by = {"engine": "onnx", "revision": "abc", "compute_type": "int8", "device": "cpu", "version": "1.2"}
-    assert (found["model"], found["made_by"]) == ("base", made_by)
+    assert (found["model"], found["made_by"]) == ("base", {**made_by, "speakers": ""})
 
 
 def test_a_result_from_before_there_was_confidence_says_null() -> None:

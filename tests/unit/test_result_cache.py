@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.support import make_transcript
 from tympan import telemetry
-from tympan.domain import Options, Segment, Suppression, Task, Timestamps, Transcript, VadOptions
+from tympan.domain import DiarizeBy, Options, Segment, Suppression, Task, Timestamps, Transcript, VadOptions
 from tympan.engine.base import EngineInfo
 from tympan.jobs.result_cache import LONGEST_S, ResultCache, served
 from tympan.jobs.shelves import MemoryShelf, ShelfAway
@@ -35,6 +35,9 @@ OTHERS: MappingProxyType[str, Any] = MappingProxyType(
         "no_speech_threshold": 0.5,
         "speaker_turns": True,
         "diarize": True,
+        "diarize_by": DiarizeBy.VOICES,
+        "min_speakers": 2,
+        "max_speakers": 3,
         "multilingual": True,
         "languages": ("en", "de"),
         "suppression": Suppression(tokens=(13,)),

@@ -87,14 +87,44 @@ class StereoMixer:
         return _LEFT if left > _LOUDER * right else _RIGHT
 
 
+ALONE = 2.0
+"""So many times as loud as the other channel is one that somebody speaks on who has it for himself: 6 dB."""
+
+_ALONE_SHARE = 0.75
+_LEAST_SHARE = 0.05
+
+
+class ChannelJudge:
+    """Whether each of two channels has a speaker of its own: told by how loud they are, steps counted by loudness."""
+
+    def __init__(self) -> None:
+        """Have heard nothing yet."""
+        self._alone = np.zeros(2)
+        self._all = 0.0
+
+    def add(self, steps: NDArray[np.float32]) -> None:
+        """Take the levels of the next steps."""
+        left, right = steps.T
+        self._all += float(steps.max(axis=1, initial=0.0).sum())
+        self._alone += [left[left >= ALONE * right].sum(), right[right >= ALONE * left].sum()]
+
+    @property
+    def tells_speakers(self) -> bool:
+        """Whether mostly one channel is heard at a time, and either of them is."""
+        return bool(
+            self._alone.sum() >= _ALONE_SHARE * self._all > 0.0 and self._alone.min() >= _LEAST_SHARE * self._all
+        )
+
+
 class LevelMeter:
-    """How loud both channels are, in steps of 16 ms; keeps only what can still be asked for."""
+    """How loud both channels are, in steps of 16 ms; keeps only what can still be asked for, and judges all of it."""
 
     def __init__(self) -> None:
         """Start at sample 0."""
         self._rest: Stereo = np.zeros((0, 2), np.int16)
         self._levels: Levels = np.zeros((0, 2), np.float16)
         self._first = 0
+        self.judge = ChannelJudge()
 
     @property
     def kept_steps(self) -> int:
@@ -129,6 +159,7 @@ class LevelMeter:
 
     def _add(self, held: Stereo) -> None:
         steps = np.abs(held.astype(np.float32)).reshape(-1, LEVEL_SAMPLES, 2).mean(axis=1)
+        self.judge.add(steps)
         self._levels = np.concatenate([self._levels, steps.astype(np.float16)])
 
 

@@ -7,10 +7,11 @@ from tympan.config import Settings
 from tympan.diarize.clustering import Crowd
 from tympan.diarize.networks import Networks
 from tympan.diarize.recording import Recording
-from tympan.diarize.turns import Turn, names, rttm
+from tympan.domain import Turn
 from tympan.engine.catalogue import DIARIZATION
 from tympan.engine.models import Access, obtain
 from tympan.engine.store import Report, silent
+from tympan.turns import names, rttm
 
 __all__ = ["Crowd", "Networks", "Turn", "load_networks", "names", "rttm", "turns_of"]
 

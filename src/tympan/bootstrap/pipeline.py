@@ -19,6 +19,8 @@ from tympan.batching.batcher import BatcherOptions
 from tympan.batching.fleet import Fleet
 from tympan.batching.host import HostOptions
 from tympan.batching.queue import BatchLimits
+from tympan.batching.slot import ModelSlot
+from tympan.bootstrap.hearing import hearing
 from tympan.bootstrap.registry import LocalRegistry, configured_models, make_fleet, names, with_default
 from tympan.bootstrap.shadow import shadowing
 from tympan.config import Settings
@@ -97,9 +99,12 @@ def running(
         detector = SpeechDetector()
         home = configured[0].card.id
         sampler = started.enter_context(shadowing(settings, fleet, known, home, opinions))
-        registry = LocalRegistry(
-            fleet, found, known, lambda slot: ModelTranscriber(decoder, detector, slot, observer, sampler)
-        )
+        voices = started.enter_context(hearing(settings, _StepLog("diarization")))
+
+        def pipe(slot: ModelSlot) -> ModelTranscriber:
+            return ModelTranscriber(decoder, detector, slot, observer, sampler).hearing(voices)
+
+        registry = LocalRegistry(fleet, found, known, pipe)
         # 5. The default model: its files, verified, and its engine in a process.
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)

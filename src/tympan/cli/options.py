@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from tympan.domain import Options, Suppression, Task, Timestamps, VadOptions
+from tympan.domain import DiarizeBy, Options, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest
 from tympan.languages import language_code
+from tympan.options import CHANNELS, MOST_SPEAKERS
 
 MAX_BEAM_SIZE = 10
 
@@ -68,9 +69,21 @@ class DecodeArgs:
         str | None, typer.Option(metavar="NUMBERS", help="Tokens not to write, separated by commas.")
     ] = None
     suppress_numerals: Annotated[bool, typer.Option("--suppress-numerals", help="Write numbers in words.")] = False
-    diarize: Annotated[
-        bool, typer.Option("--diarize", help="Tell two speakers apart, in stereo with one on either channel.")
-    ] = False
+    diarize: Annotated[bool, typer.Option("--diarize", help="Tell speakers apart, by their voices or channels.")] = (
+        False
+    )
+    diarize_by: Annotated[
+        DiarizeBy, typer.Option(metavar="WAY", help="channels of a stereo file, voices, or auto: what fits the file.")
+    ] = DiarizeBy.AUTO
+    speakers: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="How many people speak.")
+    ] = None
+    min_speakers: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At least so many.")
+    ] = None
+    max_speakers: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At most so many.")
+    ] = None
     tinydiarize: Annotated[
         bool, typer.Option("--tinydiarize", help="Mark where the speaker changes, with a model made for it.")
     ] = False
@@ -139,11 +152,25 @@ def to_options(args: DecodeArgs) -> Options:
         timestamps=Timestamps.WORD if args.word_timestamps else Timestamps.SEGMENT,
         vad=_vad(args),
         speaker_turns=args.tinydiarize,
-        diarize=args.diarize,
+        **_speakers(args),
         multilingual=args.multilingual,
         languages=tuple(language_code(word) for word in (args.languages or "").split(",") if word.strip()),
         suppression=Suppression(_numbers(args.suppress_tokens), numerals=args.suppress_numerals),
     )
+
+
+def _speakers(args: DecodeArgs) -> dict[str, Any]:
+    told = (args.speakers, args.min_speakers, args.max_speakers)
+    if any(told) and args.diarize_by is DiarizeBy.CHANNELS:
+        raise InvalidRequest("Channels are two speakers.", remedy="Leave the number of speakers out, or ask by voices.")
+    if args.speakers and (args.min_speakers or args.max_speakers):
+        raise InvalidRequest("--speakers says it all.", remedy="Leave --min-speakers and --max-speakers out.")
+    least, most = args.speakers or args.min_speakers or 1, args.speakers or args.max_speakers or MOST_SPEAKERS
+    if least > most:
+        raise InvalidRequest("--min-speakers is more than --max-speakers.", remedy="Leave one of them out.")
+    by = DiarizeBy.VOICES if any(told) and not least <= CHANNELS <= most else args.diarize_by
+    wanted = args.diarize or any(told) or args.diarize_by is not DiarizeBy.AUTO
+    return {"diarize": wanted, "diarize_by": by, "min_speakers": least, "max_speakers": most}
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

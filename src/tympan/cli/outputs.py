@@ -24,6 +24,7 @@ class Format(StrEnum):
     VTT = "vtt"
     TSV = "tsv"
     DIARIZED_JSON = "diarized_json"
+    RTTM = "rttm"
 
     @property
     def response_format(self) -> ResponseFormat:
@@ -38,7 +39,12 @@ class Format(StrEnum):
     @property
     def names_speakers(self) -> bool:
         """Whether it shows who speaks."""
-        return self in {Format.VERBOSE_JSON, Format.DIARIZED_JSON, Format.SRT, Format.VTT}
+        return self.needs_speakers or self in {Format.VERBOSE_JSON, Format.SRT, Format.VTT}
+
+    @property
+    def needs_speakers(self) -> bool:
+        """Whether it is about who speaks, so that speakers are told apart for it unasked."""
+        return self in {Format.DIARIZED_JSON, Format.RTTM}
 
     @property
     def suffix(self) -> str:
@@ -54,6 +60,7 @@ _RESPONSE_FORMATS: Mapping[Format, ResponseFormat] = {
     Format.VTT: "vtt",
     Format.TSV: "tsv",
     Format.DIARIZED_JSON: "diarized_json",
+    Format.RTTM: "rttm",
 }
 _SUFFIXES: Mapping[Format, str] = {Format.VERBOSE_JSON: ".verbose.json", Format.DIARIZED_JSON: ".diarized.json"}
 

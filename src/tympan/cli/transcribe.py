@@ -155,10 +155,10 @@ def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArg
         turn_debugging_on()
     formats = tuple(dict.fromkeys(output.formats or [Format.TXT]))
     options = to_options(decode)
-    options = replace(options, diarize=options.diarize or Format.DIARIZED_JSON in formats)
+    options = replace(options, diarize=options.diarize or any(fmt.needs_speakers for fmt in formats))
     if options.diarize and not any(fmt.names_speakers for fmt in formats):
         raise InvalidRequest(
-            "--diarize shows in the formats diarized_json, verbose_json, srt and vtt only.",
+            "--diarize shows in the formats diarized_json, verbose_json, rttm, srt and vtt only.",
             remedy="Add --format diarized_json.",
         )
     if not any(fmt.needs_times for fmt in formats):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tympan.diarize.base import FIRST_SAMPLE, FRAME_S, STEP_FRAMES, Heard, Track
-from tympan.diarize.turns import Turn, smoothed
-from tympan.domain import SAMPLE_RATE_HZ
+from tympan.diarize.turns import smoothed
+from tympan.domain import SAMPLE_RATE_HZ, Turn
 
 _FIRST_S = FIRST_SAMPLE / SAMPLE_RATE_HZ
 _RISING = np.arange(1, STEP_FRAMES + 1) / (STEP_FRAMES + 1)

@@ -10,7 +10,7 @@ recording. Windows tell what to expect here. Two local speakers of one window ar
 heard in two windows at the same moments is one person; the threshold lies between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tympan.diarize.base import FRAME_S, STEP_FRAMES, Track
+from tympan.errors import Cancelled
 
 ALIKE, UNLIKE = 0.90, 0.08
 """How alike one person's voice and two people's are in wide-band recordings, by these networks: medians."""
@@ -47,13 +48,16 @@ class Crowd:
         return cls(n, n)
 
 
-def grouped(tracks: Sequence[Track], crowd: Crowd) -> list[int]:
-    """Return the number of each track's group, from 0; never more groups than tracks."""
+def grouped(tracks: Sequence[Track], crowd: Crowd, cancelled: Callable[[], bool] = lambda: False) -> list[int]:
+    """Return the number of each track's group, from 0; never more groups than tracks.
+
+    Raises ``Cancelled`` once that is told.
+    """
     if not tracks:
         return []
     voices = np.stack([track.voice for track in tracks])
     seconds = np.array([track.active.sum() * FRAME_S for track in tracks])
-    tree = _tree(voices)
+    tree = _tree(voices, cancelled)
     alike = threshold(tracks)
     n_groups = len(tracks) - sum(join.similarity >= alike for join in tree)
     labels = _cut(tree, len(tracks), min(max(n_groups, crowd.least), crowd.most))
@@ -106,33 +110,62 @@ class _Join:
     similarity: float
 
 
-def _tree(voices: Vectors) -> list[_Join]:
-    """Return all joins, the most alike first."""
-    means = voices.astype(np.float64)
-    sizes = np.ones(len(voices))
-    is_open = np.ones(len(voices), np.bool_)
+def _tree(voices: Vectors, cancelled: Callable[[], bool] = lambda: False) -> list[_Join]:
+    """Return all joins, the most alike first. Raises ``Cancelled``."""
+    groups = _Groups(voices)
     joins: list[_Join] = []
     chain: list[int] = []
     while len(joins) < len(voices) - 1:
+        if cancelled():
+            raise Cancelled
         if not chain:
-            chain.append(int(is_open.argmax()))
-        last = chain[-1]
-        alike = np.where(is_open, means @ means[last], -np.inf)
-        alike[last] = -np.inf
-        nearest = int(alike.argmax())
+            chain.append(groups.any())
+        nearest, similarity, backward = groups.nearest(chain[-1], chain[-2] if len(chain) > 1 else None)
         # On a tie the one it came from, or the chain would run in circles.
-        if len(chain) > 1 and alike[chain[-2]] >= alike[nearest]:
-            nearest = chain[-2]
-            del chain[-2:]
-            joins.append(_Join(nearest, last, float(alike[nearest])))
-            means[nearest] = (sizes[nearest] * means[nearest] + sizes[last] * means[last]) / (
-                sizes[nearest] + sizes[last]
-            )
-            sizes[nearest] += sizes[last]
-            is_open[last] = False
+        if backward is not None and backward >= similarity:
+            last, nearest = chain.pop(), chain.pop()
+            joins.append(groups.join(nearest, last, backward))
+            chain = groups.compacted(chain)
         else:
             chain.append(nearest)
     return sorted(joins, key=lambda join: -join.similarity)
+
+
+class _Groups:
+    """The groups that there still are, by row; rows of those that were joined go when they are half of all."""
+
+    def __init__(self, voices: Vectors) -> None:
+        self._names = np.arange(len(voices))
+        self._means = voices.astype(np.float64)
+        self._sizes = np.ones(len(voices))
+        self._is_open = np.ones(len(voices), np.bool_)
+
+    def any(self) -> int:
+        return int(self._is_open.argmax())
+
+    def nearest(self, row: int, before: int | None) -> tuple[int, float, float | None]:
+        """Return the group most alike, how much so, and how much ``before`` is."""
+        alike = np.where(self._is_open, self._means @ self._means[row], -np.inf)
+        alike[row] = -np.inf
+        nearest = int(alike.argmax())
+        return nearest, float(alike[nearest]), None if before is None else float(alike[before])
+
+    def join(self, row: int, other: int, similarity: float) -> _Join:
+        n, n_other = self._sizes[row], self._sizes[other]
+        self._means[row] = (n * self._means[row] + n_other * self._means[other]) / (n + n_other)
+        self._sizes[row] += n_other
+        self._is_open[other] = False
+        return _Join(int(self._names[row]), int(self._names[other]), similarity)
+
+    def compacted(self, rows: list[int]) -> list[int]:
+        """Return where these rows are once there are no more than twice as many as groups."""
+        if 2 * self._is_open.sum() > len(self._is_open):
+            return rows
+        places = np.cumsum(self._is_open) - 1
+        kept = self._is_open
+        self._names, self._means, self._sizes = self._names[kept], self._means[kept], self._sizes[kept]
+        self._is_open = kept[kept]
+        return [int(places[row]) for row in rows]
 
 
 def _cut(tree: Sequence[_Join], n: int, n_groups: int) -> NDArray[np.int64]:

@@ -1,11 +1,12 @@
 """Diarization of a recording, piece by piece: push its samples, then ask who spoke when."""
 
+from collections.abc import Callable
+
 from tympan.diarize import assembly
 from tympan.diarize.base import Voices
 from tympan.diarize.clustering import Crowd, grouped
 from tympan.diarize.tracks import Tracker
-from tympan.diarize.turns import Turn
-from tympan.domain import Samples
+from tympan.domain import Samples, Turn
 
 
 class Recording:
@@ -24,7 +25,7 @@ class Recording:
         """Take the next samples, 16 kHz, one channel; whole windows are heard at once."""
         self._tracker.push(samples)
 
-    def finish(self, crowd: Crowd) -> list[Turn]:
-        """Return who spoke when in all that was pushed, which ends here."""
+    def finish(self, crowd: Crowd, cancelled: Callable[[], bool] = lambda: False) -> list[Turn]:
+        """Return who spoke when in all that was pushed, which ends here. Raises ``Cancelled`` once that is told."""
         heard = self._tracker.finish()
-        return assembly.turns(heard, grouped(heard.tracks, crowd))
+        return assembly.turns(heard, grouped(heard.tracks, crowd, cancelled))

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from tympan.domain import SPEAKER_TURN, Output, ResponseFormat, Segment, Shape, 
 from tympan.formats.cues import clock, srt, tsv, vtt
 from tympan.formats.readable import Readable, finite, name_of, named, number
 from tympan.languages import language_name
+from tympan.turns import rttm_text, speaker_name
 
 __all__ = (
     "MEDIA_TYPES",
@@ -49,12 +51,13 @@ MEDIA_TYPES = MappingProxyType[ResponseFormat, str](
         "vtt": "text/vtt; charset=utf-8",
         "tsv": "text/tab-separated-values; charset=utf-8",
         "diarized_json": "application/json",
+        "rttm": "text/plain; charset=utf-8",
     }
 )
 """Every output format with the media type it is sent as."""
 
 UNKNOWN_SPEAKER = "unknown"
-"""Who speaks in ``diarized_json``, which has to say somebody, where both channels are about as loud."""
+"""Who speaks in ``diarized_json``, which has to say somebody, where nothing tells who it is."""
 
 _FRAMES_PER_S = 100
 _POSITIONS_PER_S = 50
@@ -303,11 +306,25 @@ def _text(source: Readable, _output: Output) -> Iterator[str]:
     yield "\n"
 
 
+def _rttm(source: Readable, output: Output) -> Iterator[str]:
+    """Yield who spoke when: the turns that voices tell, or where there are none the segments, joined by speaker."""
+    if source.head.turns:
+        called = dict(enumerate(output.speakers))
+        for turn in source.head.turns:
+            name = called.get(turn.speaker, speaker_name(turn.speaker))
+            yield rttm_text([(turn.start_s, turn.end_s, name)])
+        return
+    spoken = (segment for group in named(source, output) for segment in group if segment.speaker)
+    for name, run in groupby(spoken, key=lambda segment: segment.speaker or ""):
+        first, *rest = run
+        yield rttm_text([(finite(first.start_s), finite((rest or [first])[-1].end_s), name)])
+
+
 _OBJECTS = MappingProxyType[ResponseFormat, Callable[[Readable, Output], JsonObject]](
     {"json": _json, "verbose_json": _verbose, "diarized_json": _diarized}
 )
 _TEXTS = MappingProxyType[ResponseFormat, Callable[[Readable, Output], Iterator[str]]](
-    {"text": _text, "srt": srt, "vtt": vtt, "tsv": tsv}
+    {"text": _text, "srt": srt, "vtt": vtt, "tsv": tsv, "rttm": _rttm}
 )
 
 

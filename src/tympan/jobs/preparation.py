@@ -57,10 +57,12 @@ class Preparation:
                         self._let_go(held, section, claim, context)
             if self._held is not None:
                 self._put(self._held, claim, speech.audio_samples)
+            turns = speech.turns()
         finally:
+            speech.close()
             if self._held is not None:
                 self._held.path.unlink(missing_ok=True)
-        return Prepared(speech.audio_samples, speech.speech_samples, self._languages, speech.condition)
+        return Prepared(speech.audio_samples, speech.speech_samples, self._languages, speech.condition, turns)
 
     def _sections(self, windows: Iterator[Window], claim: Claim, scratch: Path) -> Iterator[_Section]:
         """Write one section after the other as its windows come, so that none is in memory."""

@@ -213,6 +213,8 @@ class RemoteTranscriber:
                 transcript = self._jobs.transcript(context.tenant, job_id)[1]
                 if telling is not None:
                     telling.check(transcript)
+                elif context.on_segments is not None and transcript.segments:
+                    context.on_segments(transcript.segments)
                 return transcript
             if job.state.is_terminal:
                 raise _error_of(job)
@@ -233,7 +235,7 @@ class RemoteTranscriber:
             raise Cancelled
 
     def _telling(self, context: RequestContext, job: Job) -> Telling | None:
-        if context.on_segments is None:
+        if context.on_segments is None or job.options.may_hear_voices:  # Then who speaks is known at the end.
             return None
         section = partial(self._jobs.section_result, context.tenant, job.id)
         return Telling(section, job.options, context.on_segments)

@@ -179,7 +179,7 @@ def assembled(options: Options, prepared: Prepared, results: list[SectionResult]
     stats = reduce(_sum, (result.stats for result in results), DecodeStats())
     used, provenance = next(((result.model, result.provenance) for result in results), (model, Provenance()))
     totals = Totals(prepared.audio_samples, prepared.speech_samples, used, stats, provenance)
-    transcript = assemble(parts, languages, options, totals)
+    transcript = assemble(parts, languages, options, totals, prepared.turns)
     return replace(transcript, processing_s=sum(result.processing_s for result in results))
 
 

@@ -45,7 +45,8 @@ class ModelTranscriber(Transcriber):
     def held(self, context: RequestContext) -> Iterator[Transcriber]:
         """Yield a transcriber whose model is loaded and stays so inside the block."""
         with self._model.hold(context.check) as service:
-            yield Transcriber(self._source, self._detector, service, observer=self.observer, sampler=self.sampler)
+            held = Transcriber(self._source, self._detector, service, observer=self.observer, sampler=self.sampler)
+            yield held.hearing(self.voices)
 
     def transcribe(
         self,

@@ -10,9 +10,11 @@ from tympan.audio.condition import ConditionMeter
 from tympan.audio.stereo import LevelMeter, Stereo, StereoMixer
 from tympan.audio.vad import SpeechDetector
 from tympan.audio.windows import SampleBuffer, WindowPacker
-from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Window
+from tympan.domain import SAMPLE_RATE_HZ, DiarizeBy, Options, Samples, Turn, Window
+from tympan.errors import NotStereo
 from tympan.observation import Condition, MediaFacts
 from tympan.pipeline.request import RequestContext
+from tympan.pipeline.voices import Ear, VoiceDesk
 
 MAX_GAP_S = 4.0
 """A silence beyond this starts a new window: what lies behind it is another thought."""
@@ -49,17 +51,20 @@ class Speech:
         options: Options,
         max_window_s: float,
         condition: ConditionMeter | None = None,
+        voices: VoiceDesk | None = None,
     ) -> None:
         """Listen to what ``source`` decodes; ``max_window_s`` is the longest window packed.
 
-        With a ``condition`` meter it is told how speech came in.
+        With a ``condition`` meter it is told how speech came in. ``voices`` hears who speaks; without it channels tell.
         """
-        self._source = source
+        self._source, self._options, self._max_window_s = source, options, max_window_s
         self._stream = detector.stream(options.vad, max_window_s)
         self._keep_all = options.vad is None
         self._clip = _Clip(options)
         self._buffer = SampleBuffer()
-        self._meter = LevelMeter() if options.diarize else None
+        self._voices = voices if options.may_hear_voices else None
+        self._ear: Ear | None = None
+        self._meter = LevelMeter() if options.diarize and options.diarize_by is not DiarizeBy.VOICES else None
         self._packer = WindowPacker(max_window_s, MAX_GAP_S, self._meter)
         self._condition, self._media = condition, MediaFacts()
 
@@ -79,18 +84,34 @@ class Speech:
         """How speech came in, as far as it was heard; ``None`` without a meter."""
         return None if self._condition is None else self._condition.condition(self._media)
 
+    def turns(self) -> tuple[Turn, ...] | None:
+        """Wait, and return who spoke when once all windows were yielded; ``None`` where channels tell, or nobody asks.
+
+        Raises ``Cancelled``, ``RequestTimeout``.
+        """
+        return None if self._ear is None else self._ear.turns(self._clip.start_s)
+
+    def close(self) -> None:
+        """Hear no more; who spoke when is not asked for any more."""
+        if self._ear is not None:
+            self._ear.close()
+
     def windows(self, path: Path, context: RequestContext) -> Generator[Window, None, None]:
         """Yield the windows of the file at ``path`` in order. Close it: a traceback would keep the decoder at work.
 
-        Raises ``MediaError`` and its kin, ``NotStereo`` where speakers are to be told apart, ``TooLong``,
-        ``Cancelled``, ``RequestTimeout``.
+        Raises ``MediaError`` and its kin, ``NotStereo`` where only channels may tell speakers apart, ``TooLong``,
+        ``Cancelled``, ``RequestTimeout``, and ``ModelUnavailable`` and its kin where voices should and cannot.
         """
         with closing(self._samples(path, context)) as chunks:
             for chunk in chunks:
                 context.check()
+                if self._ear is not None:
+                    self._ear.push(chunk)
                 self._buffer.push(chunk)
                 yield from map(self._ready, self._packer.add(self._stream.push(chunk), self._buffer))
                 self._forget(self._stream.settled_sample)
+        if self._ear is not None:
+            self._ear.end()
         yield from map(self._ready, self._packer.add(self._stream.finish(), self._buffer))
         yield from map(self._ready, self._packer.finish())
 
@@ -100,11 +121,39 @@ class Speech:
         return self._clip.placed(window)
 
     def _samples(self, path: Path, context: RequestContext) -> Generator[Samples, None, None]:
-        limit_s, cancelled = context.max_audio_s, context.cancel.is_set
         if self._meter is None:
-            return self._clip.cut(self._noted(self._source.stream(path, max_audio_s=limit_s, cancelled=cancelled)))
-        both = self._source.stream_stereo(path, max_audio_s=limit_s, cancelled=cancelled)
-        return _metered(self._clip.cut(self._noted(both)), self._meter)
+            return self._mono(path, context)
+        both = self._source.stream_stereo(path, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
+        stereo = _metered(self._clip.cut(self._noted(both)), self._meter)
+        if self._voices is None:
+            return stereo
+        self._ear = Ear(self._voices, self._options, context, self._meter.judge)
+        return self._either(stereo, path, context)
+
+    def _mono(self, path: Path, context: RequestContext) -> Generator[Samples, None, None]:
+        if self._voices is not None:  # First of all, so that nothing is decoded in vain where they cannot be had.
+            self._ear = Ear(self._voices, self._options, context)
+        source = self._source.stream(path, max_audio_s=context.max_audio_s, cancelled=context.cancel.is_set)
+        return self._clip.cut(self._noted(source))
+
+    def _either(
+        self, stereo: Generator[Samples, None, None], path: Path, context: RequestContext
+    ) -> Generator[Samples, None, None]:
+        """Yield both channels as one where there are two, else all channels as one: then voices alone can tell."""
+        has_begun = False
+        try:
+            with closing(stereo):
+                for block in stereo:
+                    has_begun = True
+                    yield block
+        except NotStereo:
+            if has_begun or self._clip.skipped:
+                raise
+        else:
+            return
+        self._meter, self._packer = None, WindowPacker(self._max_window_s, MAX_GAP_S)
+        with closing(self._mono(path, context)) as mono:
+            yield from mono
 
     def _noted(self, blocks: Generator[_Block, None, MediaFacts | None]) -> Generator[_Block, None, None]:
         """Yield the blocks, and take note of what is told at their end."""
@@ -121,6 +170,7 @@ class _Clip:
 
     def __init__(self, options: Options) -> None:
         self.skipped = 0
+        self.start_s = options.start_s
         self._start = round(options.start_s * SAMPLE_RATE_HZ)
         self._length = None if options.length_s is None else round(options.length_s * SAMPLE_RATE_HZ)
 

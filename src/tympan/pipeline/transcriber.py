@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from tympan import tracing
 from tympan.audio.condition import ConditionMeter
@@ -34,6 +35,7 @@ from tympan.pipeline.decoding import Decoding, WindowService
 from tympan.pipeline.request import RequestContext
 from tympan.pipeline.sampling import Sampler
 from tympan.pipeline.speech import AudioSource, Speech
+from tympan.pipeline.voices import VoiceDesk
 from tympan.transcript import Totals, assemble
 
 _DETECTION = Options(beam_size=1, timestamps=Timestamps.NONE, temperature_fallback=False)
@@ -64,7 +66,7 @@ class Transcriber:
         """Join the parts; ``max_window_s`` is the longest window packed, at most 30 s.
 
         An ``observer`` is told of every transcript that is made, and how the speech for it came in; a ``sampler`` of
-        every window whose text is final.
+        every window whose text is final. ``voices`` tells speakers apart by theirs, if there are any.
         """
         self._source = source
         self._detector = detector
@@ -72,6 +74,12 @@ class Transcriber:
         self._max_window_s = max_window_s
         self.observer = observer
         self.sampler = sampler
+        self.voices: VoiceDesk | None = None
+
+    def hearing(self, voices: VoiceDesk | None) -> Self:
+        """Return this, which tells speakers apart by what ``voices`` hears as well from now on."""
+        self.voices = voices
+        return self
 
     @property
     def info(self) -> EngineInfo | None:
@@ -111,14 +119,20 @@ class Transcriber:
         """
         started = time.monotonic()
         speech = self.listen(options)
-        with tracing.span("transcribe", parent=context.trace) as span:
+        tell = context.on_segments if self.voices is not None and options.may_hear_voices else None
+        if tell is not None:  # Who speaks is known at the end.
+            context = replace(context, on_segments=None)
+        with tracing.span("transcribe", parent=context.trace) as span, closing(speech):
             with closing(speech.windows(source, context)) as windows:
                 decoded = self.decode(windows, options, context, on_progress, speech)
+            turns = speech.turns()
             span.note({"tympan.audio_s": speech.audio_samples / SAMPLE_RATE_HZ, "tympan.windows": len(decoded.parts)})
         info = self._service.info
         model, provenance = (info.model, info.provenance) if info else ("", Provenance())
         totals = Totals(speech.audio_samples, speech.speech_samples, model, decoded.stats, provenance)
-        transcript = assemble(decoded.parts, decoded.languages, options, totals)
+        transcript = assemble(decoded.parts, decoded.languages, options, totals, turns)
+        if tell is not None and transcript.segments:
+            tell(transcript.segments)
         if self.observer is not None:
             self.observer(observed("call", transcript, speech.condition))
         return replace(transcript, processing_s=time.monotonic() - started)
@@ -131,7 +145,7 @@ class Transcriber:
     def listen(self, options: Options) -> Speech:
         """Return what turns one file into windows."""
         meter = None if self.observer is None else ConditionMeter()
-        return Speech(self._source, self._detector, options, self._max_window_s, meter)
+        return Speech(self._source, self._detector, options, self._max_window_s, meter, self.voices)
 
     def decode(
         self,

@@ -15,6 +15,7 @@ from tympan.domain import (
     Ranking,
     Segment,
     Transcript,
+    Turn,
     Window,
     WindowResult,
 )
@@ -51,12 +52,16 @@ class SectionResult:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What ``prepare`` learnt about a job's audio; ``condition`` is ``None`` where nobody wanted to know."""
+    """What ``prepare`` learnt about a job's audio; ``condition`` is ``None`` where nobody wanted to know.
+
+    ``turns`` are ``None`` where voices do not tell speakers apart, and in what was stored before they could.
+    """
 
     audio_samples: int
     speech_samples: int
     languages: Ranking = ()
     condition: Condition | None = None
+    turns: tuple[Turn, ...] | None = None
 
 
 OPTIONS = TypeAdapter(Options)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -17,23 +17,22 @@ from starlette.responses import JSONResponse, Response
 from tympan.api.fields.forms import Form, Parameter, form_body
 from tympan.api.fields.openai import MAX_PROMPT_CHARS
 from tympan.api.fields.queries import query_of
+from tympan.api.fields.speakers import by_number, crowd_of
 from tympan.api.fields.transcription import parse_options
 from tympan.api.intake.uploads import FileRules, Upload
 from tympan.api.intake.visits import Door, Visit
 from tympan.api.speech.answers import rendered_aside
 from tympan.api.speech.detection import DetectionRequest, detected
 from tympan.domain import Options, ResponseFormat, Segment, Task, Timestamps, Transcript
-from tympan.errors import InvalidRequest, UnsupportedOption
+from tympan.errors import InvalidRequest
 from tympan.formats import number, render, segment_json
 from tympan.languages import language_name
-from tympan.pipeline.speakers import LEFT
+from tympan.options import MOST_SPEAKERS
+from tympan.turns import speaker_number
 
 router = APIRouter()
 
 FILE_FIELD = "audio_file"
-SPEAKERS: Final = 2
-"""How many people ``diarize`` tells apart: one on each channel."""
-
 OUTPUTS: Mapping[str, ResponseFormat] = MappingProxyType(
     {"txt": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "verbose_json"}
 )
@@ -51,9 +50,9 @@ _SEGMENT_FIELDS = (
     "compression_ratio",
     "no_speech_prob",
 )
-_MOST_SPEAKERS = 100
 _LABEL_CHARS = 512
 _FLAG: Mapping[str, Any] = {"type": "boolean", "default": False}
+_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 1, "maximum": MOST_SPEAKERS}
 
 ASR_QUERY: tuple[Parameter, ...] = (
     Parameter(
@@ -76,11 +75,9 @@ ASR_QUERY: tuple[Parameter, ...] = (
         "Leave out what is no speech. On unless it is turned off, which is not so there.",
     ),
     Parameter("word_timestamps", _FLAG, "List the words of every segment in `json`."),
-    Parameter("diarize", _FLAG, "Tell two speakers apart who have a channel of a stereo file each."),
-    Parameter("min_speakers", {"type": "integer", "minimum": 1, "maximum": _MOST_SPEAKERS}, "With `diarize`: 1 or 2."),
-    Parameter(
-        "max_speakers", {"type": "integer", "minimum": 1, "maximum": _MOST_SPEAKERS}, "With `diarize`: 2 or more."
-    ),
+    Parameter("diarize", _FLAG, "Tell speakers apart, by their voices or the channels of a stereo file."),
+    Parameter("min_speakers", _COUNT, "With `diarize`: at least so many people speak."),
+    Parameter("max_speakers", _COUNT, "With `diarize`: at most so many."),
     Parameter("output", {"type": "string", "enum": tuple(OUTPUTS), "default": "txt"}, "Format of the answer."),
     Parameter("video_file", {"type": "string", "maxLength": _LABEL_CHARS}, "A label that Bazarr sends; not used."),
 )
@@ -150,7 +147,7 @@ def _options(form: Form) -> Options:
     ours = Form({our: form.all(name) for name, our in names.items()}, frozenset(names.values()))
     form.flag("vad_filter", default=True)  # A boolean here; ours takes an object too.
     options = parse_options(ours, task).options
-    return replace(options, timestamps=_timestamps(form), diarize=_diarize(form))
+    return replace(options, timestamps=_timestamps(form), **_speakers(form))
 
 
 def _timestamps(form: Form) -> Timestamps:
@@ -160,19 +157,15 @@ def _timestamps(form: Form) -> Timestamps:
     return Timestamps.WORD if words and output == "json" else Timestamps.SEGMENT
 
 
-def _diarize(form: Form) -> bool:
-    wanted = form.flag("diarize", default=False)
-    for name, least, most in (("min_speakers", 1, SPEAKERS), ("max_speakers", SPEAKERS, _MOST_SPEAKERS)):
-        number = form.integer(name, 1, _MOST_SPEAKERS)
-        if number is not None and not wanted:
-            raise InvalidRequest(f"{name} needs diarize=true.", param=name, remedy=f"Ask for it, or leave {name} out.")
-        if number is not None and not least <= number <= most:
-            raise UnsupportedOption(
-                f"{name} rules out {SPEAKERS}, but speakers are told apart by the channels of a stereo file.",
-                param=name,
-                remedy=f"Send {least} to {most}, or leave it out.",
-            )
-    return wanted
+def _speakers(form: Form) -> dict[str, Any]:
+    if not form.flag("diarize", default=False):
+        for name in ("min_speakers", "max_speakers"):
+            if form.all(name):
+                remedy = f"Ask for it, or leave {name} out."
+                raise InvalidRequest(f"{name} needs diarize=true.", param=name, remedy=remedy)
+        return {}
+    least, most = crowd_of(form)
+    return {"diarize": True, "diarize_by": by_number(least, most), "min_speakers": least, "max_speakers": most}
 
 
 def _rules(form: Form) -> FileRules:
@@ -214,7 +207,7 @@ def _spoken(transcript: Transcript) -> Iterator[Segment]:
 
 
 def _speaker(segment: Segment) -> str:
-    return "SPEAKER_00" if segment.speaker == LEFT else "SPEAKER_01"
+    return f"SPEAKER_{speaker_number(segment.speaker or '') or 0:02d}"
 
 
 def _document(transcript: Transcript, asked: AsrRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tympan.api.fields.inference import InferenceRequest
 from tympan.domain import Segment, Transcript, Word
 from tympan.formats import clock, number
 from tympan.languages import language_name
-from tympan.pipeline.speakers import LEFT, RIGHT
+from tympan.turns import speaker_number
 
 MEDIA_TYPES = MappingProxyType(
     {
@@ -30,7 +30,6 @@ MEDIA_TYPES = MappingProxyType(
 
 _LEAST_TOLD = 0.001
 _NO_TIME = -1
-_NAMES = MappingProxyType({LEFT: "0", RIGHT: "1"})
 
 
 def rendered(transcript: Transcript, asked: InferenceRequest) -> str:
@@ -87,7 +86,7 @@ def _srt(segments: Iterable[Segment], asked: InferenceRequest) -> Iterator[str]:
 def _vtt(segments: Iterable[Segment], asked: InferenceRequest) -> Iterator[str]:
     for segment in segments:
         start, end = _times_ms(segment)
-        voice = f"<v Speaker{_NAMES.get(segment.speaker or '', '?')}>" if asked.options.diarize else ""
+        voice = f"<v Speaker{_number(segment)}>" if asked.options.diarize else ""
         yield f"{clock(start, '.')} --> {clock(end, '.')}\n{voice}{html.escape(segment.text.strip(), quote=False)}\n\n"
 
 
@@ -97,7 +96,12 @@ def _times_ms(segment: Segment) -> tuple[int, int]:
 
 
 def _speaker(segment: Segment, asked: InferenceRequest) -> str:
-    return f"(speaker {_NAMES.get(segment.speaker or '', '?')})" if asked.options.diarize else ""
+    return f"(speaker {_number(segment)})" if asked.options.diarize else ""
+
+
+def _number(segment: Segment) -> str:
+    number = speaker_number(segment.speaker or "")
+    return "?" if number is None else str(number)
 
 
 def _document(transcript: Transcript, segments: Iterable[Segment], asked: InferenceRequest) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def _segment(segment: Segment, asked: InferenceRequest) -> dict[str, Any]:
         "id": segment.id,
         "text": segment.text,
         **_span(segment.start_s, segment.end_s, asked),
-        **({"speaker": _NAMES.get(segment.speaker or "", "?")} if asked.options.diarize else {}),
+        **({"speaker": _number(segment)} if asked.options.diarize else {}),
         "tokens": list(segment.tokens),
         **({"words": [_word(word, asked) for word in segment.words]} if asked.words else {}),
         "temperature": number(segment.temperature),

@@ -92,7 +92,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("split_on_word", _flag(default=True), "Taken either way: segments are cut between words."),
     Parameter("no_timestamps", _flag(), "Leave times out of `verbose_json`."),
     Parameter("token_timestamps", _flag(default=True), "`false`: `verbose_json` has no words."),
-    Parameter("diarize", _flag(), "Tell two speakers apart who have a channel of a stereo file each."),
+    Parameter("diarize", _flag(), "Tell speakers apart, by their voices or the channels of a stereo file."),
     Parameter("tinydiarize", _flag(), "Mark where the speaker changes; for models made for it."),
     Parameter("suppress_nst", _flag(default=True), "Taken either way: what is no speech is never written."),
     Parameter("suppress_non_speech", _flag(default=True), "The same, under its older name."),

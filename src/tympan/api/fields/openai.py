@@ -1,13 +1,13 @@
 """OpenAI's form fields: what they are called, and what those mean whose meaning is not plain. Pure."""
 
 import json
-import re
 from dataclasses import fields, replace
 from typing import Any, Final, get_args
 
 from tympan.api.fields.forms import FALSE, TRUE, Form, Parameter, bad, number_in
+from tympan.api.fields.speakers import KNOWN_SPEAKER_PARAMETERS
 from tympan.domain import ResponseFormat, VadOptions
-from tympan.errors import InvalidRequest, UnsupportedOption
+from tympan.errors import InvalidRequest
 
 FORMATS: tuple[ResponseFormat, ...] = get_args(ResponseFormat)
 """The formats that callers may name."""
@@ -17,11 +17,7 @@ INCLUDED = ("logprobs",)
 MAX_PROMPT_CHARS = 10_000
 MAX_HOTWORDS_CHARS = 2_000
 MAX_VAD_MS = 60_000
-MAX_SPEAKERS = 4
-MAX_SPEAKER_CHARS = 64
-CHANNELS = 2
 
-_VOICES = "known_speaker_references"
 _CHUNKING = "chunking_strategy"
 _CHUNKING_FIELDS: Final = {
     "threshold": "threshold",
@@ -77,22 +73,11 @@ OPENAI_PARAMETERS: tuple[Parameter, ...] = (
         "`auto`, or a JSON object: `type` is `server_vad`, and any of `threshold`, `prefix_padding_ms`, "
         "`silence_duration_ms`. Also as fields of their own, such as `chunking_strategy[type]`.",
     ),
-    Parameter(
-        "known_speaker_names[]",
-        {"type": "array", "items": {"type": "string", "maxLength": MAX_SPEAKER_CHARS}, "maxItems": CHANNELS},
-        "Names for the speakers of the left and the right channel, instead of `A` and `B`.",
-    ),
-    Parameter(
-        "known_speaker_references[]",
-        {"type": "array", "items": {"type": "string"}, "maxItems": MAX_SPEAKERS},
-        "Refused: voices are not recognised.",
-    ),
+    *KNOWN_SPEAKER_PARAMETERS,
 )
 """The fields that OpenAI's routes have."""
 
 _VAD_FIELDS = tuple(one.name for one in fields(VadOptions))
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=-]+)*;base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
-_NAME = re.compile(rf"[^\s\x00-\x1f\x7f<>&](?:[^\x00-\x1f\x7f<>&]{{0,{MAX_SPEAKER_CHARS - 2}}}[^\s\x00-\x1f\x7f<>&])?")
 _BY_NAME: Final[dict[str, ResponseFormat]] = {fmt: fmt for fmt in FORMATS}
 
 
@@ -127,58 +112,6 @@ def speech_detection(form: Form) -> VadOptions | None:
             raise InvalidRequest(f"{_CHUNKING} has no field {name[:64]!r}.", param=_CHUNKING, remedy=f"It has {known}.")
         given[_CHUNKING_FIELDS[name]] = value
     return _vad_with(given, _CHUNKING)
-
-
-def speaker_names(form: Form) -> tuple[str, ...]:
-    """Return the names of known speakers, which are given to channels in their order.
-
-    Raises ``InvalidRequest`` for what OpenAI would not take, ``UnsupportedOption`` for what takes knowing voices.
-    """
-    names, references = form.all("known_speaker_names"), form.all("known_speaker_references")
-    _check_references(names, references)
-    for name in names:
-        if not _NAME.fullmatch(name):
-            allowed = f"1 to {MAX_SPEAKER_CHARS} characters, without <, > and &"
-            raise bad("known_speaker_names", "a list of short names", allowed)
-    if len(set(names)) < len(names):
-        raise bad("known_speaker_names", "a list of different names", "each name once")
-    if len(names) > CHANNELS:
-        raise UnsupportedOption(
-            "Speakers are told apart by the two channels of a recording.",
-            param="known_speaker_names",
-            remedy="Send at most two names: of the left and of the right channel.",
-        )
-    return tuple(names)
-
-
-def _check_references(names: list[str], references: list[str]) -> None:
-    if len(names) > MAX_SPEAKERS:
-        raise bad("known_speaker_names", "a short list", f"at most {MAX_SPEAKERS} names")
-    if not references:
-        return
-    if len(references) != len(names):
-        raise bad("known_speaker_references", "as long as known_speaker_names", "a sample for each name")
-    if not all(_DATA_URL.fullmatch(reference) for reference in references):
-        raise bad("known_speaker_references", "a list of data URLs", "data:audio/wav;base64,... and the like")
-    raise _no_voices()
-
-
-def _no_voices() -> UnsupportedOption:
-    return UnsupportedOption(
-        "Voices are not recognised.",
-        param=_VOICES,
-        remedy="Leave it out; known_speaker_names then name the channels of a stereo recording, left and right.",
-    )
-
-
-def too_long_field(name: str, max_bytes: int) -> InvalidRequest | UnsupportedOption:
-    """Return the error for a field of more than ``max_bytes``: samples of voices are refused at any length."""
-    if name.removesuffix("[]") == _VOICES:
-        return _no_voices()
-    shown = name[:40]
-    return InvalidRequest(
-        f"The field {shown!r} is longer than {max_bytes >> 10} kB.", param=shown, remedy="Shorten it."
-    )
 
 
 def _strategy(form: Form) -> dict[str, Any] | None:

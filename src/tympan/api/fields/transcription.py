@@ -16,11 +16,11 @@ from tympan.api.fields.openai import (
     OPENAI_PARAMETERS,
     format_in,
     hotwords_of,
-    speaker_names,
     speech_detection,
 )
 from tympan.api.fields.openai import REPEATABLE as LISTS
 from tympan.api.fields.shapes import SHAPE_PARAMETERS, SUBTITLES, refuse_shape, shape_of
+from tympan.api.fields.speakers import SPEAKER_PARAMETERS, speaker_names, speaker_options
 from tympan.domain import Options, Output, ResponseFormat, Shape, Suppression, Task, Timestamps
 from tympan.errors import InvalidRequest, UnsupportedLanguage, UnsupportedOption
 from tympan.languages import language_code
@@ -70,13 +70,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Add words to `verbose_json`, beside the segments.",
         ours=True,
     ),
-    Parameter(
-        "diarize",
-        {"type": "boolean", "default": False},
-        "Name the speaker of each channel of a stereo recording, in `verbose_json`, `srt` and `vtt`; always in "
-        "`diarized_json`.",
-        ours=True,
-    ),
+    *SPEAKER_PARAMETERS,
     Parameter(
         "tinydiarize",
         {"type": "boolean", "default": False},
@@ -117,7 +111,7 @@ STREAMED: tuple[ResponseFormat, ...] = ("json", "text", "diarized_json")
 IGNORES_STREAM = "whisper-1"
 """The name under which clients expect that a stream of another format is quietly none, because OpenAI's model does."""
 
-NAMING: tuple[ResponseFormat, ...] = ("diarized_json", "verbose_json", "srt", "vtt")
+NAMING: tuple[ResponseFormat, ...] = ("diarized_json", "verbose_json", "rttm", "srt", "vtt")
 """The formats that say who speaks."""
 
 _FEW = 9
@@ -173,7 +167,7 @@ def parse_options(form: "Form", task: Task) -> TranscriptionRequest:
     return TranscriptionRequest(
         options=replace(
             _options(form, task, _timestamps(fmt, granularities | ({"word"} if shape else set()))),
-            diarize=_diarize(form, task, fmt),
+            **speaker_options(form, task, fmt),
             token_chances=bool(form.each("include", INCLUDED)),
         ),
         response_format=fmt,
@@ -181,7 +175,7 @@ def parse_options(form: "Form", task: Task) -> TranscriptionRequest:
         segments="segment" in granularities,
         model=form.text("model", max_chars=512),
         shape=shape,
-        speakers=_speakers(form, fmt),
+        speakers=speaker_names(form),
     )
 
 
@@ -236,30 +230,6 @@ def _words_and_languages(form: Form) -> dict[str, Any]:
             numerals=form.flag("suppress_numerals", default=False),
         ),
     }
-
-
-def _diarize(form: Form, task: Task, fmt: ResponseFormat) -> bool:
-    wanted = form.flag("diarize", default=fmt == "diarized_json")
-    if fmt != "diarized_json":
-        return wanted
-    if task is Task.TRANSLATE:
-        raise InvalidRequest(
-            "There is no diarized_json of a translation.", param="response_format", remedy="Ask for verbose_json."
-        )
-    if not wanted:
-        raise InvalidRequest("diarized_json needs speakers.", param="diarize", remedy="Leave diarize out.")
-    return True
-
-
-def _speakers(form: Form, fmt: ResponseFormat) -> tuple[str, ...]:
-    names = speaker_names(form)
-    if names and not form.flag("diarize", default=fmt == "diarized_json"):
-        raise InvalidRequest(
-            "known_speaker_names is for speakers that are told apart.",
-            param="known_speaker_names",
-            remedy="Ask for diarized_json or diarize=true, or leave it out.",
-        )
-    return names
 
 
 def refuse_stream(form: Form, remedy: str) -> None:

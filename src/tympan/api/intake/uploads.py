@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from tympan.api.fields.openai import too_long_field
+from tympan.api.fields.speakers import too_long_field
 from tympan.api.intake.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
 from tympan.api.runner import Runner
 from tympan.domain import SAMPLE_RATE_HZ

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tympan.api.deps import services_of
+from tympan.api.fields.speakers import SPEAKER_FORMATS
 from tympan.api.intake.equals import HIT, HIT_HEADER
 from tympan.api.wire.streaming import Departure, StreamResponse, streams_of
 from tympan.domain import Job, Output, ResponseFormat, Shape
@@ -48,7 +49,7 @@ def output_of(job: Job, fmt: ResponseFormat | None, shape: Shape | None = None) 
     Raises ``InvalidRequest`` for speakers who were not told apart.
     """
     output = job.output
-    if fmt == "diarized_json" and not job.options.diarize:
+    if fmt in SPEAKER_FORMATS and not job.options.diarize:
         raise InvalidRequest(
             "The job did not tell speakers apart.", param="format", remedy="Hand it in again with diarize=true."
         )
