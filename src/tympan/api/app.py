@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
-from tympan.api import models, ops
+from tympan.api import models, ops, pages
 from tympan.api.access.entrance import Doors, Entrance
 from tympan.api.deps import Services
 from tympan.api.elsewhere import asr, inference
@@ -45,7 +45,7 @@ class _Described(FastAPI):
 
 ROUTERS = tuple(
     module.router
-    for module in (transcriptions, detection, jobs, batches, tus, webhooks, drop_in, asr, inference, models, usage, ops)
+    for module in (transcriptions, detection, jobs, batches, tus, webhooks, drop_in, asr, inference, models, usage, ops, pages)
 )
 """The routes, family by family."""
 

@@ -25,7 +25,7 @@ _FOR_BROWSERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
 }
-"""What an answer says to browsers: it is no page, it is not kept, and nothing in it runs."""
+"""What an answer says to browsers unless it says otherwise: it is no page, is not kept, and nothing in it runs."""
 
 
 class Exchange:
@@ -109,8 +109,7 @@ class _Recorder:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers["openai-processing-ms"] = str(round(self._elapsed_ms))
-            headers.update(_FOR_BROWSERS)
-            for name, value in self._state["answer_headers"].items():
+            for name, value in (*_FOR_BROWSERS.items(), *self._state["answer_headers"].items()):
                 headers.setdefault(name, value)
         await self._pass(message)
 

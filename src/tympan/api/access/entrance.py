@@ -18,7 +18,7 @@ from tympan.api.access.cors import is_preflight, preflight_headers, sharing
 from tympan.api.access.deeds import deed_of
 from tympan.api.access.keys_in import Network, address_of, has_key_parameter, key_of
 from tympan.api.access.lasting import Lasting, lasts
-from tympan.api.access.permissions import OPEN, check_scope, scope_for
+from tympan.api.access.permissions import check_scope, is_open, scope_for
 from tympan.api.errors import ErrorResponse
 from tympan.api.wire.origins import check_origin
 from tympan.errors import InsufficientScope, NotFound, TympanError, Unauthenticated
@@ -83,7 +83,7 @@ class Entrance:
             check_origin(headers, self._doors.origins)
         if is_preflight(method, headers):
             return Response(status_code=204, headers=preflight_headers(headers))
-        if path in OPEN or path in self._doors.more_open:
+        if is_open(path) or path in self._doors.more_open:
             return None
         caller = scope["state"]["caller"] = await self._caller(scope)
         if _CONTROLS.search(path):
