@@ -45,16 +45,17 @@ class _Described(FastAPI):
 
 ROUTERS = tuple(
     module.router
-    for module in (transcriptions, detection, jobs, batches, tus, webhooks, drop_in, asr, inference, models, usage, ops, pages)
+    for module in (transcriptions, detection, jobs, batches, tus, webhooks, drop_in, asr, inference, models, usage, ops)
 )
-"""The routes, family by family."""
+"""The routes of the API, family by family."""
 
 _TITLE, _SUMMARY = "Tympan", "Speech to text, with OpenAI's interface."
 
 
 def create_app(services: Services) -> FastAPI:
     """Return the application over ``services``; it starts and stops nothing itself."""
-    return _application(services, ROUTERS, LIVE_ROUTES, services.desks.doors)
+    routers = (*ROUTERS, pages.router) if services.desks.doors.web_ui else ROUTERS
+    return _application(services, routers, LIVE_ROUTES, services.desks.doors)
 
 
 def create_ops_app(services: Services) -> FastAPI:

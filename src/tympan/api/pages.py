@@ -49,6 +49,7 @@ def _answer(request: Request, path: str) -> Response:
     if found is None:
         raise NotFound("The web UI has no such file.", remedy="Open / in a browser.")
     headers = {**HEADERS, "etag": found.etag}
-    if found.etag in request.headers.get("if-none-match", ""):
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if known & {found.etag, "*"}:
         return Response(status_code=304, headers=headers)
     return Response(found.body, media_type=found.media_type, headers=headers)

@@ -10,15 +10,17 @@ from typing import Final
 FOLDER: Final = Path(__file__).parent / "static"
 PAGE: Final = "index.html"
 
-MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType({
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".webmanifest": "application/manifest+json",
-})
+MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        ".css": "text/css; charset=utf-8",
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json",
+        ".png": "image/png",
+        ".svg": "image/svg+xml",
+        ".webmanifest": "application/manifest+json",
+    }
+)
 """What may be served, by how its name ends; nothing else in the folder is."""
 
 

@@ -37,7 +37,7 @@ class Doors:
     """Who is let in: everybody without a ``gate``. Deeds are not written down without a ``trail``.
 
     Pages of ``origins`` may ask as well as the server's own; ``proxies`` are believed about where a request came from.
-    ``more_open`` are paths that need no key beside those that never do.
+    ``more_open`` are paths that need no key beside those that never do. ``web_ui`` says whether the web UI is there.
     """
 
     gate: Gate | None = None
@@ -45,6 +45,7 @@ class Doors:
     origins: tuple[str, ...] = ()
     proxies: tuple[Network, ...] = ()
     more_open: frozenset[str] = frozenset()
+    web_ui: bool = True
 
 
 class Entrance:
