@@ -9,14 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from tests.conftest import SpokenClip
-from tests.web.support import WebServer, browsing, serving, site
+from tests.web.support import Site, WebServer, browsing, serving, site
 from tympan.engine.models import ResolvedModel
 
-LIMIT_MS = 30_000
+LIMIT_MS = 60_000
 """Longest wait for what a page is to show."""
+
+expect.set_options(timeout=LIMIT_MS)
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +29,18 @@ def models_folder(model_data_dir: Path, tiny_en: ResolvedModel) -> Path:
 
 
 @pytest.fixture(scope="session")
-def audio_site(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Iterator[str]:
-    """Return ``host:port`` of a web server with the spoken clip as ``/speech.wav``, from which the server may fetch."""
+def audio_site(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Iterator[Site]:
+    """Return a site that the server may reach: it has the spoken clip as ``/speech.wav``, and takes webhooks."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "speech.wav").write_bytes(speech.read_bytes())
-    with site(folder) as address:
-        yield address
+    with site(folder) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
-def web_server(tmp_path_factory: pytest.TempPathFactory, models_folder: Path, audio_site: str) -> Iterator[WebServer]:
+def web_server(tmp_path_factory: pytest.TempPathFactory, models_folder: Path, audio_site: Site) -> Iterator[WebServer]:
     """Return a server with the real engine, shared by the tests; jobs of other tests may be in its list."""
-    allowed = f'["{audio_site}"]'
+    allowed = f'["{audio_site.address}"]'
     with serving(tmp_path_factory.mktemp("web"), models_folder, EGRESS_ALLOW=allowed) as server:
         yield server
 

@@ -130,13 +130,30 @@ def serving(folder: Path, models: Path, **settings: str) -> Iterator[WebServer]:
         server.stop()
 
 
+@dataclass
+class Site:
+    """A web server on this machine, ``host:port``; what is posted to it is counted and answered with ``status``."""
+
+    address: str = ""
+    status: int = 200
+    posted: list[bytes] = field(default_factory=list)
+
+
 @contextmanager
-def site(folder: Path) -> Iterator[str]:
-    """Yield the address, as ``host:port``, of a web server for the files of a folder."""
+def site(folder: Path) -> Iterator[Site]:
+    """Yield a web server for the files of a folder."""
+    made = Site()
 
     class Quiet(SimpleHTTPRequestHandler):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args, directory=str(folder))
+
+        def do_POST(self) -> None:
+            """Take a message."""
+            made.posted.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(made.status)
+            self.end_headers()
+            self.wfile.write(b"<b>thanks</b>")
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""
@@ -144,7 +161,8 @@ def site(folder: Path) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
+        made.address = f"127.0.0.1:{server.server_address[1]}"
+        yield made
         server.shutdown()
         thread.join(10)
 

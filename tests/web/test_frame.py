@@ -1,4 +1,4 @@
-"""The frame around the views, in a real browser: navigation, theme, key, how the server is, and what a stranger sees."""
+"""The frame around the views, in a real browser: theme, key, how the server is, and what a stranger sees."""
 
 from playwright.sync_api import Page, expect
 
