@@ -83,7 +83,7 @@ function showTheme() {
 
 let watching = new AbortController();
 
-/** Shows how the server is, every few seconds while the page is seen. */
+/** Shows how the server is, every few seconds while the page is seen; nothing where a proxy keeps that to itself. */
 async function watchHealth() {
   watching.abort();
   watching = new AbortController();
@@ -95,6 +95,7 @@ async function watchHealth() {
       if (signal.aborted) return;
       place.dataset.status = status.status;
       place.textContent = status.text;
+      place.hidden = !status.status;
     }
     await pause(HEALTH_MS, signal).catch(() => {});
   }
@@ -103,7 +104,7 @@ async function watchHealth() {
 async function healthNow() {
   try {
     const answer = await fetch("/health", { cache: "no-store" });
-    const { status, queued_requests: queued } = await answer.json();
+    const { status = "", queued_requests: queued } = await answer.json();
     return { status, text: queued ? `${status}, ${queued} waiting` : status };
   } catch {
     return { status: "unreachable", text: "unreachable" };
