@@ -15,8 +15,11 @@ from typing import Any
 
 import axe_core_python
 import httpx
+import numpy as np
+import soundfile
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.media import wav
 from tests.servers import provision
 
 MODEL = "tiny.en"
@@ -24,7 +27,7 @@ THEMES = ("light", "dark")
 WIDTHS = (360, 768, 1440)
 """Of a phone, a tablet and a desk, in pixels."""
 
-START_S = 60.0
+START_S = 180.0
 _AXE = Path(axe_core_python.__file__).parent / "axe.min.js"
 _WEIGHTY = ("serious", "critical")
 _HOW = "Install Debian's `chromium` (apt-get install chromium), or name a browser in the variable CHROMIUM."
@@ -165,6 +168,12 @@ def site(folder: Path) -> Iterator[Site]:
         yield made
         server.shutdown()
         thread.join(10)
+
+
+def long_clip(speech: Path, seconds: float) -> bytes:
+    """Return speech, again and again, as a WAV file of so many seconds."""
+    samples, rate_hz = soundfile.read(speech, dtype="float64")
+    return wav(np.resize(samples, round(seconds * rate_hz))[:, None], rate_hz)
 
 
 def chromium() -> provision.Installation:

@@ -91,5 +91,5 @@ def test_the_page_holds_no_script_and_no_style() -> None:
 def test_the_languages_are_those_of_the_server() -> None:
     """A code that the server does not know would be refused, one that it knows could not be chosen."""
     text = _code(FOLDER / "js" / "transcribe" / "languages.js")
-    codes = " ".join(re.findall(r"^  \"(.*?)\s*\"", text, re.MULTILINE)).split()
-    assert codes == list(LANGUAGES)
+    table = "".join(re.findall(r"^  \"(.*?)\"", text, re.MULTILINE))
+    assert dict(entry.split(" ", 1) for entry in table.split("|")) == LANGUAGES

@@ -40,6 +40,7 @@ export function address(path, query = {}) {
 
 /** Asks and returns the Response, whatever its type. `json` or `body` is what is sent. Throws `ApiError`. */
 export async function call(method, path, { query, json, body, headers = {}, signal } = {}) {
+  const used = key.get();
   let answer;
   try {
     answer = await fetch(address(path, query), {
@@ -51,7 +52,7 @@ export async function call(method, path, { query, json, body, headers = {}, sign
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { message: "The server cannot be reached. Is it running, and are you online?", code: "unreachable" });
   }
-  if (!answer.ok) throw await failure(answer);
+  if (!answer.ok) throw await failure(answer, used);
   return answer;
 }
 
@@ -62,12 +63,13 @@ export async function request(method, path, options) {
   return text ? JSON.parse(text) : null;
 }
 
-/** Makes an `ApiError` of an answer; one that wants a key also asks the person for it. */
-export async function failure(answer) {
+/** Makes an `ApiError` of an answer; one that wants a key also asks the person for it, unless there is another than the
+ *  one that was `used` by now. */
+export async function failure(answer, used = key.get()) {
   const body = await answer.json().catch(() => null);
   const after = Number.parseFloat(answer.headers.get("retry-after"));
   const error = new ApiError(answer.status, body?.error, Number.isFinite(after) ? after : null);
-  if (answer.status === 401) window.dispatchEvent(new CustomEvent("tympan:key-wanted", { detail: error.message }));
+  if (answer.status === 401 && used === key.get()) window.dispatchEvent(new CustomEvent("tympan:key-wanted", { detail: error.message }));
   return error;
 }
 

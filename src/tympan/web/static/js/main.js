@@ -112,7 +112,7 @@ async function healthNow() {
 }
 
 window.addEventListener("hashchange", route);
-window.addEventListener("tympan:key-wanted", (event) => askKey(event.detail));
+window.addEventListener("tympan:key-wanted", ({ detail }) => askKey(key.get() ? detail : "This server asks for a key."));
 window.addEventListener("unhandledrejection", ({ reason }) => {
   if (reason instanceof ApiError && reason.status !== 401) notice(reason.message, "bad");
 });

@@ -3,7 +3,7 @@
 import { request } from "../api.js";
 import { el, field, fill, select } from "../dom.js";
 import { language } from "../text.js";
-import { CODES } from "./languages.js";
+import { LANGUAGES } from "./languages.js";
 
 const KEPT = "tympan.options";
 const DEFAULTS = {
@@ -97,7 +97,8 @@ function box(control, title) {
 }
 
 function languages() {
-  return CODES.map((code) => [code, language(code)]).sort(([, one], [, other]) => one.localeCompare(other));
+  const called = (code, name) => (language(code) === code ? name : language(code));
+  return LANGUAGES.map(([code, name]) => [code, called(code, name)]).sort(([, one], [, other]) => one.localeCompare(other));
 }
 
 /** Lists what the server serves; a model that was chosen and is gone is not chosen any more. */

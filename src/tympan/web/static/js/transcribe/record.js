@@ -7,7 +7,8 @@ import { openMicrophone } from "./microphone.js";
 
 const LONGEST_S = 4 * 3600;
 
-/** Returns `{node, start(options), stop(), isOpen()}`; `onFile(file, options)` gets each recording. */
+/** Returns `{node, start(options), leave(), isOpen()}`; `onFile(file, options)` gets each recording, also that which goes
+ *  on when the view is left. */
 export function recorder(onFile) {
   const parts = {
     time: el("span", { class: "number time", text: "0:00" }),
@@ -16,7 +17,7 @@ export function recorder(onFile) {
     text: el("div", { class: "live-text", role: "log", "aria-label": "Text as it is spoken", tabindex: 0 }),
   };
   const node = el("section", { class: "card live", "aria-label": "Recording", hidden: true });
-  let now = null;
+  let [now, left] = [null, false];
 
   const start = async (options) => {
     if (now) return;
@@ -25,6 +26,7 @@ export function recorder(onFile) {
     showText(parts.text, { finals: [], stable: "", tail: "" });
     try {
       await open(now, parts, () => stop());
+      if (left) return void stop({ keep: false });
       fill(node, layout(parts, () => stop(), () => stop({ keep: false })));
       node.hidden = false;
       node.querySelector("button").focus();
@@ -39,15 +41,19 @@ export function recorder(onFile) {
     if (!mine?.microphone || mine.closing) return;
     mine.closing = true;
     node.querySelectorAll("button").forEach((button) => { button.disabled = true; });
-    node.querySelector("button").textContent = "Hearing the rest…";
-    node.querySelector(".dot").hidden = true;
+    node.querySelector(".main")?.replaceChildren("Hearing the rest…");
+    node.querySelector(".dot")?.remove();
     const wav = await mine.microphone.close();
     if (keep) onFile(new File([wav], nameNow(), { type: "audio/wav" }), mine.options);
     await mine.live.finish();
     node.hidden = true;
     now = null;
   };
-  return { node, start, stop, isOpen: () => now !== null };
+  const leave = () => {
+    left = true;
+    return stop();
+  };
+  return { node, start, leave, isOpen: () => now !== null };
 }
 
 async function open(mine, parts, end) {

@@ -62,7 +62,7 @@ function showBar(bar, item) {
 /** What there is to say of an item beside its state, in a line. */
 function facts(item) {
   const { state, size, offset, rate, progress, position, endsAt } = item;
-  const left = endsAt ? Math.max(1, (endsAt - Date.now()) / 1000) : null;
+  const left = endsAt ? (endsAt - Date.now()) / 1000 : 0;
   const total = progress?.audio_s_total;
   const said = [];
   if (["uploading", "paused", "missing"].includes(state)) said.push(`${bytes(offset)} of ${bytes(size)}`);
@@ -70,7 +70,7 @@ function facts(item) {
   if (state === "uploading" && rate > 0) said.push(`${bytes(rate)}/s`, `about ${span((size - offset) / rate)} left`);
   if (state === "queued") said.push(position === null || position === undefined ? "waiting for its turn" : position > 0 ? `${position} before it` : "next");
   if (state === "running") said.push(total ? `${clock(progress.audio_s_done)} of ${clock(total)}` : "reading the audio");
-  if (state === "running" || state === "queued") said.push(left !== null && `about ${span(left)} left`);
+  if (left > 1 && (state === "queued" || (state === "running" && total))) said.push(`about ${span(left)} left`);
   if (state === "succeeded") said.push(total && clock(total), language(item.language));
   else if (item.options) said.push(digest(item.options));
   return said.filter(Boolean).join(" · ");

@@ -23,12 +23,14 @@ export function show(root, { query }) {
     el("div", { class: "head" }, el("h1", { text: "Transcribe" }),
       el("p", { class: "soft", text: "Audio and video in, text out. Nothing leaves your server." })),
     options.node, place.node, tape.node, list.node));
-  const unheard = [listenToPage(place, take), subscribe(list.update)];
+  const stay = (event) => { if (tape.isOpen()) event.preventDefault(); };
+  window.addEventListener("beforeunload", stay);
+  const unheard = [listenToPage(place, take), subscribe(list.update), () => window.removeEventListener("beforeunload", stay)];
   start();
-  addJobs((query.get("jobs") ?? "").split(",").filter(Boolean).slice(0, MOST_IDS));
+  addJobs((query.get("jobs") ?? "").split(",").filter((id) => /^job_\w+$/.test(id)).slice(0, MOST_IDS));
   list.update(null);
   return () => {
-    tape.stop();
+    tape.leave();
     for (const end of unheard) end();
   };
 }
