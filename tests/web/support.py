@@ -28,6 +28,8 @@ WIDTHS = (360, 768, 1440)
 """Of a phone, a tablet and a desk, in pixels."""
 
 START_S = 180.0
+"""Longest wait for a process to start, on a machine that does much else."""
+
 _AXE = Path(axe_core_python.__file__).parent / "axe.min.js"
 _WEIGHTY = ("serious", "critical")
 _HOW = "Install Debian's `chromium` (apt-get install chromium), or name a browser in the variable CHROMIUM."
@@ -90,7 +92,7 @@ class WebServer:
         environment = {**os.environ, "TYMPAN_DATA_DIR": str(self.folder)}
         command = [sys.executable, "-m", "tympan", *words]
         done = subprocess.run(
-            command, env=environment, cwd=self.folder, capture_output=True, text=True, check=True, timeout=60
+            command, env=environment, cwd=self.folder, capture_output=True, text=True, check=True, timeout=START_S
         )
         return done.stdout
 
