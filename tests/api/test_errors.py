@@ -32,7 +32,7 @@ def test_retryable_errors_answer_with_a_retryable_status() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/v1/audio/transcriptions", 405, "method_not_allowed"),
         ("POST", "/v1/audio/transcriptions/", 404, "not_found"),
         ("DELETE", "/v1/models/base", 409, "conflict"),
@@ -41,6 +41,7 @@ def test_retryable_errors_answer_with_a_retryable_status() -> None:
         ("PUT", "/health", 405, "method_not_allowed"),
         ("GET", "/%00%ff", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
+        ("GET", "/ui", 404, "not_found"),
     ],
 )
 def test_every_refusal_has_the_envelope(server: Site, method: str, path: str, status: int, code: str) -> None:

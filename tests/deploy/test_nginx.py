@@ -338,6 +338,10 @@ def test_tls_headers_ids_and_closed_doors(front: Front) -> None:
         assert len(forged.headers["x-request-id"]) == 32
         assert [client.get(f"{front.tls_url}/{path}").status_code for path in ("metrics", "health")] == [404, 404]
         assert client.get(f"{front.tls_url}/readyz").status_code == 200
+        page = client.get(f"{front.tls_url}/")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert client.get(f"{front.tls_url}/ui/js/main.js").status_code == 200
     old = ssl.create_default_context(cafile=str(front.folder / "tympan" / "certificates" / "fullchain.pem"))
     old.minimum_version = ssl.TLSVersion.TLSv1_2
     with httpx.Client(verify=old) as client:

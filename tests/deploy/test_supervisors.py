@@ -195,8 +195,9 @@ def test_the_way_in_leads_to_the_api() -> None:
         target = path["backend"]["service"]
         assert target["name"] == service["metadata"]["name"]
         assert target["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
-    assert not {"/", "/metrics", "/health"} & {path["path"] for path in paths}
-    ways = [path["path"] for path in paths]
+    assert not {"/metrics", "/health"} & {path["path"] for path in paths}
+    assert {"path": "/", "pathType": "Exact"}.items() <= next(path for path in paths if path["path"] == "/").items()
+    ways = [path["path"] for path in paths if path["path"] != "/"]
     inside = {"/livez", "/health", "/metrics", "/openapi.json"}
     assert {route for route in description()["paths"] if not route.startswith(tuple(ways))} <= inside
 

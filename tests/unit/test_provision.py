@@ -28,7 +28,7 @@ def place(cache: Path, *names: str) -> None:
 
 def test_nothing_is_found_where_nothing_is(bare: Path) -> None:
     """All servers are missing on a bare machine."""
-    assert provision.missing(bare) == ["postgres", "rabbitmq", "redis", "nginx", "faketime", "prometheus"]
+    assert provision.missing(bare) == ["postgres", "rabbitmq", "redis", "nginx", "faketime", "prometheus", "chromium"]
 
 
 def test_unpacked_servers_are_found_with_their_surroundings(bare: Path) -> None:
@@ -40,7 +40,7 @@ def test_unpacked_servers_are_found_with_their_surroundings(bare: Path) -> None:
     assert found.program == bare / "usr/lib/postgresql/15/bin/postgres"
     assert found.env["LD_LIBRARY_PATH"] == str(bare / "usr/lib/x86_64-linux-gnu")
     assert found.env["PATH"].split(":")[1] == str(bare / "usr/bin")
-    assert provision.missing(bare) == ["rabbitmq", "nginx", "faketime", "prometheus"]
+    assert provision.missing(bare) == ["rabbitmq", "nginx", "faketime", "prometheus", "chromium"]
 
 
 def test_scripts_of_erlang_are_told_where_they_are(tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_scripts_of_erlang_are_told_where_they_are(tmp_path: Path) -> None:
 def test_without_a_package_manager_the_tests_are_skipped(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The step succeeds and says what will not run."""
     assert provision.main() == 0
-    names = "postgres, rabbitmq, redis, nginx, faketime, prometheus"
-    assert f"no apt-get; the tests of {names} will be skipped" in capsys.readouterr().err
+    names = "postgres, rabbitmq, redis, nginx, faketime, prometheus, chromium"
+    assert f"no apt-get; the tests of {names} will not run" in capsys.readouterr().err
 
 
 def test_a_failed_installation_is_no_failure_of_the_build(
     bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a network the step succeeds and says why and what will not run."""
+    """Without a network the step succeeds and says why and what will not run; the browser is tried by itself."""
 
     def offline(names: list[str]) -> None:
         raise subprocess.CalledProcessError(100, ["apt-get", "update"])
@@ -70,7 +70,9 @@ def test_a_failed_installation_is_no_failure_of_the_build(
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
     monkeypatch.setattr(provision, "install", offline)
     assert provision.main() == 0
-    assert "exit status 100.; the tests of postgres" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "exit status 100.; the tests of postgres" in said
+    assert "exit status 100.; the tests of chromium will not run" in said
 
 
 @pytest.mark.skipif(not shutil.which("apt-cache"), reason="this machine has no apt-cache")

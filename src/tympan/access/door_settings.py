@@ -9,7 +9,7 @@ from tympan.storage.audit import MIN_DAYS
 
 
 class DoorFields(BaseModel):
-    """Settings about keys, pages of other sites, proxies in front, and the log of who did what."""
+    """Settings about keys, pages of other sites, proxies in front, our own page, and the log of who did what."""
 
     api_keys: Literal["required", "open"] | None = Field(
         None,
@@ -34,6 +34,10 @@ class DoorFields(BaseModel):
     metrics_open: bool = Field(
         False,
         description="Answer `/metrics` without a key, for networks where none but Prometheus reaches the port.",
+    )
+    web_ui: bool = Field(
+        True,
+        description="Show the web UI at `/`. Its files need no key; what is done in it needs one like any other call.",
     )
     audit_days: float = Field(
         365.0, ge=MIN_DAYS, le=36_500, description="Days that the audit log is kept; the database refuses less than 30."

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
-from tympan.api import models, ops
+from tympan.api import models, ops, pages
 from tympan.api.access.entrance import Doors, Entrance
 from tympan.api.deps import Services
 from tympan.api.elsewhere import asr, inference
@@ -65,14 +65,15 @@ ROUTERS = tuple(
         *(quality, alarms, capacity, keys, tenants, ops),
     )
 )
-"""The routes, family by family."""
+"""The routes of the API, family by family."""
 
 _TITLE, _SUMMARY = "Tympan", "Speech to text, with OpenAI's interface."
 
 
 def create_app(services: Services) -> FastAPI:
     """Return the application over ``services``; it starts and stops nothing itself."""
-    return _application(services, ROUTERS, LIVE_ROUTES, services.desks.doors)
+    routers = (*ROUTERS, pages.router) if services.desks.doors.web_ui else ROUTERS
+    return _application(services, routers, LIVE_ROUTES, services.desks.doors)
 
 
 def create_ops_app(services: Services) -> FastAPI:

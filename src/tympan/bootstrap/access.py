@@ -59,6 +59,7 @@ def open_doors(settings: Settings, database: Database) -> Iterator[Doors]:
             settings.allowed_origins,
             tuple(ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies),
             frozenset({"/metrics"} if settings.metrics_open else ()),
+            settings.web_ui,
             Tickets(make_sealer(settings)),
         )
     finally:

@@ -20,7 +20,7 @@ from tympan.api.access.cors import is_preflight, preflight_headers, sharing
 from tympan.api.access.deeds import deed_of
 from tympan.api.access.keys_in import Network, address_of, has_key_parameter, key_of
 from tympan.api.access.lasting import Lasting, lasts
-from tympan.api.access.permissions import OPEN, check_scope, scope_for
+from tympan.api.access.permissions import check_scope, is_open, scope_for
 from tympan.api.errors import ErrorResponse
 from tympan.api.wire.origins import check_origin
 from tympan.errors import InsufficientScope, NotFound, TympanError, Unauthenticated
@@ -45,7 +45,8 @@ class Doors:
     """Who is let in: everybody without a ``gate``. Deeds are not written down without a ``trail``.
 
     Pages of ``origins`` may ask as well as the server's own; ``proxies`` are believed about where a request came from.
-    ``more_open`` are paths that need no key beside those that never do. ``tickets`` open the audio of one job each.
+    ``more_open`` are paths that need no key beside those that never do. ``web_ui`` says whether the web UI is there.
+    ``tickets`` open the audio of one job each.
     """
 
     gate: Gate | None = None
@@ -53,6 +54,7 @@ class Doors:
     origins: tuple[str, ...] = ()
     proxies: tuple[Network, ...] = ()
     more_open: frozenset[str] = frozenset()
+    web_ui: bool = True
     tickets: Tickets = field(default_factory=Tickets)
 
 
@@ -92,7 +94,7 @@ class Entrance:
             check_origin(headers, self._doors.origins)
         if is_preflight(method, headers):
             return Response(status_code=204, headers=preflight_headers(headers))
-        if path in OPEN or path in self._doors.more_open:
+        if is_open(path) or path in self._doors.more_open:
             return None
         caller = scope["state"]["caller"] = await self._caller(scope)
         if _CONTROLS.search(path):

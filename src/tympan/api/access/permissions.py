@@ -7,8 +7,10 @@ from typing import Final
 from tympan.access.callers import Caller, Scope
 from tympan.errors import InsufficientScope
 
-OPEN: Final = frozenset({"/livez", "/readyz", "/health", "/openapi.json"})
-"""Paths that answer whoever asks: how the server is, and what its routes are."""
+OPEN: Final = frozenset({"/livez", "/readyz", "/health", "/openapi.json", "/", "/favicon.ico"})
+"""Paths that answer whoever asks: how the server is, what its routes are, and the page that asks for a key."""
+
+_OPEN_BELOW = "/ui/"
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _READING_POSTS = re.compile(r"/v1/jobs/[^/]+/audio-link")
@@ -49,6 +51,11 @@ FAMILIES: Final = (
     Family("/v1/admin", Scope.ADMIN, Scope.ADMIN),
 )
 """Every family of routes that is not open."""
+
+
+def is_open(path: str) -> bool:
+    """Return whether ``path`` answers without a key: no more than files that come with the program lie there."""
+    return path in OPEN or path.startswith(_OPEN_BELOW)
 
 
 def scope_for(method: str, path: str) -> Scope | None:
