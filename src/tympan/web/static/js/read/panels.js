@@ -31,7 +31,7 @@ export class Speakers {
   isDue(doc) { return this.labels !== speakersOf(doc).join("\n"); }
 
   #row(label, doc, { isEditable, share, time }) {
-    const name = el("input", { type: "text", value: doc.speakers[label] ?? "", placeholder: nameOf(label, { speakers: {} }), maxlength: 200, dir: "auto", disabled: !isEditable,
+    const name = el("input", { type: "text", value: doc.speakers[label] ?? "", placeholder: nameOf(label, { speakers: {} }), maxlength: 64, dir: "auto", disabled: !isEditable,
       "aria-label": `Name of ${nameOf(label, { speakers: {} })}`, autocomplete: "off",
       on: { change: () => this.#desk.manuscript.rename(label, name.value), keydown: (event) => { if (event.key === "Enter") name.blur(); } } });
     const others = speakersOf(doc).filter((one) => one !== label);

@@ -1,6 +1,7 @@
 // Saves the edited version as it changes: one request at a time, each on top of the revision that it was made from.
 
 import { ApiError, call, pause, request } from "../api.js";
+import { nameOf, speakersOf } from "./model.js";
 
 const WAIT_MS = 700;
 const RETRIES_MS = [2000, 5000, 15_000, 30_000];
@@ -97,7 +98,13 @@ export class Saver extends EventTarget {
   #put(doc, revision) {
     const headers = revision ? { "if-match": `"${revision}"` } : { "if-none-match": "*" };
     const segments = doc.segments.map(({ start, end, text, speaker }, id) => ({ id, start, end, text, speaker: speaker ?? null }));
-    return request("PUT", this.#path, { json: { speakers: doc.speakers, segments }, headers });
+    return request("PUT", this.#path, { json: { speakers: { ...this.#added(doc), ...doc.speakers }, segments }, headers });
+  }
+
+  /** Names the speakers that the original does not know: the server wants to be told who they are. */
+  #added(doc) {
+    const known = new Set(speakersOf(this.#manuscript.original));
+    return Object.fromEntries(speakersOf(doc).filter((label) => !known.has(label)).map((label) => [label, nameOf(label, doc)]));
   }
 
   /** Settles a conflict: takes what the server has; undo brings back what was here. Throws `ApiError`. */
