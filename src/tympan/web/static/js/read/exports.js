@@ -4,6 +4,7 @@ import { call } from "../api.js";
 import { dialog, el, field, fill, notice, select } from "../dom.js";
 import { clock, number } from "../text.js";
 import { cuesOf, moved, prose } from "./cues.js";
+import { speakersOf } from "./model.js";
 
 const FORMATS = [["txt", "Text (.txt)"], ["docx", "Word (.docx)"], ["srt", "Subtitles (.srt)"], ["vtt", "Web subtitles (.vtt)"],
   ["tsv", "Table (.tsv)"], ["json", "Data (.json)"]];
@@ -139,7 +140,10 @@ class Exports {
 
   #showCues() {
     const most = Number(this.inputs.at(-1)[2].value);
-    const rates = this.#cues.map(speed);
+    const { manuscript } = this.#desk;
+    const doc = this.version.value === "edited" ? manuscript.doc : manuscript.original;
+    const names = new Set(speakersOf(doc).flatMap((label) => [label, doc.speakers[label] ?? label]));
+    const rates = this.#cues.map((cue) => speed(cue, names));
     const fast = rates.filter((rate) => rate > most + 0.05).length;
     const page = (by, text, isOff) => el("button", { class: "button small", type: "button", text, disabled: isOff, on: { click: () => { this.#from = Math.max(0, this.#from + by); this.#showCues(); } } });
     const shown = this.#cues.slice(this.#from, this.#from + PAGE);
@@ -186,7 +190,13 @@ class Exports {
   }
 }
 
-const speed = ({ start, end, lines }) => lines.join("").length / Math.max(0.001, end - start);
+/** Returns how many characters a second a cue is read with; the name before the text is not counted, nor was it in cutting. */
+function speed({ start, end, lines }, names) {
+  const text = lines.join(" ");
+  const at = text.indexOf(": ");
+  const said = at > 0 && names.has(text.slice(0, at)) ? text.slice(at + 2) : text;
+  return said.length / Math.max(0.001, end - start);
+}
 
 function cueNode({ start, end, lines }, rate, most) {
   return el("li", {}, el("div", { class: "row wrap small soft number" }, `${clock(start)}.${Math.floor((start % 1) * 10)}`, ` ${(end - start).toFixed(1)} s`,

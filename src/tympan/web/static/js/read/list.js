@@ -7,11 +7,12 @@ import { isDoubtful, madeUp, unsure } from "./marks.js";
 import { nameOf } from "./model.js";
 import { lastBefore } from "./words.js";
 
-const AT_FIRST = 80;
+const CHUNK = 25;
+const AT_FIRST = 2 * CHUNK;
 const SLICE_MS = 8;
 const LINGER_S = 0.4;
 
-const pattern = el("li", { class: "seg", tabindex: -1 },
+const pattern = el("div", { class: "seg", role: "listitem", tabindex: -1 },
   el("button", { class: "seg-time number", type: "button", tabindex: -1 }),
   el("div", { class: "seg-body" }, el("p", { class: "seg-who", hidden: true }), el("p", { class: "seg-text", dir: "auto" })));
 
@@ -25,13 +26,14 @@ export class List extends EventTarget {
   #now = { item: null, word: -1 };
   #frame = 0;
   #near;
+  #seen = new Set();
   selected = -1;
 
   constructor(desk) {
     super();
     this.#desk = desk;
-    this.node = el("ol", { class: "segs", "aria-label": "Transcript", on: { click: (event) => this.#clicked(event), dblclick: (event) => this.#doubled(event) } });
-    this.#near = new IntersectionObserver((entries) => this.#crossed(entries), { rootMargin: "600px 0px" });
+    this.node = el("div", { class: "segs", role: "list", "aria-label": "Transcript", on: { click: (event) => this.#clicked(event), dblclick: (event) => this.#doubled(event) } });
+    this.#near = new IntersectionObserver((entries) => this.#crossed(entries), { rootMargin: "400px 0px" });
   }
 
   get doc() { return this.#doc; }
@@ -51,6 +53,7 @@ export class List extends EventTarget {
     this.#near.disconnect();
     this.#items = [];
     this.#at.clear();
+    this.#seen.clear();
     this.#now = { item: null, word: -1 };
     this.selected = -1;
     fill(this.node);
@@ -67,15 +70,21 @@ export class List extends EventTarget {
   }
 
   #build(count) {
-    const fragment = document.createDocumentFragment();
     for (let at = this.#items.length; at < Math.min(count, this.length); at++) {
+      if (at % CHUNK === 0) this.node.append(this.#chunk(Math.min(CHUNK, this.length - at)));
       const item = this.#item(this.#doc.segments[at]);
       this.#items.push(item);
       this.#at.set(item.node, at);
       this.#who(at);
-      fragment.append(item.node);
+      this.node.lastElementChild.append(item.node);
     }
-    this.node.append(fragment);
+  }
+
+  /** Segments come in chunks, which the browser lays out, and we look for, as one: thousands would each cost a little. */
+  #chunk(size) {
+    const node = el("div", { class: "chunk", role: "none", style: { "--size": size } });
+    this.#near.observe(node);
+    return node;
   }
 
   #item(segment) {
@@ -86,29 +95,47 @@ export class List extends EventTarget {
     time.setAttribute("aria-label", `Play from ${time.textContent}`);
     item.text.textContent = segment.text;
     this.#note(item);
-    this.#near.observe(node);
     return item;
   }
 
   /** Shows another state of the document; what stayed the same stays where it is. */
   update(doc) {
     this.#build(this.length);
-    const [old, now] = [this.#items, doc.segments];
-    let head = 0;
-    while (head < old.length && head < now.length && old[head].segment === now[head]) head++;
-    let [a, b] = [old.length, now.length];
-    while (a > head && b > head && old[a - 1].segment === now[b - 1]) [a, b] = [a - 1, b - 1];
     const namesChanged = JSON.stringify(doc.speakers) !== JSON.stringify(this.#doc.speakers);
+    const [heirs, olds] = [new Set(doc.segments), this.#items];
+    const [known, unsettled] = [new Set(olds.map(({ segment }) => segment)), new Set()];
+    let [cursor, last] = [0, null];
+    const isLeaving = () => cursor < olds.length && !heirs.has(olds[cursor].segment);
     this.#doc = doc;
-    const made = now.slice(head, b).map((segment) => this.#item(segment));
-    const before = old[a]?.node ?? null;
-    for (const { node } of old.splice(head, a - head, ...made)) { this.#near.unobserve(node); node.remove(); }
-    for (const { node } of made) this.node.insertBefore(node, before);
-    if (!this.#now.item?.node.isConnected) this.#now = { item: null, word: -1 };
+    this.#items = doc.segments.map((segment, at) => {
+      if (olds[cursor]?.segment !== segment) for (const near of [at, at + 1]) unsettled.add(near);
+      if (known.has(segment)) {
+        while (isLeaving()) olds[cursor++].node.remove();
+        return (last = olds[cursor++]);
+      }
+      const item = this.#item(segment);
+      if (isLeaving()) olds[cursor++].node.replaceWith(item.node);
+      else this.#insert(item, olds[cursor], last);
+      return (last = item);
+    });
+    for (const { node } of olds.slice(cursor)) node.remove();
+    this.#settle(namesChanged ? this.#items.keys() : unsettled);
+  }
+
+  #insert(item, next, last) {
+    const chunk = last?.node.parentElement;
+    if (next) next.node.before(item.node);
+    else (chunk && chunk.childElementCount < CHUNK ? chunk : this.node.appendChild(this.#chunk(CHUNK))).append(item.node);
+  }
+
+  #settle(places) {
     this.#at = new Map(this.#items.map(({ node }, at) => [node, at]));
-    const [from, to] = namesChanged ? [0, old.length] : [head, Math.min(old.length, b + 1)];
-    for (let at = from; at < to; at++) this.#who(at);
-    this.selected = Math.min(this.selected, this.length - 1);
+    if (!this.#at.has(this.#now.item?.node)) this.#now = { item: null, word: -1 };
+    for (const at of places) if (at < this.#items.length) this.#who(at);
+    const kept = this.#at.get(this.node.querySelector(".seg.selected"));
+    this.selected = kept ?? Math.min(this.selected, this.length - 1);
+    if (kept === undefined && this.selected >= 0) this.#mark(this.selected);
+    for (const chunk of this.#seen) this.#drawChunk(chunk);
   }
 
   #who(at) {
@@ -130,13 +157,26 @@ export class List extends EventTarget {
 
   #crossed(entries) {
     for (const { target, isIntersecting } of entries) {
-      const item = this.#items[this.#at.get(target)];
-      if (!item || item.isEdited) continue;
-      if (isIntersecting) this.#draw(item);
-      else if (item.isDrawn) {
-        item.isDrawn = false;
-        item.text.textContent = item.segment.text;
-      }
+      if (isIntersecting) {
+        this.#seen.add(target);
+        this.#drawChunk(target);
+      } else if (this.#seen.delete(target)) this.#fade(target);
+    }
+  }
+
+  #drawChunk(chunk) {
+    for (const node of chunk.children) {
+      const item = this.#items[this.#at.get(node)];
+      if (item && !item.isDrawn && !item.isEdited) this.#draw(item);
+    }
+  }
+
+  #fade(chunk) {
+    for (const node of chunk.children) {
+      const item = this.#items[this.#at.get(node)];
+      if (!item?.isDrawn || item.isEdited) continue;
+      item.isDrawn = false;
+      item.text.textContent = item.segment.text;
     }
   }
 
@@ -226,16 +266,21 @@ export class List extends EventTarget {
     const old = this.#items[this.selected]?.node;
     old?.classList.remove("selected");
     if (old) old.tabIndex = -1;
-    const { node } = this.item(at);
     this.selected = at;
-    node.classList.add("selected");
-    node.tabIndex = 0;
+    const node = this.#mark(at);
     if (focus) node.focus({ preventScroll: true });
     this.dispatchEvent(new CustomEvent("select", { detail: at }));
   }
 
+  #mark(at) {
+    const { node } = this.item(at);
+    node.classList.add("selected");
+    node.tabIndex = 0;
+    return node;
+  }
+
   #found(event) {
-    const node = event.target.closest("li.seg");
+    const node = event.target.closest(".seg");
     return node && this.#at.has(node) ? this.#at.get(node) : -1;
   }
 

@@ -38,7 +38,7 @@ export class Speakers {
     const unite = isEditable && others.length > 0 && select([["", "⋯"], ...others.map((one) => [one, `Same person as ${nameOf(one, doc)}`])], "",
       { class: "unite", "aria-label": `${nameOf(label, doc)} is the same person as`, on: { change: () => unite.value && this.#desk.manuscript.unite(label, unite.value) } });
     return el("div", { class: "row speaker", data: { who: this.#desk.colourOf(label) } }, el("span", { class: "dot", "aria-hidden": "true" }), name,
-      el("span", { class: "small soft number", title: span(time), text: percent(share, 0) }), unite);
+      el("span", { class: "small soft number share", title: span(time), text: percent(share, 0) }), unite);
   }
 }
 
@@ -48,7 +48,7 @@ export function marksPanel(desk, changed) {
   const apply = () => { keep(marks); changed(); };
   const box = (name, sample, title) => {
     const input = el("input", { type: "checkbox", checked: marks[name], on: { change: () => { marks[name] = input.checked; apply(); } } });
-    return el("label", { class: "check" }, input, el("span", { class: sample, text: title }));
+    return el("label", { class: "check" }, input, el("span", {}, el("span", { class: sample, text: title })));
   };
   const below = el("output", { class: "small number", text: percent(marks.doubt, 0) });
   const doubt = el("input", { type: "range", min: 0.1, max: 0.95, step: 0.05, value: marks.doubt, "aria-label": "Unsure below", on: {

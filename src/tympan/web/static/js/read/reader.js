@@ -81,8 +81,19 @@ class Reader {
     this.top = el("div", { class: "read-top" }, this.#playerPart(), this.#toolbar());
     fill(body, this.top, el("div", { class: "read-body" },
       el("div", { class: "read-text", data: { colours: this.marks.speakers ? "on" : "off" } }, this.list.node, this.changes, this.nothing),
-      el("aside", { class: "read-side stack", "aria-label": "About this transcript" }, this.speakers.node, this.marksPanel.node, offsetPanel(this, () => this.#offsetChanged()))),
+      this.#side()),
     this.follow.node);
+  }
+
+  /** On a narrow page it is folded, so that the text comes first. */
+  #side() {
+    const wide = matchMedia("(min-width: 62rem)");
+    const box = el("details", { class: "read-side", open: wide.matches }, el("summary", { text: "Speakers, marks, time code" }),
+      el("aside", { class: "stack", "aria-label": "About this transcript" }, this.speakers.node, this.marksPanel.node, offsetPanel(this, () => this.#offsetChanged())));
+    const fit = () => { box.open = wide.matches; };
+    wide.addEventListener("change", fit);
+    this.#leave.push(() => wide.removeEventListener("change", fit));
+    return box;
   }
 
   #playerPart() {
