@@ -168,6 +168,8 @@ class Reader {
     if (version === this.version) return;
     this.version = version;
     this.#show();
+    const node = version === "changes" ? this.changes : this.list.length && this.list.item(Math.max(0, this.list.selected, this.list.current)).node;
+    if (node) jump(node, this.#covered());
   }
 
   #show() {
