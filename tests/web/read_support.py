@@ -73,11 +73,19 @@ def three_hours() -> Told:
 
 def dialogue(folder: Path, left: Path, right: Path) -> Path:
     """Return a recording in which one clip is on the left channel and another follows on the right."""
-    one, rate_hz = soundfile.read(left, dtype="int16")
-    two, _ = soundfile.read(right, dtype="int16")
-    samples = np.zeros((len(one) + len(two) + rate_hz, 2), dtype=np.int16)
+    one, rate_hz = soundfile.read(left)
+    two, _ = soundfile.read(right)
+    samples = np.zeros((len(one) + len(two) + rate_hz, 2))
     samples[: len(one), 0] = one
     samples[len(one) + rate_hz :, 1] = two
     path = folder / "dialogue.wav"
-    soundfile.write(path, samples, rate_hz)
+    soundfile.write(path, samples, rate_hz, "PCM_16")
+    return path
+
+
+def repeated(folder: Path, clip: Path, times: int) -> Path:
+    """Return a recording of a clip again and again."""
+    samples, rate_hz = soundfile.read(clip)
+    path = folder / "repeated.wav"
+    soundfile.write(path, np.tile(samples, times), rate_hz, "PCM_16")
     return path

@@ -32,7 +32,7 @@ export class List extends EventTarget {
   constructor(desk) {
     super();
     this.#desk = desk;
-    this.node = el("div", { class: "segs", role: "list", "aria-label": "Transcript", on: { click: (event) => this.#clicked(event), dblclick: (event) => this.#doubled(event) } });
+    this.node = el("div", { class: "segs", role: "list", "aria-label": "Transcript", on: { click: (event) => this.#clicked(event), dblclick: (event) => this.#doubled(event), focusin: (event) => this.#focused(event) } });
     this.#near = new IntersectionObserver((entries) => this.#crossed(entries), { rootMargin: "400px 0px" });
   }
 
@@ -282,6 +282,11 @@ export class List extends EventTarget {
   #found(event) {
     const node = event.target.closest(".seg");
     return node && this.#at.has(node) ? this.#at.get(node) : -1;
+  }
+
+  #focused({ target }) {
+    const at = this.#at.get(target);
+    if (at !== undefined && at !== this.selected) this.select(at);
   }
 
   #clicked(event) {
