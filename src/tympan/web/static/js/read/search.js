@@ -5,14 +5,25 @@ import { el, notice } from "../dom.js";
 const WAIT_MS = 120;
 const paints = typeof Highlight === "function" && Boolean(globalThis.CSS?.highlights);
 
-/** Returns a text without case and accents, and where in the text each of its characters stands. */
+const PLAIN = /^[\x20-\x7e]*$/;
+const likes = new Map();
+
+function like(char) {
+  if (!likes.has(char)) likes.set(char, char.toLowerCase().normalize("NFD").replace(/\p{M}/gu, ""));
+  return likes.get(char);
+}
+
+/** Returns a text without case and accents, and where in the text each of its characters stands (`null`: where it is). */
 export function folded(text) {
+  if (PLAIN.test(text)) return { plain: text.toLowerCase(), places: null };
   let plain = "";
   const places = [];
-  for (const { 0: char, index } of text.matchAll(/./gsu)) {
-    const like = char.toLocaleLowerCase().normalize("NFD").replace(/\p{M}/gu, "");
-    plain += like;
-    for (let at = 0; at < like.length; at++) places.push(index);
+  let at = 0;
+  for (const char of text) {
+    const said = like(char);
+    plain += said;
+    for (let count = 0; count < said.length; count++) places.push(at);
+    at += char.length;
   }
   places.push(text.length);
   return { plain, places };
@@ -21,8 +32,10 @@ export function folded(text) {
 /** Returns the places `[from, to)` of a folded phrase in a text that was folded. */
 export function hitsIn({ plain, places }, phrase) {
   const found = [];
-  for (let at = plain.indexOf(phrase); phrase && at >= 0; at = plain.indexOf(phrase, at + phrase.length))
-    found.push([places[at], places[at + phrase.length]]);
+  for (let at = plain.indexOf(phrase); phrase && at >= 0; at = plain.indexOf(phrase, at + phrase.length)) {
+    const to = at + phrase.length;
+    found.push(places ? [places[at], places[to]] : [at, to]);
+  }
   return found;
 }
 
