@@ -11,7 +11,27 @@ import soundfile
 from playwright.sync_api import Page, Route
 
 JOB_ID = f"job_{'0' * 32}"
-_WORDS = "people of this town have never seen such weather before and nobody knows what to do about the river".split()
+_WORDS = [
+    "people",
+    "of",
+    "this",
+    "town",
+    "have",
+    "never",
+    "seen",
+    "such",
+    "weather",
+    "before",
+    "and",
+    "nobody",
+    "knows",
+    "what",
+    "to",
+    "do",
+    "about",
+    "the",
+    "river",
+]
 
 
 @dataclass
@@ -37,7 +57,7 @@ class Told:
         page.route(f"**/v1/jobs/{JOB_ID}**", self.answer)
         page.route(f"**/v1/jobs/{JOB_ID}/**", self.answer)
         page.goto(f"/#/jobs/{JOB_ID}{query}")
-        page.locator(".seg .w").first.wait_for()
+        page.locator(".seg .w").first.wait_for(state="attached")
 
 
 def told(segments: list[dict[str, Any]], name: str = "talk.wav", language: str = "en") -> Told:

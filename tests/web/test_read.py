@@ -8,8 +8,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.conftest import SpokenClip
+from tests.web.conftest import LIMIT_MS
 from tests.web.read_support import dialogue, repeated, told
 from tests.web.support import WebServer, check_everywhere
+
+expect.set_options(timeout=LIMIT_MS)
 
 TIMED = {"word_timestamps": "true", "language": "en"}
 
@@ -37,7 +40,7 @@ def two_voices(web_server: WebServer, spoken_clips: tuple[SpokenClip, ...], tmp_
 def _open(page: Page, job_id: str, query: str = "") -> Locator:
     """Open a transcript and return its segments."""
     page.goto(f"/#/jobs/{job_id}{query}")
-    page.locator(".seg .w").first.wait_for()
+    page.locator(".seg .w").first.wait_for(state="attached")
     return page.locator(".seg")
 
 
@@ -60,7 +63,9 @@ def _replace(page: Page, segment: Locator, text: str) -> None:
 
 def test_the_word_that_is_said_is_marked(page: Page, spoken_job: str, web_server: WebServer) -> None:
     """From a word that is clicked, in step with the audio, and as long as it is said."""
-    words = httpx.get(f"{web_server.url}/v1/jobs/{spoken_job}/result", params={"format": "verbose_json"}).json()["words"]
+    words = httpx.get(f"{web_server.url}/v1/jobs/{spoken_job}/result", params={"format": "verbose_json"}).json()[
+        "words"
+    ]
     _open(page, spoken_job)
     expect(page.locator("h1")).to_have_text("one to ten.wav")
     third = words[2]
@@ -85,7 +90,9 @@ def test_the_recording_is_steered_by_keys_and_wave(page: Page, spoken_job: str) 
     """Space plays, J and L skip, the wave is a slider, a click on it goes there."""
     _open(page, spoken_job)
     expect(page.locator(".wave")).to_have_attribute("data-state", "drawn")
-    page.locator("video").evaluate("(node) => new Promise((go) => node.readyState ? go() : (node.onloadedmetadata = go))")
+    page.locator("video").evaluate(
+        "(node) => new Promise((go) => node.readyState ? go() : (node.onloadedmetadata = go))"
+    )
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     page.keyboard.press("k")
@@ -106,7 +113,9 @@ def test_the_recording_is_steered_by_keys_and_wave(page: Page, spoken_job: str) 
 
 def test_a_link_leads_to_a_moment(page: Page, spoken_job: str, web_server: WebServer) -> None:
     """Its word is marked, and the audio stands there."""
-    words = httpx.get(f"{web_server.url}/v1/jobs/{spoken_job}/result", params={"format": "verbose_json"}).json()["words"]
+    words = httpx.get(f"{web_server.url}/v1/jobs/{spoken_job}/result", params={"format": "verbose_json"}).json()[
+        "words"
+    ]
     _open(page, spoken_job, f"?t={(words[4]['start'] + words[4]['end']) / 2:.2f}")
     expect(page.locator(".w.now")).to_have_text(words[4]["word"])
 
