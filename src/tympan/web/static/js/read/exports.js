@@ -128,8 +128,8 @@ class Exports {
   }
 
   async #text(signal, format = this.format.value) {
-    const { manuscript, offset, saver, job } = this.#desk;
-    if (this.version.value === "edited") await saver.flush();
+    const { manuscript, offset, job } = this.#desk;
+    await this.#saved();
     if (format === "txt" && this.isProse.checked) {
       const doc = this.version.value === "edited" ? manuscript.doc : manuscript.original;
       return `${prose(doc.segments, doc, { times: true, start: offset })}\n`;
@@ -171,9 +171,16 @@ class Exports {
   }
 
   async #binary() {
-    const { saver, job } = this.#desk;
-    if (this.version.value === "edited") await saver.flush();
-    return (await call("GET", `/v1/jobs/${encodeURIComponent(job.id)}/result`, { query: this.#query() })).blob();
+    await this.#saved();
+    return (await call("GET", `/v1/jobs/${encodeURIComponent(this.#desk.job.id)}/result`, { query: this.#query() })).blob();
+  }
+
+  /** The server writes the file, so it has to have the last change. */
+  async #saved() {
+    const { saver } = this.#desk;
+    if (this.version.value !== "edited") return;
+    await saver.flush();
+    if (saver.isPending) throw new Error(`Your last changes are not saved yet, and would be missing. ${saver.error?.message ?? ""}`);
   }
 
   async #copy() {

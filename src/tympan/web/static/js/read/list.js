@@ -298,7 +298,10 @@ export class List extends EventTarget {
     const found = event.target.closest(".w");
     const { words } = this.#desk.manuscript.about(item.segment);
     if (found) this.#tell("word", { index: at, word: words[Number(found.dataset.w)] });
-    else if (event.target.closest(".seg-time")) this.#tell("word", { index: at, word: null });
+    else if (event.target.closest(".seg-time")) {
+      this.select(at, { focus: true }); // On the button, the space bar would play from here again and again.
+      this.#tell("word", { index: at, word: null });
+    }
   }
 
   #doubled(event) {

@@ -41,7 +41,8 @@ export class Manuscript extends EventTarget {
       return like && like.text === one.text && like.speaker === speaker ? like
         : fresh({ start: one.start, end: one.end, text: one.text, speaker });
     });
-    const doc = { segments: taken, speakers: { ...speakers } };
+    const isOriginal = !Object.keys(speakers).length && taken.length === this.#original.length && taken.every((one, at) => one === this.#original[at]);
+    const doc = isOriginal ? this.original : { segments: taken, speakers: { ...speakers } };
     if (label) this.#step(label, doc);
     else this.#become(doc, "");
   }

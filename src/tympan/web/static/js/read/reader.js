@@ -10,16 +10,18 @@ import { copyText, openExports } from "./exports.js";
 import { Follow, jump, reveal } from "./follow.js";
 import { listen, showHelp } from "./keys.js";
 import { List } from "./list.js";
-import { isDoubtful, madeUp, switches, unsure } from "./marks.js";
+import { switches } from "./marks.js";
 import { Manuscript, original, speakersOf } from "./model.js";
 import { Speakers, facts, marksPanel, offsetPanel } from "./panels.js";
 import { Player, controls } from "./player.js";
 import { Saver } from "./saver.js";
 import { Search } from "./search.js";
+import { survey } from "./survey.js";
 import { Wave } from "./wave.js";
 import { lastBefore } from "./words.js";
 
 const SHADES = 8;
+const SURVEY_MS = 150;
 const OFFSET = "tympan.offset.";
 
 /** Shows a job's transcript in `body`; `page` has the head. Returns what ends it. Throws `ApiError`. */
@@ -34,7 +36,8 @@ export async function openReader(page, body, { job, title, signal, from }) {
 
 class Reader {
   #leave = [];
-  #changed = null;
+  #changed = 0;
+  #surveys = 0;
 
   constructor(page, { job, title, first }) {
     Object.assign(this, { page, job, title, first, marks: switches(), isTimed: first.isTimed, isRated: first.isRated, language: first.language });
@@ -207,28 +210,18 @@ class Reader {
     this.redo.title = canRedo ? `Redo: ${canRedo} (Ctrl+Shift+Z)` : "Nothing to redo";
     this.speakers.show(this.#doc, this.isEditable);
     this.#tellSaving();
-    cancelIdleCallback?.(this.#changed);
-    this.#changed = requestIdleCallback(() => this.#survey(), { timeout: 1500 });
+    clearTimeout(this.#changed);
+    this.#changed = setTimeout(() => this.#survey(), SURVEY_MS);
   }
 
-  /** Looks through all of the text: what is doubtful, and the bands below the wave. */
-  #survey() {
-    const { segments } = this.#doc;
-    this.doubts = [];
-    let [words, made] = [0, 0];
-    segments.forEach((segment, index) => {
-      const { words: said, origin } = this.manuscript.about(segment);
-      const isMadeUp = this.marks.madeUp && Boolean(madeUp(origin));
-      if (isMadeUp || (this.marks.words && unsure(origin, this.isTimed))) {
-        made++;
-        this.doubts.push({ index, start: segment.start, end: segment.end, isSegment: isMadeUp });
-      }
-      if (this.marks.words) for (const word of said) if (isDoubtful(word, this.marks)) { words++; this.doubts.push({ index, start: word.start, end: word.end }); }
-    });
-    this.doubts.sort((one, two) => one.start - two.start);
-    this.marksPanel.count(words, made);
-    const speakers = this.marks.speakers ? bands(segments, (speaker) => `--series-${this.colourOf(speaker)}`) : [];
-    this.wave.setBands({ speakers, doubts: this.doubts.filter(({ isSegment }) => isSegment) });
+  /** Shows what is doubtful, how much of it there is, and the bands below the wave. */
+  async #survey() {
+    const turn = ++this.#surveys;
+    const found = await survey(this, this.#doc.segments, () => turn === this.#surveys && !this.isClosed);
+    if (!found) return;
+    this.doubts = found.doubts;
+    this.marksPanel.count(found.words, found.segments);
+    this.wave.setBands({ speakers: this.marks.speakers ? found.speakers : [], doubts: found.doubts.filter(({ isMadeUp }) => isMadeUp) });
     this.page.dataset.surveyed = "yes";
   }
 
@@ -324,12 +317,13 @@ class Reader {
 
   #tellSaving() {
     const { state, revision, error } = this.saver;
+    if (this.isClosed && (state === "conflict" || state === "failed")) notice(`Your last changes of “${this.title}” were not saved: ${error.message}`, "bad");
     const texts = { none: "", saved: revision ? `Saved · revision ${revision}` : "", dirty: "Not saved yet", saving: "Saving…", conflict: "Changed elsewhere: decide", failed: `Not saved: ${error?.message ?? ""}` };
     this.saved.textContent = texts[state];
     this.saved.title = texts[state];
     this.saved.hidden = !texts[state];
     this.saved.dataset.state = state;
-    if (state === "conflict" && this.told !== error) { this.told = error; this.#settle(); }
+    if (state === "conflict" && this.told !== error && !this.isClosed) { this.told = error; this.#settle(); }
   }
 
   async #settle() {
@@ -360,7 +354,7 @@ class Reader {
   close() {
     this.isClosed = true;
     this.editor.commit();
-    cancelIdleCallback?.(this.#changed);
+    clearTimeout(this.#changed);
     for (const one of this.#leave) one();
     this.saver.close();
     this.player.close();
@@ -370,16 +364,4 @@ class Reader {
 function difference(doc, theirs) {
   const mine = new Set(doc.segments.map(({ start, text, speaker }) => `${start.toFixed(3)} ${speaker ?? ""} ${text}`));
   return theirs.segments.filter(({ start, text, speaker }) => !mine.has(`${start.toFixed(3)} ${speaker ?? ""} ${text}`)).length;
-}
-
-/** Returns the stretches in which one speaker speaks in a row. */
-function bands(segments, colour) {
-  const found = [];
-  for (const { start, end, speaker } of segments) {
-    if (!speaker) continue;
-    const last = found.at(-1);
-    if (last && last.speaker === speaker && start - last.end < 2) last.end = end;
-    else found.push({ start, end, speaker, colour: colour(speaker) });
-  }
-  return found;
 }

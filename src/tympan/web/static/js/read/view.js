@@ -25,12 +25,13 @@ export function show(root, { rest: [id], query }) {
     const body = el("div", { class: "read-page" });
     fill(page, head(job), body);
     document.title = `${titleOf(job)} · Tympan`;
-    if (["queued", "running"].includes(job.state)) showWaiting(body, job, { signal, ended: open });
+    if (["queued", "running"].includes(job.state)) showWaiting(body, job, { signal, ended: (now) => attempt(page, () => open(now)) });
     else if (job.state === "succeeded") leave = await openReader(page, body, { job, title: titleOf(job), signal, from: seconds(query.get("t")) });
     else showEnded(body, job);
     if (signal.aborted) leave();
   };
-  begin(page, id, { signal, open });
+  fill(page, el("p", { class: "empty", role: "status", text: "Loading…" }));
+  attempt(page, async () => open(await request("GET", `/v1/jobs/${encodeURIComponent(id)}`, { signal })));
   return () => {
     stop.abort();
     leave();
@@ -42,15 +43,15 @@ function seconds(text) {
   return Number.isFinite(value) && value >= 0 ? value : null;
 }
 
-async function begin(page, id, { signal, open }) {
-  fill(page, el("p", { class: "empty", role: "status", text: "Loading…" }));
+/** Does `work`; what the server says against it stands on the page then. */
+async function attempt(page, work) {
   try {
-    await open(await request("GET", `/v1/jobs/${encodeURIComponent(id)}`, { signal }));
+    await work();
   } catch (error) {
     if (error.name === "AbortError") return;
     fill(page, el("div", { class: "note bad stack tight", role: "alert" }, el("p", { text: error.message }),
       el("p", {}, el("a", { href: "#/jobs", text: "All jobs" }))));
-    if (!error.status && error.name !== "ApiError") throw error;
+    if (error.name !== "ApiError") throw error;
   }
 }
 
