@@ -359,7 +359,7 @@ def test_the_page_is_accessible(page: Page, two_voices: str) -> None:
 def test_a_job_that_runs_is_followed_and_cancelled(
     page: Page, web_server: WebServer, speech: Path, tmp_path: Path
 ) -> None:
-    """How far it is, until somebody stops it; it can be handed in again, and is read when it is done."""
+    """How far it is, until somebody stops it; it can be handed in again; one that is erased meanwhile is gone."""
     audio = repeated(tmp_path, speech, 120).read_bytes()
     made = httpx.post(f"{web_server.url}/v1/jobs", files={"file": ("long.wav", audio)}, data=TIMED)
     page.goto(f"/#/jobs/{made.json()['id']}")
@@ -372,6 +372,7 @@ def test_a_job_that_runs_is_followed_and_cancelled(
     expect(page.get_by_role("progressbar", name="Progress")).to_be_visible()
     check_everywhere(page, widths=(360,))
     httpx.delete(f"{web_server.url}/v1/jobs/{page.url.rsplit('/', 1)[1]}").raise_for_status()
+    expect(page.get_by_role("alert")).to_contain_text("no such job")
 
 
 def test_a_job_that_failed_says_why(page: Page, web_server: WebServer, tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ export function show(root, { rest: [id], query }) {
   const page = el("div", { class: "read stack" });
   fill(root, page);
   let leave = () => {};
+  const lost = (error) => attempt(page, () => Promise.reject(error));
   const open = async (job) => {
     leave();
     leave = () => {};
     const body = el("div", { class: "read-page" });
     fill(page, head(job), body);
     document.title = `${titleOf(job)} · Tympan`;
-    if (["queued", "running"].includes(job.state)) showWaiting(body, job, { signal, ended: (now) => attempt(page, () => open(now)) });
+    if (["queued", "running"].includes(job.state)) showWaiting(body, job, { signal, ended: (now) => attempt(page, () => open(now)), lost });
     else if (job.state === "succeeded") leave = await openReader(page, body, { job, title: titleOf(job), signal, from: seconds(query.get("t")) });
     else showEnded(body, job);
     if (signal.aborted) leave();

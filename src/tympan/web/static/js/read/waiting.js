@@ -8,15 +8,20 @@ const LOOK_MS = 2500;
 const MOST_CHARS = 20_000;
 const path = (job, rest = "") => `/v1/jobs/${encodeURIComponent(job.id)}${rest}`;
 
-/** Shows a job that is queued or running; calls `ended(job)` once it is neither. */
-export function showWaiting(root, job, { signal, ended }) {
+/** Shows a job that is queued or running; calls `ended(job)` once it is neither, and `lost(error)` when it is gone. */
+export function showWaiting(root, job, { signal, ended, lost }) {
   const view = build(job);
   fill(root, view.node);
   tell(view, job);
   let [text, isOver] = ["", false];
   const look = async () => {
-    const now = await request("GET", path(job), { signal });
+    const now = await request("GET", path(job), { signal }).catch((error) => error);
     if (isOver || signal.aborted) return;
+    if (now.status === 404) {
+      isOver = true;
+      lost(now);
+    }
+    if (now instanceof Error) return; // It is asked for again.
     tell(view, now);
     if (!text && now.partial_text) view.text.textContent = now.partial_text.slice(-MOST_CHARS);
     if (["queued", "running"].includes(now.state)) return;
@@ -39,7 +44,7 @@ export function showWaiting(root, job, { signal, ended }) {
 async function follow(look, signal, isOver) {
   while (!signal.aborted && !isOver()) {
     await pause(LOOK_MS, signal).catch(() => {});
-    if (!signal.aborted && !isOver() && !document.hidden) await look().catch((error) => { if (error.status === 404) throw error; });
+    if (!signal.aborted && !isOver() && !document.hidden) await look();
   }
 }
 
@@ -75,7 +80,7 @@ function tell(view, job) {
   const done = progress.audio_s_total ? `${clock(progress.audio_s_done)} of ${clock(progress.audio_s_total)}` : "";
   const queue = job.state === "queued" && place !== null && place !== undefined ? (place > 1 ? `Place ${place} in the queue` : "Next in the queue") : "";
   view.detail.textContent = [queue, done, Number.isFinite(eta) && eta !== null ? `about ${span(eta)} left` : ""].filter(Boolean).join(" · ")
-    || "It begins in a moment.";
+    || (job.state === "queued" ? "It begins in a moment." : "The recording is being read.");
   if (job.partial_text) view.said.hidden = false;
 }
 
