@@ -55,6 +55,9 @@ def test_each_tenant_sees_its_own_usage(server: Guarded) -> None:
     admin = server.give("other", (*USUAL, Scope.ADMIN))
     assert server.ask("GET", "/v1/usage?tenant=one", admin).json()["data"] == [row]
     assert server.ask("GET", "/v1/usage?tenant=nobody", admin).json()["data"] == []
+    everybody = server.ask("GET", "/v1/usage?tenant=*", admin).json()["data"]
+    assert [each["tenant"] for each in everybody] == ["one", "other"]
+    assert server.ask("GET", "/v1/usage?tenant=*", one).status_code == 403
 
 
 @pytest.mark.parametrize(

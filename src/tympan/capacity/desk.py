@@ -34,6 +34,7 @@ class PlanWish:
     per_hour: float | None = None
     by_hour: tuple[float, ...] = ()
     days: int = 7
+    growth: float = 1.0
     lengths: Lengths | None = None
     job_share: float | None = None
     job_lengths: Lengths | None = None
@@ -48,10 +49,10 @@ class PlanWish:
         return self.callers is None and self.per_hour is None and not self.by_hour
 
     def demand(self, seen: Seen) -> Demand:
-        """Return the demand; what is not said is as it was ``seen``. Raises ``InvalidRequest``."""
+        """Return the demand times ``growth``; what is not said is as it was ``seen``. Raises ``InvalidRequest``."""
         by_hour = self.by_hour or seen.by_hour
         busiest = max(by_hour, default=None) if self.per_hour is None else self.per_hour
-        return Demand(
+        asked = Demand(
             lengths=self.lengths or seen.lengths or Lengths((DEFAULT_LENGTH_S,)),
             callers=self.callers,
             think_s=self.think_s,
@@ -60,6 +61,7 @@ class PlanWish:
             job_share=seen.job_share if self.job_share is None else self.job_share,
             job_lengths=self.job_lengths or seen.job_lengths,
         )
+        return asked if self.growth == 1.0 else asked.times(self.growth)
 
 
 class PlanDesk:

@@ -22,6 +22,7 @@ router = APIRouter()
 
 _DAYS, _MOST_DAYS = 30, 400
 _NAME_CHARS = 64
+_EVERYBODY = "*"
 _FORMATS = ("json", "csv")
 
 
@@ -67,7 +68,7 @@ _QUERY: dict[str, Any] = {
             "name": "tenant",
             "in": "query",
             "schema": {"type": "string", "maxLength": _NAME_CHARS},
-            "description": "Another tenant than the caller's; takes a key with the scope admin.",
+            "description": f"Another tenant than the caller's, {_EVERYBODY} for all; takes a key with the scope admin.",
         },
         {
             "name": "format",
@@ -89,7 +90,8 @@ async def get_usage(request: Request) -> Response:
     wanted = form.choice("format", _FORMATS, "json")
     period, tenant = _period(form), _tenant(request, form)
     services = services_of(request)
-    rows = await services.runner.query(lambda: services.desks.meter.books.between(period, tenant))
+    whose = None if tenant == _EVERYBODY else tenant
+    rows = await services.runner.query(lambda: services.desks.meter.books.between(period, whose))
     if wanted == "csv":
         return Response(csv_of(rows), media_type="text/csv; charset=utf-8")
     return json_answer(

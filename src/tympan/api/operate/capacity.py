@@ -35,6 +35,7 @@ Requests = Annotated[StrictFloat, Field(ge=0, le=_MOST_RATE, allow_inf_nan=False
 Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
 Headroom = Annotated[StrictFloat, Field(ge=0, le=0.9, allow_inf_nan=False)]
 Cost = Annotated[StrictFloat, Field(ge=0, le=_MOST_COST, allow_inf_nan=False)]
+Growth = Annotated[StrictFloat, Field(ge=0.01, le=1000, allow_inf_nan=False)]
 Callers = Annotated[StrictInt, Field(ge=1, le=MAX_CALLERS)]
 
 
@@ -59,6 +60,7 @@ class PlanBody(JsonBody):
         None, min_length=_HOURS, max_length=_HOURS, description="Requests of each hour of a day, from 0 to 23."
     )
     days: Annotated[StrictInt, Field(ge=1, le=366)] = Field(7, description="Without any of these: days that are read.")
+    growth: Growth = Field(1, description="Multiplies the demand: 1.5 is half as much again.")
     mean_length_s: Seconds | None = Field(None, description="Length of each recording; 30 unless known.")
     lengths_s: list[Seconds] | None = Field(
         None, min_length=1, max_length=MAX_LENGTHS, description="Instead: lengths of recordings, as often as they come."
@@ -152,6 +154,7 @@ def _wish(body: PlanBody) -> PlanWish:
         per_hour=body.per_hour,
         by_hour=tuple(map(float, body.by_hour or ())),
         days=body.days,
+        growth=float(body.growth),
         lengths=Lengths(tuple(map(float, lengths))) if lengths else None,
         job_share=body.job_share,
         job_lengths=None if body.job_length_s is None else Lengths((float(body.job_length_s),)),
