@@ -52,7 +52,7 @@ def test_load_shows_while_work_runs(page: Page, web_server: WebServer, speech: P
     done = page.locator("figure", has_text="Audio done, times real time")
     expect(done.get_by_role("slider")).to_have_attribute("aria-valuetext", re.compile(r"(calls|jobs) [\d.]*[1-9]"))
     done.get_by_text("As a table").click()
-    expect(done.get_by_role("row").nth(1)).to_contain_text("×")
+    expect(done.get_by_role("row").nth(1)).to_contain_text("\u00d7")
     expect(page.get_by_role("table", name="Parts of the server")).to_contain_text("database")
     check_everywhere(page)
 
@@ -103,7 +103,7 @@ def test_a_model_in_use_is_refused_in_the_servers_words(page: Page) -> None:
 def test_a_golden_set_is_measured_and_seen(
     page: Page, web_server: WebServer, spoken_clips: tuple[SpokenClip, ...], tmp_path: Path
 ) -> None:
-    """Before: how to make one. After: errors with their band, the baseline, and what was heard in place of what was said."""
+    """Before: how to make one. After: errors with their band, the baseline, and what was heard instead of what was said."""
     page.goto("/#/operate/quality")
     expect(page.get_by_text("A golden set is a folder of recordings")).to_be_visible()
     check_everywhere(page, themes=("light",), widths=(360,))
@@ -127,8 +127,8 @@ def test_a_golden_set_is_measured_and_seen(
 
 def _run(at: str, wer: float, **more: Any) -> dict[str, Any]:
     return {
-        "object": "quality_run", "id": "run_1", "golden_set": HOSTILE, "version": 1, "model": HOSTILE, "asked_model": None,
-        "state": "succeeded", "cause": "request", "created_at": at, "finished_at": at, "clips": 18, "failed": 1,
+        "object": "quality_run", "id": "run_1", "golden_set": HOSTILE, "version": 1, "model": HOSTILE,
+        "asked_model": None, "state": "succeeded", "cause": "request", "created_at": at, "finished_at": at, "clips": 18, "failed": 1,
         "words": 99, "wer_percent": wer, "wer_interval_percent": [wer / 2, wer * 1.5], "cer_percent": wer / 2,
         "silent_clips": 6, "hallucinated_clips": 6, "hallucination_percent": 100.0, "is_baseline": False,
         "verdict": "worse", "comparison": {"difference_points": 4.5, "low_points": 2.5, "high_points": 5.5}, **more,
@@ -140,7 +140,8 @@ def _quality() -> dict[str, Any]:
     first = _run("2026-02-23T03:00:00Z", 4.0, is_baseline=True, verdict="not_compared", comparison=None, model="b")
     bins = [{"bin": HOSTILE, "now": 0.5, "before": 0.1}, {"bin": "en", "now": 0.5, "before": 0.9}]
     feature = {"kind": "call", "feature": "language", "title": HOSTILE, "ordered": False, "n_now": 9, "n_before": 9,
-               "psi": 0.6, "chance_psi": 0.01, "p": 1e-9, "shift": 0.3, "is_drift": True, "reason": None, "bins": bins}  # fmt: skip
+               "psi": 0.6, "chance_psi": 0.01, "p": 1e-9, "shift": 0.3, "is_drift": True, "reason": None,
+               "bins": bins}  # fmt: skip
     opinion = {"windows": 70, "days": 7, "words": 1400, "wer_percent": 5.1, "wer_interval_percent": [4.8, 5.5]}
     return {
         "object": "quality",
@@ -155,9 +156,10 @@ def _quality() -> dict[str, Any]:
             "languages": [{"language": HOSTILE, "count": 4, "share": 0.5, "share_before": 0.1}],
             "features": [feature, {**feature, "is_drift": False, "reason": "Too few."}],
         },
-        "shadow": {"model": HOSTILE, "disagreement": [{"model": HOSTILE, "kind": "call", "now": opinion, "before": opinion}]},
-        "rollout": {"id": "r", "candidate": HOSTILE, "incumbent": "b", "share": 0.05, "began_at": "2026-03-02T03:00:00Z",
-                    "transcripts_candidate": 1, "transcripts_incumbent": 2, "verdict": "worse", "reasons": [HOSTILE],
+        "shadow": {"model": HOSTILE,
+                   "disagreement": [{"model": HOSTILE, "kind": "call", "now": opinion, "before": opinion}]},
+        "rollout": {"id": "r", "candidate": HOSTILE, "incumbent": "b", "share": 0.05,
+                    "began_at": "2026-03-02T03:00:00Z", "transcripts_candidate": 1, "transcripts_incumbent": 2, "verdict": "worse", "reasons": [HOSTILE],
                     "missing": [], "golden_sets": []},
         "alarms": [_alarm("ticket", HOSTILE)],
     }  # fmt: skip
@@ -181,7 +183,8 @@ def test_bad_news_is_readable_and_hostile_names_stay_text(page: Page) -> None:
     expect(tile(page, "Text from nothing")).to_contain_text("6 of 6")
     expect(page.get_by_text("1 changed")).to_be_visible()
     expect(page.get_by_role("region", name="Model on trial")).to_contain_text("answers 5 %")
-    expect(page.get_by_role("table", name="Disagreement with the second model")).to_contain_text("5.1 % (4.8 % to 5.5 %)")
+    shadow = page.get_by_role("table", name="Disagreement with the second model")
+    expect(shadow).to_contain_text("5.1 % (4.8 % to 5.5 %)")
     assert page.locator("main b, main img").filter(has_text=re.compile("^x$")).count() == 0
     assert page.locator("main img").count() == 0
     check_everywhere(page)
@@ -192,7 +195,8 @@ def test_alarms_say_what_to_do_the_urgent_ones_first(page: Page) -> None:
     part = {**_alarm("page", "database"), "source": "component", "remedy": "Start it.", "subject": "database"}
     answer_with(page, "/v1/alarms", {"object": "list", "data": [_alarm("ticket", "wer_regression"), part]})
     down = {"status": "down", "reason": "It does not answer.", "remedy": "Start it."}
-    health = {"status": "unhealthy", "model": None, "version": "1", "memory_used_mb": 0, "components": {"engine": {"status": "ok"}, "database": down}}  # fmt: skip
+    parts = {"engine": {"status": "ok"}, "database": down}
+    health = {"status": "unhealthy", "model": None, "version": "1", "memory_used_mb": 0, "components": parts}
     answer_with(page, "/health", health, 503)
     page.goto("/#/operate")
     alarms = page.get_by_role("region", name="Alarms").get_by_role("listitem")
@@ -201,7 +205,8 @@ def test_alarms_say_what_to_do_the_urgent_ones_first(page: Page) -> None:
     expect(alarms.nth(0)).to_contain_text("Start it.")
     expect(alarms.nth(1)).to_contain_text("tympan quality baseline RUN")
     expect(page.locator(".headline")).to_contain_text("No requests are taken.")
-    expect(page.get_by_role("table", name="Parts of the server").get_by_role("row").nth(1)).to_contain_text("It does not answer.")
+    rows = page.get_by_role("table", name="Parts of the server").get_by_role("row")
+    expect(rows.nth(1)).to_contain_text("It does not answer.")
     check_everywhere(page, widths=(360,))
 
 
