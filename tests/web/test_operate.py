@@ -103,7 +103,7 @@ def test_a_model_in_use_is_refused_in_the_servers_words(page: Page) -> None:
 def test_a_golden_set_is_measured_and_seen(
     page: Page, web_server: WebServer, spoken_clips: tuple[SpokenClip, ...], tmp_path: Path
 ) -> None:
-    """Before: how to make one. After: errors with their band, the baseline, and what was heard instead of what was said."""
+    """Before: how to make one. After: errors with their band, the baseline, what was heard and what was said."""
     page.goto("/#/operate/quality")
     expect(page.get_by_text("A golden set is a folder of recordings")).to_be_visible()
     check_everywhere(page, themes=("light",), widths=(360,))
@@ -128,10 +128,11 @@ def test_a_golden_set_is_measured_and_seen(
 def _run(at: str, wer: float, **more: Any) -> dict[str, Any]:
     return {
         "object": "quality_run", "id": "run_1", "golden_set": HOSTILE, "version": 1, "model": HOSTILE,
-        "asked_model": None, "state": "succeeded", "cause": "request", "created_at": at, "finished_at": at, "clips": 18, "failed": 1,
-        "words": 99, "wer_percent": wer, "wer_interval_percent": [wer / 2, wer * 1.5], "cer_percent": wer / 2,
-        "silent_clips": 6, "hallucinated_clips": 6, "hallucination_percent": 100.0, "is_baseline": False,
-        "verdict": "worse", "comparison": {"difference_points": 4.5, "low_points": 2.5, "high_points": 5.5}, **more,
+        "asked_model": None, "state": "succeeded", "cause": "request", "created_at": at, "finished_at": at,
+        "clips": 18, "failed": 1, "words": 99, "wer_percent": wer, "cer_percent": wer / 2,
+        "wer_interval_percent": [wer / 2, wer * 1.5], "silent_clips": 6, "hallucinated_clips": 6,
+        "hallucination_percent": 100.0, "is_baseline": False, "verdict": "worse",
+        "comparison": {"difference_points": 4.5, "low_points": 2.5, "high_points": 5.5}, **more,
     }  # fmt: skip
 
 
@@ -159,8 +160,9 @@ def _quality() -> dict[str, Any]:
         "shadow": {"model": HOSTILE,
                    "disagreement": [{"model": HOSTILE, "kind": "call", "now": opinion, "before": opinion}]},
         "rollout": {"id": "r", "candidate": HOSTILE, "incumbent": "b", "share": 0.05,
-                    "began_at": "2026-03-02T03:00:00Z", "transcripts_candidate": 1, "transcripts_incumbent": 2, "verdict": "worse", "reasons": [HOSTILE],
-                    "missing": [], "golden_sets": []},
+                    "began_at": "2026-03-02T03:00:00Z", "transcripts_candidate": 1,
+                    "transcripts_incumbent": 2, "verdict": "worse",
+                    "reasons": [HOSTILE], "missing": [], "golden_sets": []},
         "alarms": [_alarm("ticket", HOSTILE)],
     }  # fmt: skip
 
