@@ -15,6 +15,9 @@ from tests.golden_support import write_voices
 from tests.web.support import WebServer, check_everywhere
 from tympan.capacity.kept import kept_path, kept_text
 
+PLAN_MS = 140_000
+"""Longest wait for a plan, whose process gives way to everything else on the machine."""
+
 HOSTILE = "<b>x</b><img src=x onerror=alert(1)>"
 
 
@@ -219,7 +222,8 @@ def test_capacity_is_planned_once_something_was_measured(page: Page, web_server:
     page.goto("/#/operate/capacity")
     way, send = page.get_by_label("What is asked"), page.get_by_role("button", name="Plan", exact=True)
     way.select_option("per_hour")
-    page.get_by_label("How many at the most").fill("2000")
+    page.get_by_label("How many at the most").fill("200")
+    page.get_by_label("Mean length, seconds").fill("120")
     send.click()
     expect(page.get_by_text("No machine was measured yet.")).to_be_visible()
     expect(page.locator("pre", has_text="tympan capacity")).to_be_visible()
@@ -233,8 +237,8 @@ def test_capacity_is_planned_once_something_was_measured(page: Page, web_server:
     page.get_by_label("An hour of a machine costs").fill("0.4")
     send.click()
     answer = page.get_by_role("region", name=re.compile(r"^\d+ machines?$"))
-    expect(answer).to_be_visible(timeout=60_000)
-    expect(answer).to_contain_text("4,000 requests in the busiest hour")
+    expect(answer).to_be_visible(timeout=PLAN_MS)
+    expect(answer).to_contain_text("400 requests in the busiest hour")
     expect(answer).to_contain_text("If one machine dies")
     expect(answer.get_by_role("table", name="What to expect")).to_contain_text("twice the demand")
     expect(answer.locator(".tile", has_text="Cost of a day")).to_be_visible()
