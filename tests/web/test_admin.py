@@ -239,6 +239,7 @@ def test_without_a_key_one_is_asked_for(browser: Browser, house: WebServer) -> N
     page.on("response", lambda answer: asked.append(answer.status) if answer.status == 401 else None)
     page.goto("/#/operate")
     expect(page.get_by_role("dialog", name="Your API key")).to_be_visible()
+    page.wait_for_load_state("networkidle")  # Each of the first questions may still open it.
     page.keyboard.press("Escape")
     page.wait_for_timeout(6000)
     assert len(asked) <= 4
