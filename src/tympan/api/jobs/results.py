@@ -30,7 +30,7 @@ IN_MEMORY_BYTES = 256 << 10
 ResultFormat: TypeAlias = ResponseFormat | Literal["docx"]
 """Formats of results: those of transcriptions, and a document, which is no text."""
 
-_NAMES = ("filename", "file_name", "name", "title")
+_NAMES = ("file", "filename", "file_name", "name", "title")
 """Members of a job's metadata that may say what its audio is called."""
 
 
