@@ -7,8 +7,9 @@ import { LANGUAGES } from "./languages.js";
 
 const KEPT = "tympan.options";
 const DEFAULTS = {
-  language: "", model: "", task: "transcribe", word_timestamps: true, diarize: false, vad: true, prompt: "", hotwords: "",
+  language: "", model: "", task: "transcribe", word_timestamps: true, diarize: false, num_speakers: "", vad: true, prompt: "", hotwords: "",
 };
+const CROWDS = [["", "Found out"], ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((count) => [String(count), String(count)])];
 const TASKS = [["transcribe", "Text in the language spoken"], ["translate", "Text in English"]];
 
 /** Returns the options as they were chosen last; unknown ones are left out. */
@@ -28,6 +29,7 @@ export function fields(options) {
   if (options.task !== "transcribe") found.task = options.task;
   if (options.word_timestamps) found.word_timestamps = true;
   if (options.diarize) found.diarize = true;
+  if (options.diarize && options.num_speakers) found.num_speakers = Number(options.num_speakers);
   if (!options.vad) found.vad = false;
   return found;
 }
@@ -39,7 +41,7 @@ export function digest(options) {
     options.model,
     options.task === "translate" && "into English",
     options.word_timestamps && "times of words",
-    options.diarize && "speakers",
+    options.diarize && (options.num_speakers ? `${options.num_speakers} speakers` : "speakers"),
     !options.vad && "pauses kept",
     (options.prompt || options.hotwords) && "with hints",
   ].filter(Boolean).join(", ");
@@ -54,6 +56,7 @@ export function optionsForm() {
     task: select(TASKS, now.task),
     word_timestamps: check(now.word_timestamps),
     diarize: check(now.diarize),
+    num_speakers: select(CROWDS, now.num_speakers),
     vad: check(now.vad),
     prompt: el("textarea", { rows: 2, maxlength: 10000, value: now.prompt }),
     hotwords: el("input", { type: "text", maxlength: 2000, value: now.hotwords }),
@@ -68,6 +71,7 @@ export function optionsForm() {
       el("div", { class: "row wrap" },
         box(parts.word_timestamps, "Times of words"), box(parts.diarize, "Tell speakers apart"), box(parts.vad, "Leave out silence")),
       el("div", { class: "grid" },
+        field("How many speakers", parts.num_speakers, "Counts where speakers are told apart."),
         field("Prompt", parts.prompt, "Text written as yours is to be: names, style, spelling."),
         field("Words to expect", parts.hotwords, "Names and terms, with commas between them.")))));
   tell();
