@@ -26,7 +26,7 @@ SURE_S = 30.0
 """Channels that do not tell speakers apart after so much of a recording have to share the work with voices."""
 
 _AT_ONCE = 10 * SAMPLE_RATE_HZ
-_LOW_PRIORITY = 5
+_LESS_PRIORITY = 5
 """A third of the time of a thread of the engine: at 10 a saturated machine hears slower than people speak."""
 
 _POLL_S = 0.05
@@ -166,7 +166,8 @@ def _after(earlier: "Future[None] | None", work: Callable[[], _Result]) -> _Resu
 
 
 def _lower_priority() -> None:
-    """Let everything else go first: on Linux a thread has a priority of its own."""
+    """Let everything else of this process go first: on Linux a thread has a priority of its own."""
     if sys.platform == "linux":
+        thread = threading.get_native_id()
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _LESS_PRIORITY)
