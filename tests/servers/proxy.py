@@ -157,10 +157,14 @@ class Proxy:
                 else:
                     # In blocks of now: the bytes may have been taken before the toxics were switched on.
                     for start in range(0, len(data), toxics.block_bytes):
-                        self._pass(link, sink, data[start : start + toxics.block_bytes], direction)
-                    left = None if toxics.limit_bytes is None else (left or toxics.limit_bytes) - len(data)
-                    if left is not None and left <= 0:
-                        link.end(reset=False)
+                        block = data[start : start + toxics.block_bytes]
+                        if toxics.limit_bytes is not None:
+                            left = left or toxics.limit_bytes
+                            block = block[:left]
+                            left -= len(block)
+                        self._pass(link, sink, block, direction)
+                        if left == 0:
+                            link.end(reset=False)
             if not link.spoiled:
                 sink.shutdown(socket.SHUT_WR)
 

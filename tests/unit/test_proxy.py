@@ -145,7 +145,8 @@ def test_reset_answers_bytes_with_a_reset(proxy: Proxy, client: socket.socket) -
 
 
 def test_a_limit_of_bytes_closes(proxy: Proxy, client: socket.socket) -> None:
-    """Exactly so many bytes come, then an orderly end."""
+    """Exactly so many bytes come, then an orderly end; also when the proxy waits for more than that already."""
+    round_trip_s(client)
     proxy.set("down", limit_bytes=1_000)
     client.sendall(DATA[:5_000])
     assert receive(client, 5_000) == DATA[:1_000]
