@@ -20,8 +20,7 @@ from typing import Any
 
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-from benchmarks.contenders import Item, Job
-from benchmarks.worker import Transcribe
+from benchmarks.contenders import Item, Job, Transcribe
 
 _VARIANT = re.compile(
     r"(?P<threads>\d+)x(?P<workers>\d+)(?:-(?:(?P<plain>plain)|(?P<words>words)|batched(?P<batch>\d+)))?"

@@ -10,11 +10,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from benchmarks.scoring import Clip
 
@@ -60,6 +60,10 @@ class Job:
     def from_dict(cls, data: Mapping[str, Any]) -> "Job":
         """Return the job that ``asdict`` made ``data`` from."""
         return cls(**{**data, "items": tuple(Item(**item) for item in data["items"])})
+
+
+Transcribe: TypeAlias = Callable[[Item, Job], str]
+"""What a contender does with one recording of a job: the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from dataclasses import astuple
 from pathlib import Path
 from uuid import uuid4
 
-from benchmarks.contenders import Item, Job
+from benchmarks.contenders import Item, Job, Transcribe
 from benchmarks.seam_counts import parts_of
-from benchmarks.worker import Transcribe
 from tympan.bootstrap import running
 from tympan.config import load
 from tympan.domain import Options, Timestamps, VadOptions

@@ -5,15 +5,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TextIO
 
-from benchmarks.contenders import Item, Job, Outcome
-
-Transcribe = Callable[[Item, Job], str]
+from benchmarks.contenders import Item, Job, Outcome, Transcribe
 
 
 def timed(transcribe: Transcribe, job: Job) -> Outcome:
