@@ -47,9 +47,10 @@ HEAR_ALL = {"vad": "false"}
 
 def test_whoever_has_the_louder_channel_speaks(client: openai.OpenAI) -> None:
     """The same words on the left and on the right are those of two speakers."""
+    asked = {**HEAR_ALL, "diarize_by": "channels"}
     heard = [
         client.audio.transcriptions.create(
-            file=file, model="whisper-1", response_format="diarized_json", extra_body=HEAR_ALL
+            file=file, model="whisper-1", response_format="diarized_json", extra_body=asked
         )
         for file in (LEFT, RIGHT)
     ]
@@ -57,10 +58,12 @@ def test_whoever_has_the_louder_channel_speaks(client: openai.OpenAI) -> None:
     assert all(one.text for one in heard)
 
 
-def test_one_channel_has_no_speakers(client: openai.OpenAI) -> None:
+def test_one_channel_has_no_left_and_right(client: openai.OpenAI) -> None:
     """The refusal says what to send."""
-    with pytest.raises(openai.BadRequestError, match="one speaker on either channel") as caught:
-        client.audio.transcriptions.create(file=MONO, model="whisper-1", response_format="diarized_json")
+    with pytest.raises(openai.BadRequestError, match="one speaker on each channel") as caught:
+        client.audio.transcriptions.create(
+            file=MONO, model="whisper-1", response_format="diarized_json", extra_body={"diarize_by": "channels"}
+        )
     assert caught.value.code == "not_stereo"
 
 

@@ -117,7 +117,7 @@ def _command(page: str, text: str, *, piped: bool) -> Command:
 
 def _stage(folder: Path) -> Path:
     """Fill ``folder`` with what the pages' commands speak of."""
-    for name, channels in (("talk.mp3", 1), ("recordings/monday/call.wav", 1), ("call.wav", 2)):
+    for name, channels in (("talk.mp3", 1), ("meeting.mp3", 1), ("recordings/monday/call.wav", 1), ("call.wav", 2)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with wave.open(str(path), "wb") as file:

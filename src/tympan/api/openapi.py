@@ -45,6 +45,7 @@ _MORE: Final = (
     (r"put /v1/jobs/.*/edited", (408, 409, 413, 507)),
     (r"delete /v1/jobs/.*/edited", (409,)),
     (r"get /transcribe/", (409, 507)),
+    (r"get /v1/(quality|usage)$", (404,)),
     (r"(post|patch) /v1/webhook-endpoints", (408, 409, 413)),
     (r"(post|delete) /v1/models/", (409,)),
     (r"post /v1/admin/", (408, 409, 413)),

@@ -153,7 +153,7 @@ class Mixer:
         if self._channels == _PAIR and found != _PAIR:
             raise NotStereo(
                 f"To tell speakers apart, each needs a channel of a stereo recording; this one has {found}.",
-                remedy="Send a recording with one speaker on either channel, or leave diarize out.",
+                remedy="Leave diarize_by out to tell speakers apart by voice, or send one speaker on each channel.",
             )
         self._graph = _build_graph(frame, self._rate_hz)
         self._pair = StereoMixer() if found == _PAIR and self._channels == 1 else None
