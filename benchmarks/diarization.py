@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from tympan.config import load
 from tympan.domain import DiarizeBy, Options, Timestamps, Turn
 from tympan.pipeline import RequestContext
 
-COLLAR_S, FRAME_S = 0.25, 0.01
+COLLAR_S, FRAME_S = 0.25, 0.001
 SPEED_GOAL, ERROR_GOAL_PERCENT, WORDS_GOAL_PERCENT = 20.0, 15.0, 90.0
 _MAX_AUDIO_S = 3600.0
 _QUICK = 2
@@ -116,7 +115,7 @@ def errors(reference: Spoken, found: Spoken, audio_s: float) -> dict[str, float]
         counted[max(0, first) : max(0, last)] = False
     wanted, given = wanted[:, counted], given[:, counted]
     n_wanted, n_given = wanted.sum(axis=0), given.sum(axis=0)
-    right = _best(wanted.astype(np.int64) @ given.astype(np.int64).T)[0]
+    right = _best(wanted.astype(np.int64) @ given.astype(np.int64).T)
     both = np.minimum(n_wanted, n_given).sum()
     frames = {
         "speech_s": n_wanted.sum(),
@@ -124,7 +123,7 @@ def errors(reference: Spoken, found: Spoken, audio_s: float) -> dict[str, float]
         "false_s": np.maximum(0, n_given - n_wanted).sum(),
         "confused_s": both - right,
     }
-    return {name: round(float(count) * FRAME_S, 2) for name, count in frames.items()}
+    return {name: round(float(count) * FRAME_S, 3) for name, count in frames.items()}
 
 
 def words_right(reference: Spoken, words: Spoken) -> dict[str, int]:
@@ -138,7 +137,7 @@ def words_right(reference: Spoken, words: Spoken) -> dict[str, int]:
         n_words += bool(speaking)
         for who in speaking:
             shared[who, called.index(name)] += 1
-    return {"counted": n_words, "right": min(n_words, _best(shared)[0])}
+    return {"counted": n_words, "right": min(n_words, _best(shared))}
 
 
 def _frames(spoken: Spoken, audio_s: float) -> NDArray[np.bool_]:
@@ -149,13 +148,19 @@ def _frames(spoken: Spoken, audio_s: float) -> NDArray[np.bool_]:
     return found
 
 
-def _best(shared: NDArray[np.int64]) -> tuple[int, tuple[int, ...]]:
-    """Return how much is shared under the best one-to-one mapping, and that mapping of the shorter side."""
+def _best(shared: NDArray[np.int64]) -> int:
+    """Return how much is shared under the best one-to-one mapping; one side should be small."""
     if shared.shape[0] > shared.shape[1]:
         shared = shared.T
-    rows = range(shared.shape[0])
-    ways = permutations(range(shared.shape[1]), shared.shape[0])
-    return max((int(sum(shared[row, column] for row, column in zip(rows, way, strict=True))), way) for way in ways)
+    best = {0: 0}  # By which rows are taken, as bits.
+    for column in shared.T.tolist():
+        found = dict(best)
+        for taken, value in best.items():
+            for row, more in enumerate(column):
+                if not taken >> row & 1:
+                    found[taken | 1 << row] = max(found.get(taken | 1 << row, 0), value + more)
+        best = found
+    return max(best.values())
 
 
 def total(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
