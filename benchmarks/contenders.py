@@ -83,19 +83,20 @@ class Contender(Protocol):
         ...
 
 
-class Worker:
-    """A contender in a child process that reads one JSON job a line and answers with one JSON outcome a line."""
+class Child:
+    """A child process that reads one JSON value a line and answers with one JSON object a line, one at a time."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Describe the child: ``python -m benchmarks.worker ARGUMENTS``. It starts with the ``with`` block."""
-        self._command = [sys.executable, "-m", "benchmarks.worker", *arguments]
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Describe the child, with ``environment`` on top of our own. It starts with the ``with`` block."""
+        self.told: dict[str, Any] = {}
+        self._command = list(command)
         self._environment = child_environment(environment or {})
         # One answer is outstanding at most, so the queue never holds more than an answer and the end mark.
         self._answers: queue.Queue[str] = queue.Queue(maxsize=2)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        """Start the child and wait until its model is loaded."""
+        """Start the child and wait until its model is loaded; what it says of itself is then in ``told``."""
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -104,30 +105,41 @@ class Worker:
             cwd=REPOSITORY,
             env=self._environment,
         )
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
-        self._answer(timeout_s=300.0)
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        try:
+            self.told = self._answer(timeout_s=300.0)
+        except BenchmarkError:
+            self._end(self._process)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the child's input, which ends it; kill it when it does not go."""
-        if self._process is None or self._process.stdin is None:
-            return
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=30)
+        if self._process is not None:
+            self._end(self._process)
 
-    def run(self, job: Job) -> Outcome:
-        """Send the job and wait for its outcome."""
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=30)
+        self._reader.join(timeout=30)
+        process.stdout.close()
+
+    def ask(self, value: object) -> dict[str, Any]:
+        """Send a value and return the answer. Raises ``BenchmarkError`` when it is an error, or none comes."""
         if self._process is None or self._process.stdin is None:
-            raise BenchmarkError("The worker is not running; use it in a with block.")
-        self._process.stdin.write(json.dumps(asdict(job)) + "\n")
+            raise BenchmarkError("The child is not running; use it in a with block.")
+        self._process.stdin.write(json.dumps(value) + "\n")
         self._process.stdin.flush()
-        return Outcome(**self._answer(timeout_s=JOB_TIMEOUT_S))
+        return self._answer(timeout_s=JOB_TIMEOUT_S)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -146,6 +158,18 @@ class Worker:
         if "error" in answer:
             raise BenchmarkError(str(answer["error"]))
         return answer
+
+
+class Worker(Child):
+    """A contender in a child process: one JSON job a line, one JSON outcome a line."""
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """Describe the child: ``python -m benchmarks.worker ARGUMENTS``. It starts with the ``with`` block."""
+        super().__init__([sys.executable, "-m", "benchmarks.worker", *arguments], environment)
+
+    def run(self, job: Job) -> Outcome:
+        """Send the job and wait for its outcome."""
+        return Outcome(**self.ask(asdict(job)))
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

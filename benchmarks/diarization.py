@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import diarization_peers as others
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, write_result
@@ -46,7 +47,7 @@ def run(setup: Setup) -> Path:
     settings = load({"log_level": "warning", "model": setup.model, "compute_type": "int8"})
     networks = load_networks(settings)
     rows = []
-    with running(settings) as services:
+    with running(settings) as services, others.started(setup, steps, services.decoder, settings) as peers:
         for clip in clips:
             reference = references(setup.corpus)[clip.id]
             heard = steps.value(f"turns of {clip.id}", partial(_heard, services, networks, clip))
@@ -54,7 +55,9 @@ def run(setup: Setup) -> Path:
             told = steps.value(f"turns of {clip.id}, number given", partial(_heard, services, networks, clip, known))
             words = steps.value(f"words of {clip.id}", partial(_words, services, clip)) if clip.reference else None
             rows.append(row(clip, reference, heard, told, words))
+            peers.hear(clip, reference, heard, COLLAR_S)
     payload = {"model": setup.model_facts(), "licences": licences(clips), "collar_s": COLLAR_S, "rows": rows}
+    payload |= {"beside": peers.result()}
     return write_result(setup.results, "diarization", payload | {"total": total(rows)}, checks(total(rows)))
 
 
@@ -201,7 +204,8 @@ def page(result: Mapping[str, Any]) -> list[str]:
         f"fast as people speak, by processor time. Nothing counts within {result['collar_s']:g} s of where a turn "
         "begins or ends; speech at once counts for all who speak."
     )
-    return [intro, "The columns from missed to number given are errors, in seconds.", table(head, rows)]
+    heads = [intro, "The columns from missed to number given are errors, in seconds."]
+    return [*heads, table(head, rows), *others.page(result.get("beside"))]
 
 
 def checks(found: Mapping[str, float]) -> list[Check]:

@@ -126,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--golden-clips", type=int, default=150, help="golden: clips of the set, at most")
     out.add_argument("--forms", nargs="+", default=["f16", "q8_0", "q5_0", "q4_0"], help="ggml: number formats")
     out.add_argument("--vad", nargs="+", default=["on", "off"], choices=["on", "off"], help="ggml: speech detection")
+    out.add_argument("--peer", type=assignment, action="append", default=[], metavar="NAME=PYTHON",
+                     help="diarization: another program, and a Python that has it; repeatable")  # fmt: skip
     out.add_argument("--hour", action="store_true", help="timestamps: also drift over an hour")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
     out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
@@ -149,6 +151,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         quick=arguments.quick,
         fresh=arguments.fresh,
         limit_s=60.0 * arguments.limit_minutes,
+        peers=dict(arguments.peer),
     )
 
 

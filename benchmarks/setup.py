@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from tympan.bench.facts import cores, file_digest
 
 @dataclass(frozen=True)
 class Setup:
-    """The choices of one run. ``quick`` asks for a smoke run of a few clips whose figures mean nothing."""
+    """The choices of one run. ``quick`` asks for a smoke run of a few clips whose figures mean nothing.
+
+    ``peers`` are other programs by name, each with the Python it is installed in.
+    """
 
     corpus: Path
     model: str
@@ -28,6 +31,7 @@ class Setup:
     quick: bool
     fresh: bool
     limit_s: float
+    peers: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def model_dir(self) -> Path:
