@@ -3,7 +3,7 @@
 CAM++ (Wang, Zheng, Chen, Cheng and Chen 2023, Apache-2.0), trained by 3D-Speaker on Chinese and English speech: a small
 residual network over frequencies, then time-delay layers that each see all earlier ones of their block, under a mask
 made from the means of 100 frames and of all; at the end mean and deviation over time. Normalisation by batch is folded
-into the convolutions wherever it follows one.
+into the convolutions that it follows, and into those that follow it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,11 @@ def build(weights: Weights) -> bytes:
     n = _Network(weights)
     x = n.head(n.g.input(FEATURES, ["utterances", "frames", N_BANDS]))
     x = n.relu(n.conv(x, "xvector.tdnn.linear", "xvector.tdnn.nonlinear.batchnorm", strides=[2], pads=[2, 2]))
+    n.measure(x)
     for number, (n_layers, distance) in enumerate(_BLOCKS, 1):
         for layer in range(1, n_layers + 1):
             x = n.dense(x, f"xvector.block{number}.tdnnd{layer}", distance)
-        x = n.conv(n.normal(x, f"xvector.transit{number}.nonlinear.batchnorm"), f"xvector.transit{number}.linear")
+        x = n.conv_of_normal(x, f"xvector.transit{number}.nonlinear.batchnorm", f"xvector.transit{number}.linear")
     x = n.moments(n.normal(x, "xvector.out_nonlinear.batchnorm"))
     x = n.conv(x, "xvector.dense.linear", "xvector.dense.nonlinear.batchnorm")
     out = [n.g.output(EMBEDDING, ["utterances", SIZE])]
@@ -52,6 +53,7 @@ class _Network:
     def __init__(self, weights: Weights) -> None:
         self.g = Nodes()
         self._weights = weights
+        self._means = self._places = ""
 
     def head(self, x: str) -> str:
         """Return 320 channels: 32 maps of 10 bands, an eighth of the frequencies."""
@@ -70,25 +72,33 @@ class _Network:
             x = self.conv(x, f"{name}.shortcut.0", f"{name}.shortcut.1", strides=strides)
         return self.relu(self.g.node("Add", y, x))
 
+    def measure(self, x: str) -> None:
+        """Note which stretch each frame of ``x`` lies in, and what makes the means of stretches and of all of it.
+
+        As products with these matrices means and their repetition cost a fifth of what pooling and expanding do.
+        """
+        g = self.g
+        n = g.node("Squeeze", self._length(x), g.constant(np.array([0])))
+        frames = g.node("Range", g.constant(np.array(0)), n, g.constant(np.array(1)))
+        stretches = g.node("Div", frames, g.constant(np.array(_STRETCH)))
+        last = g.node("Div", g.node("Sub", n, g.constant(np.array(1))), g.constant(np.array(_STRETCH)))
+        depth = g.node("Add", last, g.constant(np.array(1)))
+        lies = g.node("OneHot", stretches, depth, g.constant(np.array([0, 1], np.float32)))
+        shares = g.node("Div", lies, g.node("ReduceSum", lies, g.constant(np.array([0])), keepdims=1))
+        self._means = g.node("Add", shares, g.node("Reciprocal", g.node("Cast", n, to=FLOAT)))
+        self._places = g.node("Transpose", lies, perm=[1, 0])
+
     def dense(self, x: str, name: str, distance: int) -> str:
         """Return ``x`` with 32 channels more."""
-        y = self.conv(self.normal(x, f"{name}.nonlinear1.batchnorm"), f"{name}.linear1", f"{name}.nonlinear2.batchnorm")
-        y = self.relu(y)
+        norms = f"{name}.nonlinear1.batchnorm", f"{name}.nonlinear2.batchnorm"
+        y = self.relu(self.conv_of_normal(x, norms[0], f"{name}.linear1", norms[1]))
         local = self.conv(y, f"{name}.cam_layer.linear_local", pads=[distance, distance], dilations=[distance])
         return self.g.node("Concat", x, self.g.node("Mul", local, self._mask(y, f"{name}.cam_layer")), axis=1)
 
     def _mask(self, x: str, name: str) -> str:
         """Return how much of each channel is let through, from its mean over all and over each 100 frames."""
-        g = self.g
-        stretches = g.node(
-            "AveragePool", x, kernel_shape=[_STRETCH], strides=[_STRETCH], ceil_mode=1, count_include_pad=0
-        )
-        context = g.node("Add", g.node("ReduceMean", x, g.constant(np.array([-1])), keepdims=1), stretches)
-        y = self.conv(self.relu(self.conv(context, f"{name}.linear1")), f"{name}.linear2")
-        y = g.node("Unsqueeze", g.node("Sigmoid", y), g.constant(np.array([3])))
-        y = g.node("Expand", y, g.constant(np.array([1, 1, 1, _STRETCH])))
-        y = g.node("Reshape", y, g.constant(np.array([0, 0, -1])))
-        return g.node("Slice", y, g.constant(np.array([0])), self._length(x), g.constant(np.array([2])))
+        y = self.relu(self.conv(self.g.node("MatMul", x, self._means), f"{name}.linear1"))
+        return self.g.node("MatMul", self.g.node("Sigmoid", self.conv(y, f"{name}.linear2")), self._places)
 
     def moments(self, x: str) -> str:
         """Return mean and standard deviation over time, one frame of twice the channels."""
@@ -106,12 +116,30 @@ class _Network:
 
     def conv(self, x: str, name: str, norm: str | None = None, **attributes: Any) -> str:
         """Return the convolution ``name``, with the normalisation that follows it folded in."""
+        weight, bias = self._folded(name, norm)
+        return self.g.node("Conv", x, self.g.constant(weight), self.g.constant(bias), **attributes)
+
+    def conv_of_normal(self, x: str, before: str, name: str, norm: str | None = None) -> str:
+        """Return the convolution ``name`` of single frames, of ``x`` normalised by ``before`` and cut off below 0.
+
+        For a scale s above 0 and a shift b, max(0, sx + b) is s max(x, -b/s) + b: one pass over ``x``, and the rest
+        is part of the weights.
+        """
+        scale, shift = self._scale(before)
+        if scale.min() <= 0:
+            return self.conv(self.normal(x, before), name, norm)
+        weight, bias = self._folded(name, norm)
+        bias = bias + weight[:, :, 0] @ shift
+        x = self.g.node("Max", x, self.g.constant((-shift / scale)[:, None]))
+        return self.g.node("Conv", x, self.g.constant(weight * scale[:, None]), self.g.constant(bias))
+
+    def _folded(self, name: str, norm: str | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         weight = self._weights[f"{name}.weight"]
         bias = self._weights.get(f"{name}.bias", np.zeros(len(weight), np.float32))
         if norm is not None:
             scale, shift = self._scale(norm)
             weight, bias = weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
-        return self.g.node("Conv", x, self.g.constant(weight), self.g.constant(bias), **attributes)
+        return weight, bias
 
     def normal(self, x: str, name: str) -> str:
         """Return ``x`` normalised, and cut off below 0."""
