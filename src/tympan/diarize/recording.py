@@ -10,7 +10,7 @@ from tympan.domain import Samples, Turn
 
 
 class Recording:
-    """One recording. It keeps some 50 MB of what it found in ten hours, and none of the audio; ``finish`` needs as much."""
+    """One recording. It keeps some 50 MB of what it found in ten hours and no audio; ``finish`` needs as much."""
 
     def __init__(self, voices: Voices) -> None:
         """Hear with ``voices``."""
