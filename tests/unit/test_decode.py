@@ -120,7 +120,8 @@ def test_without_two_channels_speakers_cannot_be_told_apart(decoder: Decoder, tm
     path.write_bytes(media.wav(media.tone(1.0, channels=channels), 16_000))
     with pytest.raises(NotStereo, match=f"this one has {channels}") as caught:
         list(decoder.stream_stereo(path, max_audio_s=60))
-    assert caught.value.remedy == "Leave diarize_by out to tell speakers apart by voice, or send one speaker on each channel."
+    assert "diarize_by" in caught.value.remedy
+    assert "one speaker on each channel" in caught.value.remedy
 
 
 def test_two_channels_are_as_long_as_one(decoder: Decoder, tmp_path: Path) -> None:
