@@ -84,4 +84,4 @@ def test_retry_after_is_whole_seconds() -> None:
 def test_the_methods_error_belongs_to_the_tree() -> None:
     """The one error that only HTTP knows is an invalid request like others."""
     assert MethodNotAllowed().code == "method_not_allowed"
-    assert str(MethodNotAllowed()) == "This path does not answer that method."
+    assert str(MethodNotAllowed()) == "This path does not support that method."

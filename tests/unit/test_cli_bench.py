@@ -71,7 +71,7 @@ def test_a_failed_cell_is_told_and_counts_in_the_exit_code(tmp_path: Path, monke
         (("engine", "--length", "2"), "cannot be made"),
         (("load", "localhost", "-c", "1", "--requests", "1"), "no address"),
         (("load", "http://h"), "--rate or --concurrency"),
-        (("load", "http://h", "-c", "1"), "without an end"),
+        (("load", "http://h", "-c", "1"), "never end"),
         (("load", "http://h", "-c", "1", "--requests", "1", "--field", "x"), "no field"),
         (("compare", "gone.json", "gone.json"), "cannot be read"),
         (("--compare", "a", "b", "engine"), "--compare stands alone"),

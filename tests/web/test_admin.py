@@ -105,7 +105,7 @@ def test_a_key_is_made_used_rotated_and_revoked(
     for box in form.get_by_role("checkbox").all():
         box.uncheck()
     form.get_by_role("button", name="Make the key").click()
-    expect(form.get_by_text("A key without a scope opens nothing.")).to_be_visible()
+    expect(form.get_by_text("A key needs at least one scope.")).to_be_visible()
     form.get_by_role("button", name="An application").click()
     form.get_by_role("button", name="Make the key").click()
     first = admin.get_by_label("The key").input_value()

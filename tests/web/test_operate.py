@@ -225,7 +225,7 @@ def test_capacity_is_planned_once_something_was_measured(page: Page, web_server:
     page.get_by_label("How many at the most").fill("200")
     page.get_by_label("Mean length, seconds").fill("120")
     send.click()
-    expect(page.get_by_text("No machine was measured yet.")).to_be_visible()
+    expect(page.get_by_text("No machine has been measured yet.")).to_be_visible()
     expect(page.locator("pre", has_text="tympan capacity")).to_be_visible()
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(kept_text(SLOW, {}))

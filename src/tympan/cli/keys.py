@@ -108,7 +108,7 @@ def rotate(key: KeyArgs, args: RotateArgs) -> int:
     hours = args.overlap_hours
     if not key_rules.is_overlap(hours):
         most = key_rules.MAX_OVERLAP_HOURS
-        raise InvalidRequest(f"--overlap-hours is {hours:g}.", remedy=f"Give 0 to {most:g}.")
+        raise InvalidRequest(f"--overlap-hours cannot be {hours:g}.", remedy=f"Give 0 to {most:g}.")
     _show_new(*access.rotate(load_settings({}), _key_id(key.key), hours * key_rules.HOUR_S), as_json=args.as_json)
     return ExitCode.OK
 
@@ -165,7 +165,7 @@ def _scopes(text: str) -> tuple[Scope, ...]:
 
 def _days(days: float | None) -> float | None:
     if days is not None and not key_rules.is_lifetime(days):
-        raise InvalidRequest(f"--days is {days:g}.", remedy=f"Give a number of days up to {key_rules.MAX_DAYS}.")
+        raise InvalidRequest(f"--days cannot be {days:g}.", remedy=f"Give a number of days up to {key_rules.MAX_DAYS}.")
     return days
 
 

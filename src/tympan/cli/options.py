@@ -164,7 +164,9 @@ def _speakers(args: DecodeArgs) -> dict[str, Any]:
     if any(told) and args.diarize_by is DiarizeBy.CHANNELS:
         raise InvalidRequest("Channels are two speakers.", remedy="Leave the number of speakers out, or ask by voices.")
     if args.speakers and (args.min_speakers or args.max_speakers):
-        raise InvalidRequest("--speakers says it all.", remedy="Leave --min-speakers and --max-speakers out.")
+        raise InvalidRequest(
+            "--speakers already gives the number.", remedy="Leave --min-speakers and --max-speakers out."
+        )
     least, most = args.speakers or args.min_speakers or 1, args.speakers or args.max_speakers or MOST_SPEAKERS
     if least > most:
         raise InvalidRequest("--min-speakers is more than --max-speakers.", remedy="Leave one of them out.")

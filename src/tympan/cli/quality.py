@@ -249,7 +249,7 @@ def _show(quality: "Quality", run_id: str, what: ShowArgs, form: FormArgs) -> in
     from tympan.quality import report  # noqa: PLC0415  (loads numpy)
 
     if what.by is not None and what.by not in report.BY:
-        raise InvalidRequest(f"--by is {what.by!r}.", remedy=f"Give one of {', '.join(report.BY)}.")
+        raise InvalidRequest(f"--by cannot be {what.by!r}.", remedy=f"Give one of {', '.join(report.BY)}.")
     details = quality.desk.details(run_id)
     parts = [] if what.by is None else report.groups(details, what.by)
     bad = report.worst(details, what.worst) if what.worst else []

@@ -158,7 +158,7 @@ def _days(option: str, value: str) -> float | None:
     except ValueError:
         days = math.nan
     if not 0 <= days < math.inf:
-        raise InvalidRequest(f"{option} is {value!r}.", remedy="Give a number of days, or 'default'.")
+        raise InvalidRequest(f"{option} cannot be {value!r}.", remedy="Give a number of days, or 'default'.")
     return days
 
 
@@ -173,7 +173,7 @@ def _number(name: str, value: str) -> float | None:
         number = math.nan
     if not 0 <= number <= MOST or (whole and number != int(number)):
         raise InvalidRequest(
-            f"--{name.replace('_', '-')} is {value!r}.",
+            f"--{name.replace('_', '-')} cannot be {value!r}.",
             remedy=f"Give a {'whole ' if whole else ''}number, 0 for no limit, or 'default'.",
         )
     return int(number) if whole else number

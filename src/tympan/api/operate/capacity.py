@@ -130,7 +130,7 @@ async def make_plan(request: Request) -> Response:
 def _desk(request: Request) -> PlanDesk:
     desk = services_of(request).desks.plans
     if desk is None:
-        raise Unavailable("Nothing is planned here.", remedy="Use `tympan capacity`.")
+        raise Unavailable("This process makes no capacity plans.", remedy="Use `tympan capacity`.")
     return desk
 
 
@@ -146,7 +146,7 @@ def _wish(body: PlanBody) -> PlanWish:
             "lengths_s and mean_length_s were both given.", param="lengths_s", remedy="Give one of them."
         )
     if body.by_hour is not None and not any(body.by_hour):
-        raise InvalidRequest("No hour has a request.", param="by_hour", remedy="Give an hour above 0.")
+        raise InvalidRequest("No hour in by_hour has a request.", param="by_hour", remedy="Give an hour above 0.")
     lengths = body.lengths_s or ([body.mean_length_s] if body.mean_length_s is not None else [])
     return PlanWish(
         callers=body.peak_concurrent,

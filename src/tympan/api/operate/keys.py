@@ -120,7 +120,7 @@ async def rotate_key(request: Request, response: Response, key_id: str) -> NewKe
     hours = float((await json_body(request, RotateBody)).overlap_hours)
     if not key_rules.is_overlap(hours):
         raise InvalidRequest(
-            f"overlap_hours is {hours:g}.",
+            f"overlap_hours cannot be {hours:g}.",
             param="overlap_hours",
             remedy=f"Give 0 to {key_rules.MAX_OVERLAP_HOURS:g}.",
         )
@@ -156,7 +156,7 @@ def _wish(body: KeyBody) -> KeyWish:
     days = None if body.expires_in_days is None else float(body.expires_in_days)
     if days is not None and not key_rules.is_lifetime(days):
         raise InvalidRequest(
-            f"expires_in_days is {days:g}.",
+            f"expires_in_days cannot be {days:g}.",
             param="expires_in_days",
             remedy=f"Give a number of days above 0, up to {key_rules.MAX_DAYS}, or leave it out.",
         )
