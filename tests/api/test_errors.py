@@ -1,5 +1,7 @@
 """One envelope, one table, on every route."""
 
+import io
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -65,6 +67,14 @@ def test_every_answer_carries_our_headers(server: Site) -> None:
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "server" not in response.headers
+
+
+def test_the_log_tells_why_a_request_failed(server: Site, log: io.StringIO) -> None:
+    """The line of a request that was answered with an error has its code; others have none."""
+    server.post(data={"language": "nowhere"})
+    server.post()
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line.get("code") for line in lines if line["event"] == "request"] == ["unsupported_language", None]
 
 
 @pytest.mark.parametrize("given", ["a b", "x" * 65, "é", "a;b"])

@@ -224,7 +224,7 @@ def test_a_file_that_the_browser_lost_is_asked_for_again(page: Page, speech: Pat
     state(found, "missing")
     expect(found.locator(".note")).to_contain_text("Choose it again")
     found.locator("input[type=file]").set_input_files([payload("other.wav", speech.read_bytes())])
-    expect(page.get_by_text("That is another file")).to_be_visible()
+    expect(page.get_by_text("That is a different file")).to_be_visible()
     found.locator("input[type=file]").set_input_files([payload("lost.wav", data)])
     state(found, "succeeded")
 

@@ -138,7 +138,8 @@ class ErrorResponse(Response):
         """Send the answer, then let the caller finish or hang up."""
         telemetry.ERROR_CODES.labels(self.code).inc()
         self._respell(scope["path"])
-        state = scope.get("state", {})
+        state = scope.setdefault("state", {})
+        state["error_code"] = self.code
         if scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
             return

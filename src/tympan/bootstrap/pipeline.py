@@ -204,7 +204,7 @@ class _StepLog:
         """Take note of ``progress``."""
         if progress.step != self._step:
             self._step = progress.step
-            _LOG.info("fetching_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
+            _LOG.info("preparing_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
 
 
 def _stop(what: str, close: Callable[[], None]) -> None:

@@ -87,7 +87,7 @@ _VERSION = Annotated[
     bool,
     typer.Option("--version", metavar=" ", is_eager=True, callback=_leave_with_version, help="Print the version."),
 ]
-_DEBUG = Annotated[bool, typer.Option("--debug", metavar=" ", help="Show tracebacks; as TYMPAN_DEBUG=1.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", metavar=" ", help="Show tracebacks, like TYMPAN_DEBUG=1.")]
 
 
 @app.callback()

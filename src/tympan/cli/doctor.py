@@ -34,7 +34,7 @@ class DoctorArgs:
     """How the answers are shown."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array on stdout instead of lines.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, like TYMPAN_DEBUG=1.")] = False
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Look at a running deployment instead, from outside.")
     ] = None

@@ -156,7 +156,7 @@ def sets(form: FormArgs) -> int:
 
 
 def schedule(args: SetArgs, when: ScheduleArgs) -> int:
-    """Say when a set is run by itself, in UTC; 'off' for never."""
+    """Set when a golden set runs by itself, in UTC; 'off' for never."""
     with _open() as quality:
         found = quality.schedule(args.name, _schedule(when.schedule))
     say(f"{found.name}: {'never' if found.next_at is None else 'next on ' + views.moment(found.next_at) + ' UTC'}.")

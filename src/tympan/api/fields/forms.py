@@ -104,9 +104,7 @@ def one_of(name: str, value: str, choices: Iterable[str]) -> str:
     known = tuple(choices)
     word = value.strip().lower()
     if word not in known:
-        raise InvalidRequest(
-            f"{name} cannot be {value[:64]!r}.", param=name, remedy=f"Allowed: {', '.join(known)}."
-        )
+        raise InvalidRequest(f"{name} cannot be {value[:64]!r}.", param=name, remedy=f"Allowed: {', '.join(known)}.")
     return word
 
 

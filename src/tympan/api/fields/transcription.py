@@ -96,7 +96,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ours=True,
     ),
     Parameter("suppress_blank", {"type": "boolean", "default": True}, "Do not begin with nothing.", ours=True),
-    Parameter("suppress_numerals", {"type": "boolean", "default": False}, "Write numbers in words.", ours=True),
+    Parameter("suppress_numerals", {"type": "boolean", "default": False}, "Write numbers as words.", ours=True),
     *SHAPE_PARAMETERS,
 )
 """Every field the two transcription routes take."""

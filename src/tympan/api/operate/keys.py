@@ -115,7 +115,7 @@ async def get_key(request: Request, key_id: str) -> KeyView:
 async def rotate_key(request: Request, response: Response, key_id: str) -> NewKeyView:
     """Make a key in the place of another, which goes on working for a while; the answer holds the new one, this once.
 
-    The new one belongs to the same tenant, allows the same and lives as long as the old one was made for.
+    The new key has the same tenant, scopes and lifetime.
     """
     hours = float((await json_body(request, RotateBody)).overlap_hours)
     if not key_rules.is_overlap(hours):

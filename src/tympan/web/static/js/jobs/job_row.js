@@ -76,11 +76,11 @@ function button(text, job, act, kind = "") {
 }
 
 async function cancelled(job, acts) {
-  const sure = job.state === "queued" || (await ask(`Cancel ${nameOf(job)}?`, "What has been transcribed of it so far is lost. It can be tried again.", "Cancel it"));
+  const sure = job.state === "queued" || (await ask(`Cancel ${nameOf(job)}?`, "The text so far is lost. It can be tried again.", "Cancel it"));
   if (sure) await acts.cancel(job);
 }
 
 async function removed(job, acts) {
-  const what = "Its audio, its text and everything else about it are erased, for good.";
+  const what = "Its audio, text and everything else about it are erased for good.";
   if (await ask(`Delete ${nameOf(job)}?`, what, "Delete it")) await acts.remove(job);
 }

@@ -30,9 +30,9 @@ const minute = (value) => (Number.isFinite(value) ? value * 60 : null);
 /** What is told at a glance: title, value, what stands below, the value of a moment for the small line, and when it is bad. */
 const TILES = [
   ["Engine busy", (one) => share(one.busy), (one) => (one.busy === null ? "no engine in this process" : one.busy > 0.95 ? "no room left" : "of the last 30 s"), (one) => one.busy, (one) => one.busy > 0.95],
-  ["Requests", (one) => whole(one.in_house), (one) => `in the house · ${plain(minute(one.requests))} a minute`, (one) => one.in_house],
+  ["Requests", (one) => whole(one.in_house), (one) => `in progress · ${plain(minute(one.requests))} a minute`, (one) => one.in_house],
   ["Waiting", (one) => seconds(waiting(one, "audio_s")), (one) => `of audio, ${counted(waiting(one, "windows"), "window")}`, (one) => waiting(one, "audio_s")],
-  ["Predicted wait", (one) => seconds(one.predicted_wait_s), () => "until what is let in is done", (one) => one.predicted_wait_s],
+  ["Predicted wait", (one) => seconds(one.predicted_wait_s), () => "until accepted work is done", (one) => one.predicted_wait_s],
   ["Latency", (one) => seconds(one.latency_p95), (one) => (one.latency_p95 === null ? "no call in the last minute" : `95 of 100; half in ${seconds(one.latency_p50)}`), (one) => one.latency_p95],
   ["Speed", (one) => times(doing(one)), (one) => `real time now${factor(one)}`, doing],
   ["Errors", (one) => (one.requests ? share(one.error_share) : "0 %"), (one) => (one.refusals ? `${plain(minute(one.refusals))} refused a minute` : "of transcription requests"), (one) => one.error_share ?? 0, (one) => one.error_share > 0.05],
@@ -56,15 +56,15 @@ const CHARTS = [
 /** Shows it in `root` and returns what ends it. `onHealth` is told of each answer of /health. */
 export function show(root, onHealth) {
   const place = {
-    first: el("div"), alarms: el("div", {}, el("p", { class: "soft", text: "Asking …" })), note: el("div"), tiles: el("div", { class: "tiles" }),
-    charts: CHARTS.map(([spec]) => chart(spec)), lanes: el("div"), parts: el("div", {}, el("p", { class: "soft", text: "Asking …" })), process: el("div"),
+    first: el("div"), alarms: el("div", {}, el("p", { class: "soft", text: "Loading…" })), note: el("div"), tiles: el("div", { class: "tiles" }),
+    charts: CHARTS.map(([spec]) => chart(spec)), lanes: el("div"), parts: el("div", {}, el("p", { class: "soft", text: "Loading…" })), process: el("div"),
   };
-  const choice = select(WINDOWS, span, { "aria-label": "How far back", class: "narrow", on: { change: () => { span = choice.value; paint(place); } } });
+  const choice = select(WINDOWS, span, { "aria-label": "Period", class: "narrow", on: { change: () => { span = choice.value; paint(place); } } });
   fill(root,
     card("Alarms", null, place.alarms), place.note,
     el("section", { class: "stack", "aria-label": "Load" }, el("div", { class: "row wrap apart" }, el("h2", { text: "Load" }), el("div", { class: "row wrap" }, place.process, choice)), place.first,
       place.tiles, el("div", { class: "charts" }, place.charts.map(({ node }) => el("div", { class: "card" }, node)))),
-    card("What waits", null, place.lanes), card("Parts of the server", null, place.parts));
+    card("Queues", null, place.lanes), card("Parts of the server", null, place.parts));
   paint(place);
   const ends = [watchMetrics(place), watchHealth(place, onHealth), watchAlarms(place)];
   return () => ends.forEach((end) => end());
@@ -105,7 +105,7 @@ function watchAlarms(place) {
 
 function paint(place) {
   const process = history.processes.includes(chosen) ? chosen : history.processes.at(-1);
-  if (process === undefined) return fill(place.tiles, TILES.map(([title]) => tile(title, "–", "asking …")));
+  if (process === undefined) return fill(place.tiles, TILES.map(([title]) => tile(title, "–", "loading…")));
   const newest = history.of(process).at(-1);
   const first = newest.at - Number(span);
   const all = history.of(process, first);
@@ -145,7 +145,7 @@ function processes(place, current) {
     return el("span", { class: "soft small", text: `${what}, started ${startOf(current)}` });
   }
   const box = select([...history.processes].sort((a, b) => a - b).map((at) => [String(at), `Process started ${startOf(at)}`]), String(current), {
-    "aria-label": "Whose figures", class: "narrow", on: { change: () => { chosen = Number(box.value); paint(place); } },
+    "aria-label": "Figures of", class: "narrow", on: { change: () => { chosen = Number(box.value); paint(place); } },
   });
   return box;
 }

@@ -37,7 +37,7 @@ function table(act) {
   ];
 }
 
-const WRITING = [[["Enter"], "Save the text"], [["Ctrl+Enter"], "Split the segment at the caret"], [["Backspace"], "At the beginning: join with the segment above"],
+const WRITING = [[["Enter"], "Save the text"], [["Ctrl+Enter"], "Split the segment at the cursor"], [["Backspace"], "At the beginning: join with the segment above"],
   [["Delete"], "At the end: join with the segment below"], [["Alt+↑", "Alt+↓"], "Save, and go on with the segment above or below"], [["Escape"], "Leave the text as it was"]];
 
 /** Listens to the keys until the returned function is called. */

@@ -9,7 +9,7 @@ const KEPT = "tympan.options";
 const DEFAULTS = {
   language: "", model: "", task: "transcribe", word_timestamps: true, diarize: false, num_speakers: "", vad: true, prompt: "", hotwords: "",
 };
-const CROWDS = [["", "Found out"], ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((count) => [String(count), String(count)])];
+const CROWDS = [["", "Detect"], ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((count) => [String(count), String(count)])];
 const TASKS = [["transcribe", "Text in the language spoken"], ["translate", "Text in English"]];
 
 /** Returns the options as they were chosen last; unknown ones are left out. */
@@ -71,9 +71,9 @@ export function optionsForm() {
       el("div", { class: "row wrap" },
         box(parts.word_timestamps, "Times of words"), box(parts.diarize, "Tell speakers apart"), box(parts.vad, "Leave out silence")),
       el("div", { class: "grid" },
-        field("How many speakers", parts.num_speakers, "Counts where speakers are told apart."),
-        field("Prompt", parts.prompt, "Text written as yours is to be: names, style, spelling."),
-        field("Words to expect", parts.hotwords, "Names and terms, with commas between them.")))));
+        field("How many speakers", parts.num_speakers, "Used only with “Tell speakers apart”."),
+        field("Prompt", parts.prompt, "Sample text in the style, names and spelling you want."),
+        field("Words to expect", parts.hotwords, "Names and terms, separated by commas.")))));
   tell();
   fillModels(parts.model, now.model);
   return { node, read };
