@@ -350,7 +350,7 @@ def test_the_page_is_accessible(page: Page, two_voices: str) -> None:
     check_everywhere(page)
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Play or pause")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Play or pause")
     check_everywhere(page, widths=(360,))
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)

@@ -146,7 +146,7 @@ def test_options_are_asked_for_and_kept(page: Page, web_server: WebServer, speec
     """What the model cannot do is refused in its words; with other options the same file goes through."""
     page.goto("/")
     page.get_by_role("combobox", name="Language spoken").select_option("de")
-    page.get_by_text("More:").click()
+    page.get_by_text("More options:").click()
     page.get_by_label("Words to expect").fill("Tympan")
     page.set_input_files(FILES, [payload("german.wav", speech.read_bytes())])
     refused = row(page, "german.wav")

@@ -17,7 +17,7 @@ export function jobRow(job, acts) {
     now = fresh;
     node.dataset.state = now.state;
     cells.length.textContent = length(now);
-    cells.model.textContent = now.model ?? "default";
+    cells.model.textContent = now.model ?? "default model";
     cells.language.textContent = language(now.language);
     cells.age.textContent = ago(now.created_at);
     cells.age.title = moment(now.created_at);

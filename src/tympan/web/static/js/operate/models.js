@@ -82,5 +82,5 @@ async function unload(place, model, button) {
 }
 
 function more() {
-  return nothing("This server has one model. To serve more, name them when it is started, or in its settings file:", commandLine("models = [\"small\", \"large-v3-turbo\"]"));
+  return nothing("This server has one model. To serve more, name them in its settings file tympan.toml and restart it:", commandLine("models = [\"small\", \"large-v3-turbo\"]"));
 }

@@ -29,7 +29,7 @@ const minute = (value) => (Number.isFinite(value) ? value * 60 : null);
 
 /** What is told at a glance: title, value, what stands below, the value of a moment for the small line, and when it is bad. */
 const TILES = [
-  ["Engine busy", (one) => share(one.busy), (one) => (one.busy === null ? "no engine in this process" : one.busy > 0.95 ? "no room left" : "of the last 30 s"), (one) => one.busy, (one) => one.busy > 0.95],
+  ["Engine busy", (one) => share(one.busy), (one) => (one.busy === null ? "not known yet, or no engine here" : one.busy > 0.95 ? "no room left" : "of the last 30 s"), (one) => one.busy, (one) => one.busy > 0.95],
   ["Requests", (one) => whole(one.in_house), (one) => `in progress · ${plain(minute(one.requests))} a minute`, (one) => one.in_house],
   ["Waiting", (one) => seconds(waiting(one, "audio_s")), (one) => `of audio, ${counted(waiting(one, "windows"), "window")}`, (one) => waiting(one, "audio_s")],
   ["Predicted wait", (one) => seconds(one.predicted_wait_s), () => "until accepted work is done", (one) => one.predicted_wait_s],
@@ -45,12 +45,12 @@ function factor(one) {
 }
 
 const CHARTS = [
-  [{ title: "Engine busy", series: [{ name: "busy", tone: 1 }], format: share, least: 1, empty: "This process runs no engine, or has just been seen for the first time." }, (all) => [all.map((one) => one.busy)]],
+  [{ title: "Engine busy", series: [{ name: "busy", tone: 1 }], format: share, least: 1, empty: "No figures yet. They come after a few seconds, unless this process runs no engine." }, (all) => [all.map((one) => one.busy)]],
   [{ title: "Audio waiting, by lane", stack: true, named: true, format: seconds, least: 10, series: LANES.map((name, i) => ({ name, tone: [5, 4, 2][i] })) }, (all) => LANES.map((lane) => all.map((one) => one.lanes[lane]?.audio_s ?? 0))],
-  [{ title: "Latency of calls", format: seconds, series: [{ name: "95 of 100", tone: 1 }, { name: "half", tone: 2, dash: "5 4" }], empty: "No call was answered in these minutes." }, (all) => [all.map((one) => one.latency_p95), all.map((one) => one.latency_p50)]],
+  [{ title: "Latency of calls", format: seconds, series: [{ name: "95 of 100", tone: 1 }, { name: "half", tone: 2, dash: "5 4" }], empty: "No call was answered in this period." }, (all) => [all.map((one) => one.latency_p95), all.map((one) => one.latency_p50)]],
   [{ title: "Audio done, times real time", stack: true, named: true, format: times, least: 1, series: [{ name: "calls", tone: 1 }, { name: "jobs", tone: 2 }, { name: "live", tone: 5 }] }, (all) => ["calls_s", "jobs_s", "live_s"].map((name) => all.map((one) => one[name]))],
   [{ title: "Requests a minute", format: plain, least: 4, series: [{ name: "answered", tone: 1 }, { name: "failed", tone: 5, dash: "5 4" }, { name: "refused", tone: 3, dash: "2 3" }] }, (all) => ["requests", "errors", "refusals"].map((name) => all.map((one) => minute(one[name])))],
-  [{ title: "Time to first text, 95 of 100", format: seconds, series: [{ name: "live", tone: 5 }, { name: "streamed", tone: 4, dash: "5 4" }], empty: "Nobody spoke live or had text streamed in these minutes." }, (all) => [all.map((one) => one.first_live), all.map((one) => one.first_stream)]],
+  [{ title: "Time to first text, 95 of 100", format: seconds, series: [{ name: "live", tone: 5 }, { name: "streamed", tone: 4, dash: "5 4" }], empty: "No live or streamed text in this period." }, (all) => [all.map((one) => one.first_live), all.map((one) => one.first_stream)]],
 ];
 
 /** Shows it in `root` and returns what ends it. `onHealth` is told of each answer of /health. */
@@ -76,7 +76,7 @@ function watchMetrics(place) {
     history.add(reading(parse(await answer.text()), Date.now() / 1000));
     fill(place.note);
     paint(place);
-  }, (error) => fill(place.note, trouble(error, error.status === 403 ? "metrics" : "The figures are not up to date.")));
+  }, (error) => fill(place.note, trouble(error, error.status === 403 ? "metrics" : "These figures are out of date.")));
 }
 
 function watchHealth(place, onHealth) {

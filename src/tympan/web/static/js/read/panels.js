@@ -60,7 +60,7 @@ export function marksPanel(desk, changed) {
     isTimed && el("div", { class: "row small" }, "below", doubt, below),
     box("madeUp", "sample doubted", "Text that may have been made up"),
     box("speakers", "sample", "Colours of speakers"),
-    !isTimed && el("p", { class: "small soft", text: "This job was made without word times: the word that plays is an estimate, and words are not rated. Transcribe it again with “Times of words” to get both." }),
+    !isTimed && el("p", { class: "small soft", text: "This job was made without word times: the word that plays is an estimate, and words are not rated. Transcribe it again with “Word times” to get both." }),
     !isRated && el("p", { class: "small soft", text: "This model gives no probabilities." }),
     left, el("p", { class: "small soft" }, el("kbd", { text: "N" }), " goes to the next one"));
   return { node, count: (words, segments) => { left.textContent = `${words} unsure ${words === 1 ? "word" : "words"}, ${segments} doubtful ${segments === 1 ? "segment" : "segments"}`; } };

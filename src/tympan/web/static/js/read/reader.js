@@ -122,7 +122,7 @@ class Reader {
     this.page.querySelector(".head-tools").append(
       button("Copy all", "Copy the text with the names of its speakers", () => copyText(prose(this.list.doc.segments, this.list.doc))),
       button("Export", "Text, Word, subtitles and more", () => { this.editor.commit(); openExports(this); }, "main"),
-      button("Keys", "What the keys do (?)", () => showHelp(this.#deeds())));
+      button("Shortcuts", "Keyboard shortcuts (?)", () => showHelp(this.#deeds())));
   }
 
   #wire() {

@@ -39,7 +39,7 @@ export function show(root, { query }) {
 function dropPlace({ take, record, addUrls: add }) {
   const files = picker({ multiple: true, accept: "audio/*,video/*,.opus,.amr,.wma,.caf,.tta,.wv,.mkv" }, take);
   const folder = picker({ multiple: true, webkitdirectory: true }, take);
-  const url = el("input", { type: "text", inputmode: "url", placeholder: "https://…", "aria-label": "Web address of audio or video", autocomplete: "off", spellcheck: "false" });
+  const url = el("input", { type: "text", inputmode: "url", placeholder: "or a web address: https://…", "aria-label": "Web address of audio or video", autocomplete: "off", spellcheck: "false" });
   const send = (event) => {
     event.preventDefault();
     const found = addresses(url.value);
