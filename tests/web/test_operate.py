@@ -220,7 +220,7 @@ def test_capacity_is_planned_once_something_was_measured(page: Page, web_server:
     kept = kept_path(web_server.folder)
     kept.unlink(missing_ok=True)
     page.goto("/#/operate/capacity")
-    way, send = page.get_by_label("What is asked"), page.get_by_role("button", name="Plan", exact=True)
+    way, send = page.get_by_label("Demand from"), page.get_by_role("button", name="Plan", exact=True)
     way.select_option("per_hour")
     page.get_by_label("How many at peak").fill("200")
     page.get_by_label("Mean length, seconds").fill("120")
