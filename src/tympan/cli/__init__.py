@@ -27,7 +27,16 @@ from tympan.cli import (
     usage,
 )
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
-from tympan.errors import TympanError
+from tympan.errors import StorageUnavailable, TympanError
+
+_PANELS = {
+    "Serve": ("serve", "api", "worker", "scheduler", "doctor"),
+    "Transcribe here, without a server": ("transcribe", "batch", "diarize", "live"),
+    "Manage": ("models", "keys", "tenants", "usage", "audit", "migrate"),
+    "Measure and plan": ("bench", "capacity", "quality", "rollout"),
+    "Other": ("version",),
+}
+"""Commands under the titles that help shows them by."""
 
 app = typer.Typer(
     name="tympan",
@@ -38,16 +47,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serve.register(app)
-migrate.register(app)
-tenants.register(app)
-keys.register(app)
-audit.register(app)
-usage.register(app)
+doctor.register(app)
 transcribe.register(app)
 diarize.register(app)
 live.register(app)
 models.register(app)
-doctor.register(app)
+keys.register(app)
+tenants.register(app)
+usage.register(app)
+audit.register(app)
+migrate.register(app)
 bench.register(app)
 capacity.register(app)
 quality.register(app)
@@ -59,6 +68,8 @@ def main() -> None:
     try:
         app(prog_name="tympan")
     except TympanError as error:
+        if isinstance(error, StorageUnavailable) and error.remedy in (None, "Try again."):
+            error.remedy = "Check that the database of DATABASE_URL runs, or the disk of DATA_DIR, and try again."
         show_error(error)
         sys.exit(exit_code_for(error))
     except Exception as error:  # noqa: BLE001  (the last resort of the process: said, not swallowed)
@@ -75,6 +86,10 @@ def main() -> None:
 def show_version() -> None:
     """Print the version."""
     typer.echo(f"tympan {__version__}")
+
+
+for _entry in (*app.registered_commands, *app.registered_groups):
+    _entry.rich_help_panel = next((title for title, names in _PANELS.items() if _entry.name in names), "Commands")
 
 
 def _leave_with_version(asked: object) -> None:

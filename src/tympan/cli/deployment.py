@@ -17,7 +17,7 @@ from tympan.cli.probes import clip_bytes
 Ask: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Reply]
 """Method, path, body, headers; returns the answer. Raises ``Unreachable``."""
 
-_NEEDS_KEY = "Give a key with --key, or in TYMPAN_API_KEY; it needs the scope {scope!r}."
+_NEEDS_KEY = "Give a key with --api-key, or in TYMPAN_API_KEY; it needs the scope {scope!r}."
 _OLD_S = 5.0
 _CONDITIONS = {"ok": Status.OK, "degraded": Status.WARN, "down": Status.FAIL}
 _FACTS = ("runtime", "device", "in_house", "predicted_wait_s", "free_mb", "waiting", "lag_s", "states")

@@ -40,7 +40,13 @@ class DoctorArgs:
     ] = None
     key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", envvar="TYMPAN_API_KEY", help="API key for --url; better in TYMPAN_API_KEY."),
+        typer.Option(
+            "--api-key",
+            "--key",
+            metavar="KEY",
+            envvar="TYMPAN_API_KEY",
+            help="API key for --url; better in TYMPAN_API_KEY.",
+        ),
     ] = None
 
 
