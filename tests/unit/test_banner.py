@@ -11,7 +11,7 @@ import pytest
 from tests.log_support import captured_log
 from tympan.bootstrap.pipeline import Services
 from tympan.bootstrap.web import announce
-from tympan.config import Settings
+from tympan.config import Settings, load
 
 LINE = " serves base (onnx, cpu, int8) at http://127.0.0.1:8000\n"
 
@@ -38,7 +38,7 @@ def said(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, settings: Setting
 
 def test_a_program_reads_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With the model, what it runs on, and the address."""
-    text = said(monkeypatch, io.StringIO(), Settings(data_dir=tmp_path))
+    text = said(monkeypatch, io.StringIO(), load({"data_dir": tmp_path}))
     assert text.startswith("Tympan ")
     assert text.endswith(LINE)
     assert text.count("\n") == 1
@@ -47,7 +47,7 @@ def test_a_program_reads_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize("web_ui", [True, False])
 def test_a_person_is_told_what_comes_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, web_ui: bool) -> None:
     """Where the web UI is, unless there is none, where the data lies and how to stop."""
-    text = said(monkeypatch, _Terminal(), Settings(data_dir=tmp_path, web_ui=web_ui))
+    text = said(monkeypatch, _Terminal(), load({"data_dir": tmp_path, "web_ui": web_ui}))
     assert LINE in text
     assert str(tmp_path) in text
     assert "Ctrl-C" in text

@@ -88,8 +88,11 @@ def show_version() -> None:
     typer.echo(f"tympan {__version__}")
 
 
-for _entry in (*app.registered_commands, *app.registered_groups):
-    _entry.rich_help_panel = next((title for title, names in _PANELS.items() if _entry.name in names), "Commands")
+_TITLES = {name: title for title, names in _PANELS.items() for name in names}
+for _command in app.registered_commands:
+    _command.rich_help_panel = _TITLES[str(_command.name)]
+for _group in app.registered_groups:
+    _group.rich_help_panel = _TITLES[str(_group.name)]
 
 
 def _leave_with_version(asked: object) -> None:

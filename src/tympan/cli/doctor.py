@@ -16,7 +16,7 @@ from tympan.cli.console import ExitCode, escaped, show_traceback, stdout, turn_d
 from tympan.cli.deployment import examine_deployment
 from tympan.cli.errand import Errand
 from tympan.cli.options import EngineArgs, to_overrides
-from tympan.cli.services import load_settings, quieten_log
+from tympan.cli.services import load_settings
 from tympan.errors import TympanError
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def examine(overrides: dict[str, object]) -> Iterator[Check]:
     except TympanError as error:
         yield failed("Settings", error)
         return
-    quieten_log(settings)
     yield from checks.check_settings(settings, overrides)
     yield checks.check_disk(settings)
     yield checks.check_data_dir(settings)

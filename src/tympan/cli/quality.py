@@ -13,7 +13,7 @@ from tympan.cli import quality_shadow, quality_traffic
 from tympan.cli import quality_views as views
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, write_stdout
-from tympan.cli.services import load_settings, quieten_log
+from tympan.cli.services import load_settings
 from tympan.errors import InvalidRequest, TympanError
 
 if TYPE_CHECKING:
@@ -227,7 +227,6 @@ def _open() -> "AbstractContextManager[Quality]":
     from tympan.bootstrap.quality import open_quality  # noqa: PLC0415  (imports the database)
 
     settings = load_settings({})
-    quieten_log(settings)
     return open_quality(settings)
 
 
