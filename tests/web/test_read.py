@@ -312,7 +312,7 @@ def test_text_stays_text(page: Page) -> None:
     expect(page.locator("h1")).to_have_text(bad)
     expect(page.locator(".seg-text").first).to_have_text(bad)
     expect(page.locator(".seg-who").first).to_have_text(bad)
-    expect(page.locator(".seg-note")).to_contain_text("Maybe nobody said this (90 %)")
+    expect(page.locator(".seg-note")).to_contain_text("May be made up (90 %)")
     assert page.evaluate("() => [window.hurt, document.querySelectorAll('main img, main script').length]") == [None, 0]
     page.keyboard.press("/")
     page.keyboard.type("<img")
