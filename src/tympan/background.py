@@ -36,7 +36,7 @@ def attempt(chore: str, action: Callable[[], Result]) -> Result | None:
     try:
         return action()
     except TympanError as error:
-        _LOG.warning("chore_failed", chore=chore, code=error.code, cause=error.message)
+        _LOG.warning("periodic_task_failed", chore=chore, code=error.code, cause=error.message)
     except Exception as error:  # noqa: BLE001 (the thread has to live on)
-        _LOG.error("chore_broke", chore=chore, **telemetry.crash_report(error))
+        _LOG.error("periodic_task_crashed", chore=chore, **telemetry.crash_report(error))
     return None

@@ -99,7 +99,7 @@ class Settings(
         ),
     )
     engine_options: dict[str, str] = Field(
-        default_factory=dict, description='Knobs of the model runtime as a JSON object, such as `{"splice": "off"}`.'
+        default_factory=dict, description='Options of the model runtime as a JSON object, such as `{"splice": "off"}`.'
     )
     device: Literal["auto", "cpu", "cuda", "metal", "vulkan"] = Field(
         "auto", description="Where the model runs; `metal` and `vulkan` take a ggml model."
@@ -113,7 +113,10 @@ class Settings(
         None, ge=1, le=1024, description="Threads of the engine on a CPU; `auto` takes the physical cores."
     )
     diarize_threads: int = Field(
-        1, ge=1, le=256, description="Recordings whose voices are heard at once, each on one core, at low priority."
+        1,
+        ge=1,
+        le=256,
+        description="Recordings whose speakers are told apart at once, each on one core, at low priority.",
     )
     max_batch_ms: int = Field(
         300,
@@ -140,7 +143,7 @@ class Settings(
         128,
         ge=1,
         le=10_000,
-        description="Most transcription requests in the house, uploading, waiting or running; above it 503.",
+        description="Most transcription requests at a time, uploading, waiting or running; above it 503.",
     )
     max_connections: int = Field(
         2_000, ge=16, le=100_000, description="Most open HTTP connections; above it idle ones end for new ones."
@@ -213,7 +216,7 @@ class Settings(
     )
     egress_allow: tuple[str, ...] = Field(
         (),
-        description="Private `ip:port` addresses that webhooks and audio URLs may reach all the same, as a JSON list.",
+        description="Private `ip:port` addresses that webhooks and audio URLs may reach anyway, as a JSON list.",
     )
     audio_roots: tuple[str, ...] = Field(
         (),
@@ -306,7 +309,7 @@ def notes(settings: Settings) -> list[str]:
         *_unknown(f"Setting in {_file_path() or CONFIG_FILE}:", _file_values(), known),
     ]
     if settings.api_keys == "open" and not is_loopback(settings.host):
-        found.append(f"OPEN TO EVERYBODY: whoever reaches {settings.host} may use this server, no key is asked for.")
+        found.append(f"OPEN TO EVERYBODY: anyone who can reach {settings.host} may use this server without a key.")
     if settings.result_cache_mb and settings.mode == "cluster" and settings.redis_url is None:
         found.append("RESULT_CACHE_MB keeps nothing: in a cluster it needs REDIS_URL.")
     return found
@@ -378,7 +381,7 @@ def _unknown(kind: str, names: Iterable[str], known: set[str]) -> list[str]:
         plain = name.lower().removeprefix(ENV_PREFIX.lower())
         if plain not in known:
             near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)
-            messages.append(f"{kind} {name} means nothing and is ignored. The nearest setting is {near[0].upper()}.")
+            messages.append(f"{kind} {name} is not a setting and is ignored. The nearest setting is {near[0].upper()}.")
     return messages
 
 

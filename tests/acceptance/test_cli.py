@@ -151,6 +151,14 @@ def test_mistakes_are_answered_with_code_and_remedy(home: Path, arguments: list[
     assert "Traceback" not in done.stderr
 
 
+def test_a_database_that_is_away_is_named(home: Path) -> None:
+    """Who types commands can see to the database, unlike a caller of the server."""
+    done = _tympan(home, "keys", "list", TYMPAN_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "[storage_unavailable]" in done.stderr
+    assert "DATABASE_URL" in done.stderr
+
+
 def test_a_model_that_is_not_there_is_exit_3(home: Path, audio: Path) -> None:
     """Without a usable model nothing runs, and the error says what to do."""
     done = _tympan(home, "transcribe", "--model", "no-such-model", audio / "a.wav", TYMPAN_ENGINE="ct2")

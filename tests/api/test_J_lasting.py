@@ -100,7 +100,7 @@ def test_J8_a_session_ends_with_its_key(house: Guarded) -> None:
             socket.recv(timeout=30)
         assert time.monotonic() - started < 5.0
         assert caught.value.rcvd is not None
-        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "The API key has ended.")
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "The API key has expired or was revoked.")
         neighbour.send('{"type": "finish"}')
         assert "ended" in str(neighbour.recv(timeout=30))
 

@@ -93,7 +93,7 @@ def test_parts_are_shown_with_the_servers_own_reasons_and_remedies() -> None:
 @pytest.mark.parametrize(
     ("reply", "status", "words"),
     [
-        (_error(401, "invalid_api_key", "No key."), Status.WARN, "--key"),
+        (_error(401, "invalid_api_key", "No key."), Status.WARN, "--api-key"),
         (_error(413, "too_large", "Too large."), Status.FAIL, "larger bodies"),
         (_error(429, "rate_limit_exceeded", "Too many."), Status.FAIL, "limit of the key"),
         (_error(503, "unavailable", "No engine."), Status.FAIL, "which part is down"),

@@ -1,5 +1,7 @@
 """One envelope, one table, on every route."""
 
+import io
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -67,6 +69,14 @@ def test_every_answer_carries_our_headers(server: Site) -> None:
     assert "server" not in response.headers
 
 
+def test_the_log_tells_why_a_request_failed(server: Site, log: io.StringIO) -> None:
+    """The line of a request that was answered with an error has its code; others have none."""
+    server.post(data={"language": "nowhere"})
+    server.post()
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line.get("code") for line in lines if line["event"] == "request"] == ["unsupported_language", None]
+
+
 @pytest.mark.parametrize("given", ["a b", "x" * 65, "é", "a;b"])
 def test_a_strange_request_id_is_replaced(server: Site, given: str) -> None:
     """Only short plain ids are taken over from the client, so that logs stay readable."""
@@ -84,4 +94,4 @@ def test_retry_after_is_whole_seconds() -> None:
 def test_the_methods_error_belongs_to_the_tree() -> None:
     """The one error that only HTTP knows is an invalid request like others."""
     assert MethodNotAllowed().code == "method_not_allowed"
-    assert str(MethodNotAllowed()) == "This path does not answer that method."
+    assert str(MethodNotAllowed()) == "This path does not support that method."

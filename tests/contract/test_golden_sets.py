@@ -408,11 +408,11 @@ def test_a_set_that_cannot_be_added_leaves_nothing(lone: Gold, tmp_path: Path) -
     """A file that changes between the check and the copy, and a name of the wrong shape."""
     items = read_folder(write_set(tmp_path / "other", speech(2)))
     items[1].path.write_bytes(b"another")
-    with pytest.raises(InvalidRequest, match="changes while"):
+    with pytest.raises(InvalidRequest, match="changed while"):
         lone.desk.add("other", items, SetPlan())
     with pytest.raises(InvalidRequest, match="no name"):
         lone.desk.add("../other", items, SetPlan())
-    with pytest.raises(InvalidRequest, match="no schedule"):
+    with pytest.raises(InvalidRequest, match="not a schedule"):
         lone.desk.add("other", items, SetPlan("sometimes"))
     assert lone.desk.store.all() == []
     with suppress(NotFound):

@@ -32,7 +32,7 @@ def test_A2_a_job_that_meets_other_weights_is_done_anew(again: str, tmp_path: Pa
         found = house.evidence()
         assert check(client.history, found) == []
         assert len(found.entries("done", "section")) > _sections(found)
-        assert any("begun_anew" in worker.log() for worker in house.workers)
+        assert any("job_starts_over" in worker.log() for worker in house.workers)
 
 
 def test_A2_a_job_that_meets_the_same_weights_goes_on(tmp_path: Path) -> None:

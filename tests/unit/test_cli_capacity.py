@@ -119,7 +119,7 @@ def test_the_database_of_a_server_tells_what_is_asked_of_it(machine: Path, tmp_p
     ("words", "told"),
     [
         (("--per-hour", "5", "--peak-concurrent", "2"), "more than one way"),
-        (("--per-hour", "5", "--mean-length", "soon"), "is no time"),
+        (("--per-hour", "5", "--mean-length", "soon"), "is not a length of time"),
         (("--per-hour", "5", "--mean-length", "5s", "--lengths", "x.csv"), "both given"),
         (("--per-hour", "5", "--lengths", "gone.csv"), "cannot be read"),
         (("--per-hour", "5", "--kubernetes", "helm"), "keda or hpa"),

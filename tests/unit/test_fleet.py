@@ -213,7 +213,7 @@ def test_who_waits_for_room_in_vain_is_told_so() -> None:
     """The model in its way is in use for longer than callers wait."""
     depot = Depot()
     with fleet_of(depot, plan("a"), plan("b"), setup=Setup(slots=SlotOptions(wait_s=0.3))) as fleet:
-        with fleet.slot("a").hold(), pytest.raises(Unavailable, match="waits for others to make room"):
+        with fleet.slot("a").hold(), pytest.raises(Unavailable, match="waiting for other models to free memory"):
             use(fleet, "b")
         assert depot.loads == ["a@cpu"]
         assert use(fleet, "b")

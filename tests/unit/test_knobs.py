@@ -33,7 +33,7 @@ def test_what_is_not_said_is_as_ever() -> None:
 
 def test_a_knob_that_nobody_knows_is_named_with_those_there_are() -> None:
     """A typing error is found at the start, not by a slow server."""
-    with pytest.raises(ConfigError, match="ct2 has no knob 'marginS'") as caught:
+    with pytest.raises(ConfigError, match="ct2 has no option 'marginS'") as caught:
         knobs(marginS="1")
     assert KNOWN in (caught.value.remedy or "")
     assert caught.value.param == "engine_options"

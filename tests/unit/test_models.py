@@ -410,7 +410,7 @@ def test_a_folder_with_a_ggml_file_is_a_model(tmp_path: Path) -> None:
 def test_an_own_model_with_recorded_digests_is_checked(tmp_path: Path) -> None:
     """What was recorded when a folder was made is compared on every start and by ``verify``."""
     folder = _write(tmp_path / "models" / "mine", {"ggml-mine.bin": b"lmgg"})
-    with pytest.raises(ModelUnpinned, match="folder of yours"):
+    with pytest.raises(ModelUnpinned, match="your own folder"):
         models.verify("mine", tmp_path)
     ModelStore(tmp_path / "models").remember("mine", Record("made", store_module.measure(folder)))
     assert models.resolve("mine", tmp_path).revision == models.verify("mine", tmp_path).revision == "made"

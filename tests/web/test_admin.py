@@ -69,8 +69,8 @@ def row_of(page: Page, name: str) -> Any:
 def test_the_first_key_shuts_the_door_and_is_taken(admin: Page, secrets: dict[str, str]) -> None:
     """It is an operator's; it is shown once, copied, and used from then on."""
     admin.goto("/#/admin")
-    expect(admin.get_by_text("The door is open")).to_be_visible()
-    expect(admin.get_by_text("There is no key yet.")).to_be_visible()
+    expect(admin.get_by_text("No key is needed")).to_be_visible()
+    expect(admin.get_by_text("There are no keys yet.")).to_be_visible()
     check_everywhere(admin, themes=("light",))
     admin.get_by_role("button", name="New key").click()
     form = admin.get_by_role("dialog", name="New key")
@@ -88,7 +88,7 @@ def test_the_first_key_shuts_the_door_and_is_taken(admin: Page, secrets: dict[st
     check_everywhere(admin, themes=("light",), widths=(360,))
     admin.get_by_role("button", name="Use it in this browser").click()
     expect(row_of(admin, "operator")).to_contain_text("yours")
-    expect(admin.get_by_text("The door is open")).to_be_hidden()
+    expect(admin.get_by_text("No key is needed")).to_be_hidden()
     expect(admin.get_by_role("button", name="Key", exact=True)).to_be_visible()
     assert secrets["operator"] not in admin.content()
 
@@ -105,11 +105,11 @@ def test_a_key_is_made_used_rotated_and_revoked(
     for box in form.get_by_role("checkbox").all():
         box.uncheck()
     form.get_by_role("button", name="Make the key").click()
-    expect(form.get_by_text("A key without a scope opens nothing.")).to_be_visible()
+    expect(form.get_by_text("A key needs at least one scope.")).to_be_visible()
     form.get_by_role("button", name="An application").click()
     form.get_by_role("button", name="Make the key").click()
     first = admin.get_by_label("The key").input_value()
-    admin.get_by_role("button", name="I have kept it").click()
+    admin.get_by_role("button", name="I have saved it").click()
     row = row_of(admin, "acme")
     expect(row).to_contain_text(HOSTILE)
     expect(row).to_contain_text("never")
@@ -119,7 +119,7 @@ def test_a_key_is_made_used_rotated_and_revoked(
     admin.get_by_label("The old key goes on working").select_option("0")
     admin.get_by_role("dialog").get_by_role("button", name="Rotate").click()
     second = admin.get_by_label("The key").input_value()
-    admin.get_by_role("button", name="I have kept it").click()
+    admin.get_by_role("button", name="I have saved it").click()
     assert second != first
     assert transcribe(house, second, speech).status_code == 200
     expect(row_of(admin, "acme")).to_have_count(1)
@@ -140,7 +140,7 @@ def test_the_last_operators_key_cannot_be_revoked_from_here(admin: Page) -> None
     """The server says why, and the key stays."""
     admin.goto("/#/admin/keys")
     row_of(admin, "operator").get_by_role("button", name="Revoke operator").click()
-    expect(admin.get_by_role("dialog")).to_contain_text("It is the key that you use here now.")
+    expect(admin.get_by_role("dialog")).to_contain_text("It is the key you are using here.")
     admin.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(admin.get_by_text("This is the last key with the scope 'admin'")).to_be_visible()
     expect(row_of(admin, "operator")).to_contain_text("active")
@@ -210,7 +210,7 @@ def test_usage_is_shown_split_and_saved(admin: Page) -> None:
     assert {row["tenant"] for row in rows} >= {"acme", "globex"}
     admin.get_by_label("Tenant").fill("nobody-at-all")
     admin.get_by_label("Tenant").press("Enter")
-    expect(admin.get_by_text("Nothing was used in these days.")).to_be_visible()
+    expect(admin.get_by_text("Nothing was used in this period.")).to_be_visible()
 
 
 def test_a_key_without_the_scope_is_told_what_is_missing(admin: Page, house: WebServer) -> None:

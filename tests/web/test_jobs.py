@@ -193,7 +193,7 @@ def test_webhooks_are_made_tried_and_replayed(
     expect(endpoint.locator(".delivery").first).to_contain_text("delivered")
     endpoint.get_by_role("button", name="Change secret").click()
     page.get_by_role("button", name="Change it").click()
-    expect(secret).to_contain_text("is good until")
+    expect(secret).to_contain_text("works until")
     secret.get_by_role("button", name="Close").click()
     endpoint.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Delete it").click()

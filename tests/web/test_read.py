@@ -224,7 +224,7 @@ def test_search_counts_walks_and_replaces(page: Page, own_job: str) -> None:
     page.get_by_label("Replace with").fill("Neunundneunzig")
     page.get_by_role("button", name="Replace all").click()
     expect(segments.first.locator(".seg-text")).to_contain_text("Neunundneunzig")
-    expect(page.locator(".hits")).to_have_text("no hits")
+    expect(page.locator(".hits")).to_have_text("no matches")
     page.locator("h1").click()
     page.keyboard.press("Control+z")
     expect(segments.first.locator(".seg-text")).to_contain_text(word)
@@ -240,7 +240,7 @@ def test_changes_are_shown_word_by_word(page: Page, own_job: str) -> None:
     expect(page.locator(".changes del")).to_have_text(first)
     expect(page.locator(".changes ins")).to_have_text("Zero")
     check_everywhere(page, widths=(1440,))
-    page.get_by_role("button", name="Take back").click()
+    page.get_by_role("button", name="Undo this").click()
     expect(page.locator(".changes li")).to_have_count(0)
 
 
@@ -268,7 +268,7 @@ def test_every_format_is_exported(page: Page, spoken_job: str) -> None:
         assert download.value.suggested_filename == f"one to ten.{name}"
         assert download.value.path().read_bytes().startswith(start), name
     page.get_by_label("Format").select_option("vtt")
-    page.get_by_label("Characters a line").fill("6")
+    page.get_by_label("Characters per line").fill("6")
     expect(page.locator(".cues li").nth(1)).to_be_visible()
     lines = [line for cue in page.locator(".cues .screen").all_inner_texts() for line in cue.split("\n")]
     assert max(map(len, lines)) <= 6
@@ -293,7 +293,7 @@ def test_without_audio_the_text_is_still_there(page: Page, own_job: str) -> None
     gone = {"error": {"message": "gone", "type": "invalid_request_error", "param": None, "code": "media_missing"}}
     page.route("**/audio-link", lambda route: route.fulfill(status=404, json=gone))
     segments = _open(page, own_job)
-    expect(page.get_by_text("The audio is no longer kept")).to_be_visible()
+    expect(page.get_by_text("The audio has been deleted")).to_be_visible()
     expect(page.get_by_role("button", name="Play (Space or K)")).to_be_disabled()
     segments.first.locator(".w").nth(1).click()
     expect(segments.first.locator(".w").nth(1)).to_have_class(re.compile("now"))
@@ -312,7 +312,7 @@ def test_text_stays_text(page: Page) -> None:
     expect(page.locator("h1")).to_have_text(bad)
     expect(page.locator(".seg-text").first).to_have_text(bad)
     expect(page.locator(".seg-who").first).to_have_text(bad)
-    expect(page.locator(".seg-note")).to_contain_text("Maybe nobody said this (90 %)")
+    expect(page.locator(".seg-note")).to_contain_text("May be made up (90 %)")
     assert page.evaluate("() => [window.hurt, document.querySelectorAll('main img, main script').length]") == [None, 0]
     page.keyboard.press("/")
     page.keyboard.type("<img")
@@ -350,7 +350,7 @@ def test_the_page_is_accessible(page: Page, two_voices: str) -> None:
     check_everywhere(page)
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Play or pause")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Play or pause")
     check_everywhere(page, widths=(360,))
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)

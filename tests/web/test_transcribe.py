@@ -146,7 +146,7 @@ def test_options_are_asked_for_and_kept(page: Page, web_server: WebServer, speec
     """What the model cannot do is refused in its words; with other options the same file goes through."""
     page.goto("/")
     page.get_by_role("combobox", name="Language spoken").select_option("de")
-    page.get_by_text("More:").click()
+    page.get_by_text("More options:").click()
     page.get_by_label("Words to expect").fill("Tympan")
     page.set_input_files(FILES, [payload("german.wav", speech.read_bytes())])
     refused = row(page, "german.wav")
@@ -224,7 +224,7 @@ def test_a_file_that_the_browser_lost_is_asked_for_again(page: Page, speech: Pat
     state(found, "missing")
     expect(found.locator(".note")).to_contain_text("Choose it again")
     found.locator("input[type=file]").set_input_files([payload("other.wav", speech.read_bytes())])
-    expect(page.get_by_text("That is another file")).to_be_visible()
+    expect(page.get_by_text("That is a different file")).to_be_visible()
     found.locator("input[type=file]").set_input_files([payload("lost.wav", data)])
     state(found, "succeeded")
 

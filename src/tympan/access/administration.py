@@ -77,7 +77,7 @@ class Administration:
         """
         if by.caller.key_id is None and Scope.ADMIN not in wish.scopes and not self._keys.any_allows(Scope.ADMIN):
             raise Conflict(
-                f"The first key may shut the door, and nobody has one with the scope {Scope.ADMIN.value!r} yet.",
+                f"The first key locks out callers without one, and no key has the scope {Scope.ADMIN.value!r} yet.",
                 remedy=f"Make a key with {Scope.ADMIN.value!r} first, and keep it.",
             )
         token = mint()

@@ -21,14 +21,14 @@ class Scope(StrEnum):
 
 MEANINGS: Mapping[Scope, str] = MappingProxyType(
     {
-        Scope.TRANSCRIBE: "transcribe and translate at once, live, and tell languages",
+        Scope.TRANSCRIBE: "transcribe and translate files and live speech, detect languages",
         Scope.JOBS_READ: "see jobs, batches and uploads, with their results and audio",
         Scope.JOBS_WRITE: "make, cancel, correct and erase jobs, batches and uploads",
         Scope.WEBHOOKS: "see and change webhook endpoints, with their secrets",
         Scope.MODELS_READ: "list the models",
         Scope.USAGE_READ: "see what the tenant has used",
-        Scope.METRICS: "read /metrics, quality and alarms, which are about the whole server",
-        Scope.ADMIN: "run the server: models, keys and tenants, what golden sets say, capacity",
+        Scope.METRICS: "read /metrics, quality and alarms of the whole server",
+        Scope.ADMIN: "run the server: models, keys and tenants, golden sets, capacity",
     }
 )
 """What each scope is for, in words for people."""

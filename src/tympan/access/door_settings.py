@@ -54,7 +54,9 @@ class DoorFields(BaseModel):
         for origin in value:
             scheme, separator, rest = origin.partition("://")
             if not (scheme and separator and rest) or "/" in rest or "*" in rest:
-                raise ValueError(f"{origin!r} is no origin; write scheme and host alone, as https://example.com")
+                raise ValueError(
+                    f"{origin!r} is not an origin; write only scheme and host, such as https://example.com"
+                )
         return value
 
     @field_validator("trusted_proxies")

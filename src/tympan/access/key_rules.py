@@ -20,7 +20,7 @@ def tenant_name(text: str) -> str:
     """Return ``text`` when it can be a tenant's name. Raises ``InvalidRequest``."""
     if not _TENANT.fullmatch(text):
         raise InvalidRequest(
-            f"{text[:80]!r} is no name of a tenant.", remedy="Use letters, digits, '.', '_' and '-', 64 at most."
+            f"{text[:80]!r} is not a valid tenant name.", remedy="Use up to 64 letters, digits, '.', '_' and '-'."
         )
     return text
 
@@ -36,8 +36,8 @@ def scopes_named(names: Iterable[str]) -> tuple[Scope, ...]:
     unknown = [name for name in named if name not in set(Scope)]
     if unknown or not named:
         raise InvalidRequest(
-            f"There is no scope {unknown[0][:64]!r}." if unknown else "A key without a scope opens nothing.",
-            remedy=f"There are {', '.join(Scope)}.",
+            f"There is no scope {unknown[0][:64]!r}." if unknown else "A key needs at least one scope.",
+            remedy=f"The scopes are {', '.join(Scope)}.",
         )
     return tuple(Scope(name) for name in named)
 

@@ -29,7 +29,7 @@ _LOOK_S = 2.0
 _JOIN_S = 5.0
 _AT_ONCE_RETRY_S = 5.0
 _STORAGE_RETRY_S = 600.0
-_REMEDY = "Wait for the time in Retry-After, or ask the operator for more."
+_REMEDY = "Wait for the time in Retry-After, or ask the operator for a higher limit."
 _SAID = MappingProxyType(
     {REQUESTS: "requests a minute", AUDIO_MINUTE: "seconds of audio a minute", AUDIO_DAY: "seconds of audio a day"}
 )
@@ -180,8 +180,8 @@ class LimitDesk:
         if token is None:
             telemetry.LIMITS_REFUSED.labels(f"{kind.value}-at-once").inc()
             raise RateLimited(
-                f"{most} {_KINDS[kind]} of yours are running, which is all you may have at a time.",
-                remedy="Wait until one has ended, or ask the operator for more.",
+                f"You already have {most} {_KINDS[kind]} running, the most you may have at a time.",
+                remedy="Wait until one has finished, or ask the operator for a higher limit.",
                 retry_after_s=_AT_ONCE_RETRY_S,
             )
         return lambda: self.ledger.release(tenant, kind.value, token)
@@ -221,15 +221,15 @@ def check_possessions(limits: TenantLimits, would: Possessions, *, added: int = 
     if added and limits.jobs_at_once and would.n_jobs > limits.jobs_at_once:
         telemetry.LIMITS_REFUSED.labels("jobs-at-once").inc()
         raise RateLimited(
-            f"You may have {limits.jobs_at_once} jobs at a time that have not ended.",
-            remedy="Wait until one has ended, or ask the operator for more.",
+            f"You already have {limits.jobs_at_once} unfinished jobs, the most you may have at a time.",
+            remedy="Wait until one has finished, or ask the operator for a higher limit.",
             retry_after_s=_AT_ONCE_RETRY_S,
         )
     if limits.storage_mb and would.n_bytes > limits.storage_mb * MB:
         telemetry.LIMITS_REFUSED.labels("storage").inc()
         raise QuotaExceeded(
-            f"You may keep {limits.storage_mb} MB of uploads and audio here.",
-            remedy="Delete jobs and uploads that you no longer need, or ask the operator for more.",
+            f"This would exceed your storage limit of {limits.storage_mb} MB of uploads and audio.",
+            remedy="Delete jobs and uploads that you no longer need, or ask the operator for a higher limit.",
             retry_after_s=_STORAGE_RETRY_S,
         )
 
@@ -237,7 +237,7 @@ def check_possessions(limits: TenantLimits, would: Possessions, *, added: int = 
 def _over(refused: Reading) -> RateLimited:
     kind = QuotaExceeded if refused.name == AUDIO_DAY else RateLimited
     return kind(
-        f"You may have {refused.charge.rate.units:g} {_SAID[refused.name]}, and have had them.",
+        f"You have used up your limit of {refused.charge.rate.units:g} {_SAID[refused.name]}.",
         remedy=_REMEDY,
         retry_after_s=float(math.ceil(refused.wait_s)),
     )

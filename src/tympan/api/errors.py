@@ -94,19 +94,19 @@ _LINGER_BYTES = 1 << 20
 
 
 class MethodNotAllowed(InvalidRequest):
-    """This path does not answer that method."""
+    """This path does not support that method."""
 
     code = "method_not_allowed"
 
 
 class HeadTooLarge(InvalidRequest):
-    """The line and headers of a request are longer than is taken here."""
+    """The request line and headers are too long."""
 
     code = "head_too_large"
 
 
 class RangeNotThere(InvalidRequest):
-    """Nothing of what is stored lies in this range."""
+    """The stored file has nothing in this range."""
 
     code = "range_not_satisfiable"
 
@@ -138,7 +138,8 @@ class ErrorResponse(Response):
         """Send the answer, then let the caller finish or hang up."""
         telemetry.ERROR_CODES.labels(self.code).inc()
         self._respell(scope["path"])
-        state = scope.get("state", {})
+        state = scope.setdefault("state", {})
+        state["error_code"] = self.code
         if scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
             return

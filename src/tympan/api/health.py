@@ -64,9 +64,9 @@ def _engine(services: Services) -> PartReport:
     if transcriber.ready:
         return PartReport(facts=facts)
     if info.engine == "remote":
-        remedy = "Start workers, or look at why those there are do not answer."
+        remedy = "Start workers, or find out why the existing ones do not answer."
         return PartReport(PartState.DOWN, "No worker has been seen lately.", remedy, facts)
-    remedy = "It is started anew by itself; if that goes on, look for the reason in the log."
+    remedy = "It restarts by itself; if that goes on, look for the reason in the log."
     return PartReport(PartState.DOWN, "The engine is being replaced, or cannot be loaded.", remedy, facts)
 
 

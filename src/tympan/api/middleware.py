@@ -133,14 +133,16 @@ class _Recorder:
         status = self.status or 0
         telemetry.HTTP_RESPONSES.labels(route, str(status)).inc()
         log = _LOG.debug if route in _QUIET_ROUTES else _LOG.info
-        log(
-            "request",
-            method=self._scope["method"],
-            route=route,
-            status=status,
-            duration_ms=round(self._elapsed_ms, 1),
-            tenant=self._state["caller"].tenant,
-        )
+        code = self._state.get("error_code")
+        with telemetry.about(**({"code": code} if code else {})):
+            log(
+                "request",
+                method=self._scope["method"],
+                route=route,
+                status=status,
+                duration_ms=round(self._elapsed_ms, 1),
+                tenant=self._state["caller"].tenant,
+            )
 
     @property
     def _elapsed_ms(self) -> float:

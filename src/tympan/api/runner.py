@@ -26,8 +26,8 @@ _CHORE_THREADS = 8
 _MAX_WAITING = 256
 _SILENCE = ("The database does not answer.", "Try again.")
 _TOO_LONG = (
-    "This was not done within the time that a request has.",
-    "It may be done yet: look, or try again; an Idempotency-Key keeps it from being done twice.",
+    "The request was not finished within its time limit.",
+    "It may still finish: check before you try again. An Idempotency-Key keeps it from being done twice.",
 )
 
 

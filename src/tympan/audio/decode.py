@@ -202,7 +202,7 @@ class Decoder:
         if len(self._starts) == _MAX_STARTS and now - self._starts[0] < _STARTS_WINDOW_S:
             wait_s = _STARTS_WINDOW_S - (now - self._starts[0])
             raise DecoderUnavailable(
-                "The media decoder keeps dying.", remedy="Run `tympan doctor`.", retry_after_s=wait_s
+                "The media decoder keeps crashing.", remedy="Run `tympan doctor`.", retry_after_s=wait_s
             )
         self._starts.append(now)
 
@@ -241,7 +241,7 @@ class _Decoding:
             except TemplateLost as lost:
                 if is_last:
                     raise DecoderUnavailable(
-                        "The media decoder died.", remedy="Try again.", retry_after_s=1.0
+                        "The media decoder crashed.", remedy="Try again.", retry_after_s=1.0
                     ) from lost
             else:
                 break
@@ -306,7 +306,7 @@ class _Decoding:
 
     def _time_out(self, spent_s: float) -> NoReturn:
         raise MediaTimeout(
-            f"Decoding this file took longer than its share of time ({spent_s:.0f} s).",
+            f"Decoding this file took longer than allowed ({spent_s:.0f} s).",
             remedy="Convert the file to WAV or FLAC and send that.",
         )
 

@@ -362,7 +362,7 @@ class Batcher:
         if self._state is BatcherState.FAILED:
             reason = f" ({self._failure})" if self._failure is not None else ""
             return Unavailable(
-                f"The engine cannot run{reason}.", remedy="It is started anew after a while.", retry_after_s=60.0
+                f"The engine cannot run{reason}.", remedy="It is restarted after a while.", retry_after_s=60.0
             )
         if self._state is BatcherState.DOWN:
             return Unavailable(f"The engine cannot be loaded at the moment ({self._failure}).", retry_after_s=10.0)

@@ -262,7 +262,7 @@ class EngineHost:
             wire.send(self._spec)
             while not wire.poll(_POLL_S):
                 if self._aborted:
-                    raise EngineError("The start of the engine was called off.")
+                    raise EngineError("The start of the engine was cancelled.")
                 if time.monotonic() > deadline_s:
                     raise EngineHang(f"The engine did not load within {self._options.load_timeout_s:.0f} s.")
             message = wire.recv()

@@ -190,7 +190,7 @@ class ModelSlot:
     def _unavailable(self) -> Unavailable:
         record = self._record
         waits = record.state is ModelState.LOADING and record.found is not None and record.resident is None
-        why = "it waits for others to make room" if waits else f"it is {record.state.value}"
+        why = "it is waiting for other models to free memory" if waits else f"it is {record.state.value}"
         return Unavailable(
             f"The model {self.name!r} is not loaded: {why}.",
             remedy="Try again after the time in Retry-After, or use another model.",

@@ -61,7 +61,7 @@ def _parts(url: str) -> SplitResult:
             return parts
     except ValueError:
         pass  # Told below, as for any other text that is no address.
-    raise InvalidRequest(f"{url!r} is no address of a server.", remedy="Write for example http://127.0.0.1:8000.")
+    raise InvalidRequest(f"{url!r} is not the address of a server.", remedy="Use one such as http://127.0.0.1:8000.")
 
 
 @dataclass(frozen=True, slots=True)

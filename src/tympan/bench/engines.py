@@ -58,7 +58,9 @@ def run(plan: Plan, bench: Bench, home: Home, watcher: Watcher, command: str) ->
     """
     asked = cells(plan.grid, [group.name for group in plan.audio])
     if len(asked) > MAX_CELLS:
-        raise InvalidRequest(f"These are {len(asked)} cells.", remedy=f"Ask for at most {MAX_CELLS}.")
+        raise InvalidRequest(
+            f"This would measure {len(asked)} cells (combinations).", remedy=f"Ask for at most {MAX_CELLS}."
+        )
     origin = provenance()
     scope = _scope(plan, bench, home, origin)
     with open_journal(plan.journal, scope, fresh=plan.fresh) as journal:

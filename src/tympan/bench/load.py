@@ -57,7 +57,7 @@ class Load:
         if (self.rate_per_s is None) == (self.users is None):
             raise InvalidRequest("A load needs --rate or --concurrency, and not both.")
         if self.end.requests >= MAX_REQUESTS and math.isinf(self.end.duration_s):
-            raise InvalidRequest("A load without an end.", remedy="Give --duration or --requests.")
+            raise InvalidRequest("The load would never end.", remedy="Give --duration or --requests.")
         if not 1 <= max(self.max_in_flight, self.users or 1) <= MAX_IN_FLIGHT:
             raise InvalidRequest(f"At most {MAX_IN_FLIGHT} requests can be under way.")
 

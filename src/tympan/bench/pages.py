@@ -62,7 +62,7 @@ def read(path: Path, kinds: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InvalidRequest(f"{path} is no JSON.", remedy="Name the .json file of a benchmark.") from error
+        raise InvalidRequest(f"{path} is not JSON.", remedy="Name the .json file of a benchmark.") from error
     if not isinstance(document, dict) or document.get("kind") not in kinds:
-        raise InvalidRequest(f"{path} is no result of tympan bench.", remedy="Name the .json file of a benchmark.")
+        raise InvalidRequest(f"{path} is not a result of tympan bench.", remedy="Name the .json file of a benchmark.")
     return document

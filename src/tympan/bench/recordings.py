@@ -179,7 +179,7 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise InvalidRequest(f"{path}, line {number} is no JSON.", remedy="Write one object a line.") from error
+            raise InvalidRequest(f"{path}, line {number} is not JSON.", remedy="Write one object a line.") from error
         if not isinstance(row, dict) or not isinstance(row.get("audio"), str):
             raise InvalidRequest(f"{path}, line {number} names no audio.", remedy='Write {"audio": "file.wav"}.')
         rows.append(row)

@@ -49,7 +49,8 @@ def keep_baseline(settings: Settings, days: int | None) -> tuple[date, date] | N
         chosen = None if days is None else last_days(_now() - timedelta(days=1), days)
         if chosen is not None and not traffic.between(*chosen):
             raise InvalidRequest(
-                f"There was no traffic from {chosen[0]} to {chosen[1]}.", remedy="Wait for a day of it, or take more."
+                f"There was no traffic from {chosen[0]} to {chosen[1]}.",
+                remedy="Wait for a day with traffic, or choose more days.",
             )
         action = "quality.move_baseline" if chosen is None else "quality.keep_baseline"
         traffic.keep_baseline(chosen, operator_entry(action))

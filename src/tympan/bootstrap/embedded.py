@@ -122,7 +122,7 @@ class _Keeper:
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()
-                announce(services, self._server.url, time.monotonic() - started)
+                announce(self._settings, services, self._server.url, time.monotonic() - started)
                 self._over.wait()
         except Cancelled:
             return

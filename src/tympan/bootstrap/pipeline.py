@@ -164,6 +164,7 @@ def make_data_dir(folder: Path) -> None:
 def _locate(settings: Settings) -> EngineSpec:
     """Find the model and the hardware for it, and say what was chosen; what is not there is fetched."""
     choice = chosen_hardware(settings)
+    _LOG.info("hardware", device=choice.device, compute_type=choice.compute_type, reasons=list(choice.reasons))
     found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
     return spec_for(found, choice, settings.engine, settings.device, settings.engine_options)
@@ -173,11 +174,9 @@ def chosen_hardware(settings: Settings) -> hardware.Choice:
     """Choose what was left open: model, device, number format, threads."""
     usable = models.usable(settings.data_dir, _access(settings))
     machine = probe_machine()
-    choice = hardware.choose_hardware(
+    return hardware.choose_hardware(
         settings.model, settings.device, _number_format(settings), settings.threads or 0, machine, usable
     )
-    _LOG.info("hardware", device=choice.device, compute_type=choice.compute_type, reasons=list(choice.reasons))
-    return choice
 
 
 def _number_format(settings: Settings) -> str:
@@ -204,7 +203,7 @@ class _StepLog:
         """Take note of ``progress``."""
         if progress.step != self._step:
             self._step = progress.step
-            _LOG.info("fetching_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
+            _LOG.info("preparing_model", name=self._model, step=progress.step, total_mb=progress.total_bytes // 10**6)
 
 
 def _stop(what: str, close: Callable[[], None]) -> None:

@@ -82,8 +82,8 @@ def put_together(found: Sequence[PastJob], calls: Used, days: int) -> Seen:
     """Return what jobs, and the books of synchronous calls, tell of a mean day."""
     if not found and not calls.requests:
         raise InvalidRequest(
-            f"The database knows of no request in the last {days} days.",
-            remedy="Give --days, or say what is expected: --per-hour and --mean-length.",
+            f"There were no requests in the last {days} days.",
+            remedy="Give more --days, or say what you expect with --per-hour and --mean-length.",
         )
     job_hours = [0.0] * 24
     for job in found:

@@ -68,7 +68,7 @@ def _require_ordinary(tenant: str) -> None:
     """Raise ``InvalidRequest`` for the one whose jobs are clips of golden sets: the server keeps and ends them."""
     if tenant == MEASURING_TENANT:
         raise InvalidRequest(
-            f"{tenant} is nobody's name: the clips of golden sets are kept under it while they are measured.",
+            f"The name {tenant} is reserved: clips of golden sets are kept under it while they are measured.",
             remedy="`tympan quality` is for golden sets.",
         )
 

@@ -14,7 +14,7 @@ from tympan.storage.outbox import Outbox
 LATE_S = 120.0
 """From when on what waits to be sent counts as late."""
 
-_ASK_THE_DATABASE = "See that the server of DATABASE_URL runs and can be reached, or that the disk of DATA_DIR works."
+_ASK_THE_DATABASE = "Check that the server of DATABASE_URL runs and can be reached, or that the disk of DATA_DIR works."
 _DATABASE_IS_SILENT = PartReport(PartState.DOWN, "The database does not answer.", _ASK_THE_DATABASE)
 _STORAGE_IS_AWAY = PartReport(
     PartState.DOWN,
@@ -80,7 +80,7 @@ def _outbox(waiting: int, lag_s: float) -> PartReport:
     facts = {"waiting": waiting, "lag_s": round(lag_s, 1)}
     if lag_s < LATE_S:
         return PartReport(facts=facts)
-    remedy = "See that the broker takes messages. Workers find the jobs by looking meanwhile, but later."
+    remedy = "Check that the broker takes messages. Until then workers find jobs by polling, a little later."
     return PartReport(PartState.DEGRADED, "Messages about new jobs wait to be published.", remedy, facts)
 
 

@@ -69,17 +69,25 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def announce(services: Services, url: str, took_s: float) -> None:
-    """Say on standard output that requests are answered, and in the log how the decoder is protected."""
-    info = services.transcriber.info
-    what = f"{info.engine}, {info.device}, {info.compute_type}" if info else ""
-    with contextlib.suppress(OSError):  # Nobody reads it, or its disk is full: requests are answered all the same.
-        sys.stdout.write(f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n")
-        sys.stdout.flush()
+def announce(settings: Settings, services: Services, url: str, took_s: float) -> None:
+    """Say in the log how the decoder is protected, and on standard output that requests are answered, and where."""
     report = services.decoder.sandbox
     _LOG.info("ready", took_s=round(took_s, 2), sandbox=list(report.lines))
     if report.missing:
         _LOG.warning("decoder_sandbox_is_incomplete", missing=list(report.missing))
+    with contextlib.suppress(OSError):  # Nobody reads it, or its disk is full: requests are answered all the same.
+        sys.stdout.write(_banner(settings, services, url))
+        sys.stdout.flush()
+
+
+def _banner(settings: Settings, services: Services, url: str) -> str:
+    info = services.transcriber.info
+    what = f"{info.engine}, {info.device}, {info.compute_type}" if info else ""
+    line = f"Tympan {__version__} serves {services.model.id} ({what}) at {url}\n"
+    if not sys.stdout.isatty():
+        return line  # Whoever reads a log can do without what follows.
+    page = "  Web UI: open this address in a browser\n" if settings.web_ui else ""
+    return f"{line}{page}  Data:   {settings.data_dir}\n  Stop:   Ctrl-C\n"
 
 
 def exit_at_once() -> NoReturn:

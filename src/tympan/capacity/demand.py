@@ -142,7 +142,7 @@ def seconds(text: str) -> float:
     except (ValueError, KeyError):
         value = math.nan
     if not 0.0 <= value < math.inf:
-        raise InvalidRequest(f"{text!r} is no time.", remedy="Write 30, 30s, 2m, 1.5h or 500ms.")
+        raise InvalidRequest(f"{text!r} is not a length of time.", remedy="Write 30, 30s, 2m, 1.5h or 500ms.")
     return value
 
 

@@ -115,7 +115,7 @@ class PlanDesk:
         except InvalidRequest as error:
             raise Conflict(error.message, remedy=remedy) from error
         if profile is None:
-            raise Conflict("No machine was measured yet.", remedy=remedy)
+            raise Conflict("No machine has been measured yet.", remedy=remedy)
         return profile
 
     def _what_was_seen(self, days: int) -> Seen:
@@ -123,7 +123,7 @@ class PlanDesk:
             return self._seen(days)
         except InvalidRequest as error:
             raise InvalidRequest(
-                f"Nothing was asked of this server in the last {days} days.",
+                f"There were no requests in the last {days} days.",
                 param="days",
-                remedy="Give more days, or say what is expected: per_hour and mean_length_s.",
+                remedy="Give more days, or say what you expect with per_hour and mean_length_s.",
             ) from error

@@ -116,7 +116,7 @@ def from_json(document: Facts) -> Profile:
     """Return the profile that ``as_json`` made the document from; raises ``InvalidRequest`` for anything else."""
     if document.get("kind") != KIND or document.get("version") != VERSION:
         raise InvalidRequest(
-            "This is no profile of a machine, or one of another version.", remedy="Measure again with --fresh."
+            "This is not the profile of a machine, or it is from another version.", remedy="Measure again with --fresh."
         )
     values = {name: value for name, value in document.items() if name not in {"kind", "version"}}
     try:

@@ -27,7 +27,16 @@ from tympan.cli import (
     usage,
 )
 from tympan.cli.console import exit_code_for, show_error, turn_debugging_on
-from tympan.errors import TympanError
+from tympan.errors import StorageUnavailable, TympanError
+
+_PANELS = {
+    "Serve": ("serve", "api", "worker", "scheduler", "doctor"),
+    "Transcribe here, without a server": ("transcribe", "batch", "diarize", "live"),
+    "Manage": ("models", "keys", "tenants", "usage", "audit", "migrate"),
+    "Measure and plan": ("bench", "capacity", "quality", "rollout"),
+    "Other": ("version",),
+}
+"""Commands under the titles that help shows them by."""
 
 app = typer.Typer(
     name="tympan",
@@ -38,16 +47,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serve.register(app)
-migrate.register(app)
-tenants.register(app)
-keys.register(app)
-audit.register(app)
-usage.register(app)
+doctor.register(app)
 transcribe.register(app)
 diarize.register(app)
 live.register(app)
 models.register(app)
-doctor.register(app)
+keys.register(app)
+tenants.register(app)
+usage.register(app)
+audit.register(app)
+migrate.register(app)
 bench.register(app)
 capacity.register(app)
 quality.register(app)
@@ -59,6 +68,8 @@ def main() -> None:
     try:
         app(prog_name="tympan")
     except TympanError as error:
+        if isinstance(error, StorageUnavailable) and error.remedy in (None, "Try again."):
+            error.remedy = "Check that the database of DATABASE_URL runs, or the disk of DATA_DIR, and try again."
         show_error(error)
         sys.exit(exit_code_for(error))
     except Exception as error:  # noqa: BLE001  (the last resort of the process: said, not swallowed)
@@ -77,6 +88,13 @@ def show_version() -> None:
     typer.echo(f"tympan {__version__}")
 
 
+_TITLES = {name: title for title, names in _PANELS.items() for name in names}
+for _command in app.registered_commands:
+    _command.rich_help_panel = _TITLES[str(_command.name)]
+for _group in app.registered_groups:
+    _group.rich_help_panel = _TITLES[str(_group.name)]
+
+
 def _leave_with_version(asked: object) -> None:
     if asked:
         show_version()
@@ -87,7 +105,7 @@ _VERSION = Annotated[
     bool,
     typer.Option("--version", metavar=" ", is_eager=True, callback=_leave_with_version, help="Print the version."),
 ]
-_DEBUG = Annotated[bool, typer.Option("--debug", metavar=" ", help="Show tracebacks; as TYMPAN_DEBUG=1.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", metavar=" ", help="Show tracebacks, like TYMPAN_DEBUG=1.")]
 
 
 @app.callback()

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(args: AuditArgs) -> int:
-    """Write the audit log, oldest first: keys, tenants, erasures, retention, webhooks, models, golden sets, rollouts.
+    """Print the audit log, oldest first: keys, tenants, erasures, retention, webhooks, models, golden sets, rollouts.
 
     What a request does is written down before it is done, as `asked`; when it fails, a second row with the same
     request id tells its status.

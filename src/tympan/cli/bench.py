@@ -75,7 +75,7 @@ def load(server: ServerArgs, sent: SentArgs, asked: LoadArgs, out: OutputArgs) -
 
 
 def compare(args: CompareArgs) -> int:
-    """Say whether the second result is worse than the first beyond noise.
+    """Tell whether the second result is worse than the first by more than noise.
 
     Speed is judged from paired rounds or requests, word errors from paired recordings,
     each with a bootstrap interval. Exit codes: 0 not worse, 1 worse, 2 nothing to compare.

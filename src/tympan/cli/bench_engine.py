@@ -20,7 +20,7 @@ from tympan.bootstrap import chosen_hardware
 from tympan.cli.bench_options import AudioArgs, GridArgs, MeasureArgs, OutputArgs, counting, listed, named
 from tympan.cli.console import ExitCode, say, show_error, stderr
 from tympan.cli.display import pull_bar
-from tympan.cli.services import load_settings, quieten_log
+from tympan.cli.services import load_settings
 from tympan.cli.stopping import stopping_on_signals
 from tympan.domain import Options, Timestamps
 from tympan.engine import models
@@ -42,7 +42,6 @@ def execute(audio: AudioArgs, asked: GridArgs, how: MeasureArgs, out: OutputArgs
     """Measure, write the results and return the exit code."""
     overrides = {"device": how.device, "data_dir": how.data_dir}
     settings = load_settings({name: value for name, value in overrides.items() if value is not None})
-    quieten_log(settings)
     cells = _grid(asked, settings)
     signals: list[int] = []
     stop = Event()

@@ -70,7 +70,7 @@ def _target(server: ServerArgs) -> Target:
     for text in server.field or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise InvalidRequest(f"{text!r} is no field.", remedy="Write --field NAME=VALUE.")
+            raise InvalidRequest(f"{text!r} is not a field.", remedy="Write --field NAME=VALUE.")
         fields.append((name, value))
     target = Target(server.url, server.api, server.model, server.api_key, server.timeout, tuple(fields))
     _ = target.route  # An address that is none is told before anything is made ready.

@@ -66,7 +66,7 @@ class MeasureArgs:
 
     rounds: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How often each cell is measured.")] = 3
     beam_size: Annotated[int, typer.Option(min=1, max=10, metavar="N", help="Beams to search; 1 is greedy.")] = 5
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = None
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, metal or vulkan.")] = None
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where models are kept.")] = None
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run has measured.")] = False
 
@@ -128,7 +128,7 @@ class SentArgs:
         str | None,
         typer.Option(
             metavar="SECONDS",
-            help="Make audio of these lengths, with weights: 5:6,30:3,120:1, which it is without --audio.",
+            help="Make audio of these lengths, as length:weight; 5:6,30:3,120:1 without --audio.",
         ),
     ] = None
     language: Annotated[
@@ -151,19 +151,21 @@ class LoadArgs:
         int | None, typer.Option("--concurrency", "-c", min=1, metavar="N", help="Users who wait for their answers.")
     ] = None
     duration: Annotated[
-        float | None, typer.Option(min=0.1, max=604_800, metavar="SECONDS", help="How long requests start.")
+        float | None, typer.Option(min=0.1, max=604_800, metavar="SECONDS", help="How long to start requests.")
     ] = None
-    requests: Annotated[int | None, typer.Option(min=1, max=1_000_000, metavar="N", help="How many start.")] = None
+    requests: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, metavar="N", help="How many requests to start.")
+    ] = None
     warm_up: Annotated[
-        int, typer.Option(min=0, max=1000, metavar="N", help="Requests before, one by one, that do not count.")
+        int, typer.Option(min=0, max=1000, metavar="N", help="Requests sent first, one by one, that do not count.")
     ] = 3
     max_in_flight: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="With --rate: more are not sent, and counted as errors."),
+        typer.Option(
+            min=1, metavar="N", help="With --rate: requests beyond this many at once are not sent and count as errors."
+        ),
     ] = 256
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Draws moments and recordings; the same load for the same.")
-    ] = 1
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed: the same seed gives the same load.")] = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ def register(app: typer.Typer) -> None:
 
 
 def capacity(demand: DemandArgs, goal: GoalArgs, machines: MachineArgs, out: OutputArgs) -> int:
-    """Plan capacity: machines, waiting times, cost and headroom for a demand.
+    """Plan how many machines a load needs: waiting times, cost and headroom.
 
     Without --profile this machine is measured first, in about a minute, and remembered.
-    Without a demand that is all: what the machine does, by callers at once.
+    Without a demand it stops there and shows what the machine can do.
     The answer comes from a simulation of the server's own scheduler, run several times.
 
     Exit codes: 0 planned, 2 wrong usage or a goal that cannot be met,

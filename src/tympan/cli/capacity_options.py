@@ -44,7 +44,7 @@ class DemandArgs:
         typer.Option(min=0.0, max=1.0, metavar="SHARE", help="How many of the requests are jobs (asynchronous)."),
     ] = None
     job_length: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Length of the jobs' recordings, if it is another.")
+        str | None, typer.Option(metavar="TIME", help="Length of the jobs' recordings, if different.")
     ] = None
 
 
@@ -56,7 +56,9 @@ class GoalArgs:
 
     slo_wait_p95: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="95 % of calls wait no longer for their turn; 5s when no goal is given."),
+        typer.Option(
+            metavar="TIME", help="95 % of calls wait at most this long for their turn; 5s when no goal is given."
+        ),
     ] = None
     slo_turnaround_p95: Annotated[
         str | None, typer.Option(metavar="TIME", help="95 % of calls are answered within this.")
@@ -110,5 +112,7 @@ class OutputArgs:
         str | None, typer.Option(metavar="KIND", help="Print a kustomization for the autoscaler: keda or hpa.")
     ] = None
     runs: Annotated[int, typer.Option(min=2, max=10, metavar="N", help="Simulated runs for each answer.")] = 5
-    seed: Annotated[int, typer.Option(metavar="N", help="Draws arrivals and lengths; the same for the same.")] = 1
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed: the same seed gives the same arrivals and lengths.")
+    ] = 1
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the answer and errors only.")] = False

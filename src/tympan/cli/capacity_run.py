@@ -42,7 +42,7 @@ _COMPONENTS = ("keda", "hpa")
 def execute(asked: DemandArgs, wanted: GoalArgs, machines: MachineArgs, out: OutputArgs) -> int:
     """Measure where that is needed, plan, tell, and return the exit code."""
     if out.kubernetes is not None and out.kubernetes not in _COMPONENTS:
-        raise InvalidRequest(f"--kubernetes is {out.kubernetes!r}.", remedy="Write --kubernetes keda or hpa.")
+        raise InvalidRequest(f"--kubernetes cannot be {out.kubernetes!r}.", remedy="Write --kubernetes keda or hpa.")
     settings = load_settings({} if machines.data_dir is None else {"data_dir": machines.data_dir})
     demand, goal, notes = _demand(asked, settings), _goal(wanted), _notes(asked, settings)
     if demand is None and out.kubernetes is not None:

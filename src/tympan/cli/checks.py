@@ -69,10 +69,10 @@ def check_disk(settings: "Settings") -> Check:
     """Tell how much room there is for models and uploads, above what stays free: uploads are refused before that."""
     disk = shutil.disk_usage(_existing(settings.data_dir))
     kept_bytes = kept_free_bytes(disk.total, settings.disk_reserve_bytes)
-    detail = f"{disk.free / 1e9:.1f} GB free for {settings.data_dir}, of which {kept_bytes / 1e9:.1f} GB stay free"
+    detail = f"{disk.free / 1e9:.1f} GB free for {settings.data_dir}, of which {kept_bytes / 1e9:.1f} GB are kept free"
     remedy = (
         "Free some space, set TYMPAN_DATA_DIR to a folder on a larger disk, or change TYMPAN_DISK_RESERVE_MB; "
-        "uploads are refused where they would take what stays free."
+        "uploads are refused when they would use what is kept free."
     )
     if disk.free < kept_bytes:
         return Check("Disk", Status.FAIL, detail, remedy)
@@ -89,7 +89,7 @@ def check_data_dir(settings: "Settings") -> Check:
         with tempfile.TemporaryFile(dir=folder):
             return Check("Data folder", Status.OK, f"{folder} can be written")
     except OSError as error:
-        remedy = "Give this user the right to write there, or set TYMPAN_DATA_DIR."
+        remedy = "Give this user write permission there, or set TYMPAN_DATA_DIR to another folder."
         return Check("Data folder", Status.FAIL, f"{folder} cannot be written: {error.strerror}", remedy)
 
 
@@ -102,7 +102,7 @@ def check_port(settings: "Settings") -> Check:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as error:
-        remedy = "Stop what listens there (a running tympan, perhaps), or set TYMPAN_HOST or TYMPAN_PORT."
+        remedy = "Stop the program that listens there (perhaps a running tympan), or set TYMPAN_HOST or TYMPAN_PORT."
         return Check("Port", Status.WARN, f"{address} cannot be used: {error.strerror}", remedy)
     return Check("Port", Status.OK, f"{address} is free")
 

@@ -17,7 +17,7 @@ from tympan.cli.probes import clip_bytes
 Ask: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Reply]
 """Method, path, body, headers; returns the answer. Raises ``Unreachable``."""
 
-_NEEDS_KEY = "Give a key with --key, or in TYMPAN_API_KEY; it needs the scope {scope!r}."
+_NEEDS_KEY = "Give a key with --api-key, or in TYMPAN_API_KEY; it needs the scope {scope!r}."
 _OLD_S = 5.0
 _CONDITIONS = {"ok": Status.OK, "degraded": Status.WARN, "down": Status.FAIL}
 _FACTS = ("runtime", "device", "in_house", "predicted_wait_s", "free_mb", "waiting", "lag_s", "states")
@@ -54,12 +54,12 @@ def _reached(alive: Reply) -> Check:
     took = f"answered in {alive.took_s * 1000:.0f} ms"
     if _is_tympan(alive):
         slow = alive.took_s > 1.0
-        remedy = "Look at the processor time of the server, and at the way to it."
+        remedy = "Look at the server's CPU load, and at the network between."
         return Check("Reachable", Status.WARN if slow else Status.OK, took, remedy if slow else "")
     if 300 <= alive.status < 400:
         place = alive.headers.get("location", "elsewhere")[:200]
         return Check("Reachable", Status.FAIL, f"{alive.status}: it sends to {place}", "Use that address.")
-    remedy = "Check the address: what answers there is no Tympan, or a proxy that does not reach it."
+    remedy = "Check the address: what answers there is not Tympan, or a proxy that cannot reach it."
     return Check("Reachable", Status.FAIL, f"/livez is answered with status {alive.status}", remedy)
 
 
@@ -96,7 +96,7 @@ def _whole(health: Mapping[str, Any]) -> Check:
     word = str(health["status"])
     status = {"healthy": Status.OK, "degraded": Status.WARN, "loading": Status.WARN}.get(word, Status.FAIL)
     detail = f"{word}; {health.get('queued_requests')} requests inside, {health.get('avg_latency_ms')} ms on average"
-    remedy = "Wait until the model is loaded." if word == "loading" else "See which parts are not well below."
+    remedy = "Wait until the model is loaded." if word == "loading" else "See below which parts are not well."
     return Check("Health", status, detail, "" if status is Status.OK else remedy)
 
 
@@ -146,7 +146,9 @@ def _transcription(ask: Ask) -> Check:
     took_s = time.monotonic() - began
     if reply.status == 200 and isinstance(reply.json().get("text"), str):
         status = Status.WARN if took_s > _OLD_S else Status.OK
-        remedy = "Much waits before it, or the engine is slow: see the part requests." if status is Status.WARN else ""
+        remedy = (
+            "Many requests were waiting, or the engine is slow: see the part requests." if status is Status.WARN else ""
+        )
         return Check("Transcription", status, f"1 s of audio transcribed in {took_s * 1000:.0f} ms", remedy)
     if reply.status in (401, 403):
         return Check("Transcription", Status.WARN, reply.words(), _NEEDS_KEY.format(scope="transcribe"))

@@ -38,11 +38,11 @@ class DiarizeArgs:
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Audio or video of any format; channels are mixed.")]
     speakers: Annotated[int | None, typer.Option(min=1, max=_MOST, metavar="N", help="How many people speak.")] = None
     at_least: Annotated[
-        int, typer.Option("--min-speakers", min=1, max=_MOST, metavar="N", help="At least so many.")
+        int, typer.Option("--min-speakers", min=1, max=_MOST, metavar="N", help="At least this many speakers.")
     ] = 1
-    at_most: Annotated[int, typer.Option("--max-speakers", min=1, max=_MOST, metavar="N", help="At most so many.")] = (
-        _MOST
-    )
+    at_most: Annotated[
+        int, typer.Option("--max-speakers", min=1, max=_MOST, metavar="N", help="At most this many speakers.")
+    ] = _MOST
     layout: Annotated[
         Layout, typer.Option("--format", "-f", help="Lines for people, RTTM for tools of the trade, or JSON.")
     ] = Layout.TEXT
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 
 def diarize(args: DiarizeArgs) -> int:
-    """Find out who speaks when in a file; what is said is not written down.
+    """Find out who speaks when in a file, without writing what is said.
 
     Speakers are called A, B and so on, in the order in which they are first heard. Their
     number is found unless it is given. The networks, 34 MB, are fetched the first time.

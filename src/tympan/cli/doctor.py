@@ -16,7 +16,7 @@ from tympan.cli.console import ExitCode, escaped, show_traceback, stdout, turn_d
 from tympan.cli.deployment import examine_deployment
 from tympan.cli.errand import Errand
 from tympan.cli.options import EngineArgs, to_overrides
-from tympan.cli.services import load_settings, quieten_log
+from tympan.cli.services import load_settings
 from tympan.errors import TympanError
 
 if TYPE_CHECKING:
@@ -34,13 +34,19 @@ class DoctorArgs:
     """How the answers are shown."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array on stdout instead of lines.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, like TYMPAN_DEBUG=1.")] = False
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Look at a running deployment instead, from outside.")
     ] = None
     key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", envvar="TYMPAN_API_KEY", help="API key for --url; better in TYMPAN_API_KEY."),
+        typer.Option(
+            "--api-key",
+            "--key",
+            metavar="KEY",
+            envvar="TYMPAN_API_KEY",
+            help="API key for --url; better in TYMPAN_API_KEY.",
+        ),
     ] = None
 
 
@@ -76,7 +82,6 @@ def examine(overrides: dict[str, object]) -> Iterator[Check]:
     except TympanError as error:
         yield failed("Settings", error)
         return
-    quieten_log(settings)
     yield from checks.check_settings(settings, overrides)
     yield checks.check_disk(settings)
     yield checks.check_data_dir(settings)

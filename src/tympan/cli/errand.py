@@ -119,4 +119,4 @@ def _checked(url: str) -> SplitResult:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts
-    raise InvalidRequest("--url is no address of a server.", remedy="Use one such as http://127.0.0.1:8000.")
+    raise InvalidRequest("--url is not the address of a server.", remedy="Use one such as http://127.0.0.1:8000.")

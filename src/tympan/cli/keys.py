@@ -33,7 +33,7 @@ class CreateArgs:
         typer.Option(metavar="LIST", help=f"With commas between them. {_SCOPES}"),
     ] = ",".join(USUAL)
     days: Annotated[
-        float | None, typer.Option(metavar="DAYS", help="Days until it ends; without, it lasts until it is revoked.")
+        float | None, typer.Option(metavar="DAYS", help="Days until it expires; without, it lasts until it is revoked.")
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, with the key in `key`.")] = False
 
@@ -74,9 +74,9 @@ def register(app: typer.Typer) -> None:
 
 
 def create(args: CreateArgs) -> int:
-    """Make a key. It is shown this once: what is kept is a digest of it.
+    """Make a key. It is shown only once: the server keeps just a digest of it.
 
-    A running server takes it at once. On a loopback address the first key shuts the door: from then on everybody
+    A running server takes it at once. On a loopback address the first key locks the server: from then on every caller
     needs one, unless API_KEYS is 'open'.
     """
     from tympan.bootstrap import access  # noqa: PLC0415  (imports the database)
@@ -87,7 +87,7 @@ def create(args: CreateArgs) -> int:
 
 
 def list_keys(args: KeyListArgs) -> int:
-    """List keys, with those that have ended; secrets are not kept and cannot be shown."""
+    """List keys, expired and revoked ones too. The keys themselves are not kept and cannot be shown."""
     from tympan.bootstrap import access  # noqa: PLC0415
 
     found = access.listing(load_settings({}), args.tenant)
@@ -99,16 +99,16 @@ def list_keys(args: KeyListArgs) -> int:
 
 
 def rotate(key: KeyArgs, args: RotateArgs) -> int:
-    """Make a key that takes the place of another, which goes on working for a while.
+    """Replace a key with a new one; the old one goes on working for a while.
 
-    The new one belongs to the same tenant, allows the same and lives as long as the old one was made for.
+    The new key has the same tenant, scopes and lifetime.
     """
     from tympan.bootstrap import access  # noqa: PLC0415
 
     hours = args.overlap_hours
     if not key_rules.is_overlap(hours):
         most = key_rules.MAX_OVERLAP_HOURS
-        raise InvalidRequest(f"--overlap-hours is {hours:g}.", remedy=f"Give 0 to {most:g}.")
+        raise InvalidRequest(f"--overlap-hours cannot be {hours:g}.", remedy=f"Give 0 to {most:g}.")
     _show_new(*access.rotate(load_settings({}), _key_id(key.key), hours * key_rules.HOUR_S), as_json=args.as_json)
     return ExitCode.OK
 
@@ -165,7 +165,7 @@ def _scopes(text: str) -> tuple[Scope, ...]:
 
 def _days(days: float | None) -> float | None:
     if days is not None and not key_rules.is_lifetime(days):
-        raise InvalidRequest(f"--days is {days:g}.", remedy=f"Give a number of days up to {key_rules.MAX_DAYS}.")
+        raise InvalidRequest(f"--days cannot be {days:g}.", remedy=f"Give a number of days up to {key_rules.MAX_DAYS}.")
     return days
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BLOCK = SAMPLE_RATE_HZ // 10
 _PATIENCE_S = 60.0
 _STDIN_HELP = "A file, or - for raw samples on standard input: 16 bits, mono, 16 kHz."
-_SILENCE_HELP = "Silence that ends an utterance; below 800 words suffer."
+_SILENCE_HELP = "Silence that ends an utterance; below 800 ms words get lost."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,14 @@ class LiveArgs:
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_STDIN_HELP)]
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", metavar="CODE", help="Language spoken, such as en or German; else detected."),
+        typer.Option(
+            "--language", "-l", metavar="CODE", help="Language spoken, such as en or German; detected if left out."
+        ),
     ] = None
     silence_ms: Annotated[int, typer.Option(min=100, max=10_000, metavar="MS", help=_SILENCE_HELP)] = 800
-    fast: Annotated[bool, typer.Option("--fast", help="Do not wait for the pace of speech; for files.")] = False
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Read a file as fast as possible, not at the pace of speech.")
+    ] = False
 
 
 def register(app: typer.Typer) -> None:
@@ -53,10 +57,10 @@ def register(app: typer.Typer) -> None:
 
 
 def live(source: LiveArgs, engine: EngineArgs) -> int:
-    """Write text while somebody speaks.
+    """Transcribe live: write text while somebody speaks.
 
-    Every utterance goes to stdout as a line when it has ended. What is being said is
-    shown on a terminal before: bright what stays, dim what may still change.
+    Each utterance is printed on stdout when it has ended. On a terminal the text so far is
+    shown before: bright is final, dim may still change.
 
     Exit codes: 0 all done, 1 something was lost, 2 wrong usage,
     3 no usable model, engine or setting, 130 interrupted.

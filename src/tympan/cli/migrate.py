@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def migrate(args: MigrateArgs, debug: DebugArgs) -> int:
-    """Bring the database's schema up to date; safe to run twice, and while the version before still runs.
+    """Bring the database's schema up to date; safe to run twice, and while the previous version still runs.
 
     With --from, everything that a stopped embedded server kept moves here: give it the settings of the new
     installation, such as MODE=cluster with DATABASE_URL and STORAGE_URL.

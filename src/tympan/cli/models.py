@@ -60,7 +60,11 @@ class PullArgs:
     """How a model is fetched."""
 
     trust_first_use: Annotated[
-        bool, typer.Option("--trust-first-use", help="Accept a model without a published digest; record what arrives.")
+        bool,
+        typer.Option(
+            "--trust-first-use",
+            help="Accept a model without a published digest; its files are recorded and checked from then on.",
+        ),
     ] = False
     force: Annotated[bool, typer.Option("--force", help="Fetch it even if it is here.")] = False
 

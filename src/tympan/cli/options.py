@@ -27,10 +27,10 @@ BEAM_SIZES = {Preset.ACCURATE: Options().beam_size, Preset.FAST: 1}
 
 _VAD_PANEL = "Speech detection"
 _DEFAULT_VAD = VadOptions()
-_THRESHOLD_HELP = f"Probability from which sound counts as speech; {_DEFAULT_VAD.threshold} unless given."
+_THRESHOLD_HELP = f"Probability above which sound counts as speech; {_DEFAULT_VAD.threshold} unless given."
 _MIN_SPEECH_HELP = f"Speech shorter than this is ignored; {_DEFAULT_VAD.min_speech_ms} unless given."
-_MIN_SILENCE_HELP = f"Silence shorter than this ends nothing; {_DEFAULT_VAD.min_silence_ms} unless given."
-_SPEECH_PAD_HELP = f"Kept on both sides of speech; {_DEFAULT_VAD.speech_pad_ms} unless given."
+_MIN_SILENCE_HELP = f"Shorter silence does not end a stretch of speech; {_DEFAULT_VAD.min_silence_ms} unless given."
+_SPEECH_PAD_HELP = f"Sound kept before and after speech; {_DEFAULT_VAD.speech_pad_ms} unless given."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class DecodeArgs:
 
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", metavar="CODE", help="Language spoken, such as en or German; else detected."),
+        typer.Option(
+            "--language", "-l", metavar="CODE", help="Language spoken, such as en or German; detected if left out."
+        ),
     ] = None
     task: Annotated[Task, typer.Option(metavar="TASK", help="transcribe, or translate (into English).")] = (
         Task.TRANSCRIBE
@@ -60,7 +62,7 @@ class DecodeArgs:
         str | None, typer.Option(metavar="TEXT", help="Text that sets style and spelling, as if said just before.")
     ] = None
     multilingual: Annotated[
-        bool, typer.Option("--multilingual", help="Detect the language anew every half minute or so.")
+        bool, typer.Option("--multilingual", help="Detect the language again about every 30 seconds.")
     ] = False
     languages: Annotated[
         str | None, typer.Option(metavar="CODES", help="Languages to detect among, separated by commas.")
@@ -68,7 +70,7 @@ class DecodeArgs:
     suppress_tokens: Annotated[
         str | None, typer.Option(metavar="NUMBERS", help="Tokens not to write, separated by commas.")
     ] = None
-    suppress_numerals: Annotated[bool, typer.Option("--suppress-numerals", help="Write numbers in words.")] = False
+    suppress_numerals: Annotated[bool, typer.Option("--suppress-numerals", help="Write numbers as words.")] = False
     diarize: Annotated[bool, typer.Option("--diarize", help="Tell speakers apart, by their voices or channels.")] = (
         False
     )
@@ -79,10 +81,10 @@ class DecodeArgs:
         int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="How many people speak.")
     ] = None
     min_speakers: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At least so many.")
+        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At least this many speakers.")
     ] = None
     max_speakers: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At most so many.")
+        int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At most this many speakers.")
     ] = None
     tinydiarize: Annotated[
         bool, typer.Option("--tinydiarize", help="Mark where the speaker changes, with a model made for it.")
@@ -98,7 +100,9 @@ class DecodeArgs:
     ] = False
     no_vad: Annotated[
         bool,
-        typer.Option("--no-vad", rich_help_panel=_VAD_PANEL, help="Transcribe every second, speech or not."),
+        typer.Option(
+            "--no-vad", rich_help_panel=_VAD_PANEL, help="Transcribe everything, not only what sounds like speech."
+        ),
     ] = False
     vad_threshold: Annotated[
         float | None,
@@ -125,7 +129,7 @@ class EngineArgs:
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="Name, folder or 'auto'; see `tympan models list`."),
     ] = None
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = None
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, metal or vulkan.")] = None
     compute_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="auto, int8, int8_float16, float16, float32...")
     ] = None
@@ -164,7 +168,9 @@ def _speakers(args: DecodeArgs) -> dict[str, Any]:
     if any(told) and args.diarize_by is DiarizeBy.CHANNELS:
         raise InvalidRequest("Channels are two speakers.", remedy="Leave the number of speakers out, or ask by voices.")
     if args.speakers and (args.min_speakers or args.max_speakers):
-        raise InvalidRequest("--speakers says it all.", remedy="Leave --min-speakers and --max-speakers out.")
+        raise InvalidRequest(
+            "--speakers already gives the number.", remedy="Leave --min-speakers and --max-speakers out."
+        )
     least, most = args.speakers or args.min_speakers or 1, args.speakers or args.max_speakers or MOST_SPEAKERS
     if least > most:
         raise InvalidRequest("--min-speakers is more than --max-speakers.", remedy="Leave one of them out.")

@@ -109,7 +109,7 @@ def _libraries_line(libraries: str) -> Check:
 
     if not is_old(libraries):
         return Check("Media libraries", Status.OK, libraries)
-    remedy = "Install the packages as they are locked: faults of older ones are known."
+    remedy = "Install the locked versions of the packages: older ones have known faults."
     return Check("Media libraries", Status.WARN, f"{libraries or 'unknown'}: too old for files from strangers", remedy)
 
 
@@ -117,7 +117,7 @@ def _sandbox_line(measure: "Measure") -> Check:
     name = f"Sandbox: {measure.name}"
     if measure.enforced:
         return Check(name, Status.OK, measure.detail)
-    remedy = "Have a recent Linux kernel (5.13 or later), and a container that does not forbid it."
+    remedy = "Use Linux 5.13 or later, in a container that does not forbid it."
     return Check(name, Status.WARN, f"not enforced: {measure.detail}", remedy)
 
 

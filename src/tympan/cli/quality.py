@@ -13,7 +13,7 @@ from tympan.cli import quality_shadow, quality_traffic
 from tympan.cli import quality_views as views
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, say, write_stdout
-from tympan.cli.services import load_settings, quieten_log
+from tympan.cli.services import load_settings
 from tympan.errors import InvalidRequest, TympanError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def sets(form: FormArgs) -> int:
 
 
 def schedule(args: SetArgs, when: ScheduleArgs) -> int:
-    """Say when a set is run by itself, in UTC; 'off' for never."""
+    """Set when a golden set runs by itself, in UTC; 'off' for never."""
     with _open() as quality:
         found = quality.schedule(args.name, _schedule(when.schedule))
     say(f"{found.name}: {'never' if found.next_at is None else 'next on ' + views.moment(found.next_at) + ' UTC'}.")
@@ -227,7 +227,6 @@ def _open() -> "AbstractContextManager[Quality]":
     from tympan.bootstrap.quality import open_quality  # noqa: PLC0415  (imports the database)
 
     settings = load_settings({})
-    quieten_log(settings)
     return open_quality(settings)
 
 
@@ -249,7 +248,7 @@ def _show(quality: "Quality", run_id: str, what: ShowArgs, form: FormArgs) -> in
     from tympan.quality import report  # noqa: PLC0415  (loads numpy)
 
     if what.by is not None and what.by not in report.BY:
-        raise InvalidRequest(f"--by is {what.by!r}.", remedy=f"Give one of {', '.join(report.BY)}.")
+        raise InvalidRequest(f"--by cannot be {what.by!r}.", remedy=f"Give one of {', '.join(report.BY)}.")
     details = quality.desk.details(run_id)
     parts = [] if what.by is None else report.groups(details, what.by)
     bad = report.worst(details, what.worst) if what.worst else []

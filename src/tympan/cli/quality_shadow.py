@@ -20,7 +20,7 @@ def register(group: typer.Typer) -> None:
 
 
 def shadow(args: TrafficArgs) -> int:
-    """Show how far models lay from the shadow model in the last days, beside the days before.
+    """Show how much models differed from the shadow model lately, beside the days before.
 
     That is word errors with the shadow model's text as the reference, for the share of windows that it heard again; the
     interval holds 95 % of the rates that whole days, drawn by chance, would give. A minute may pass until a window is

@@ -39,7 +39,9 @@ class ShareArgs:
 class PromoteArgs:
     """Whether the verdict counts."""
 
-    anyway: Annotated[bool, typer.Option("--anyway", help="Also when it is worse, or nobody knows.")] = False
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Promote it even when it is worse or not yet known to be as good.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ class RollbackArgs:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="Try a new model on a share of the calls; keep it or take it back.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Try a new model on a share of the calls, then keep it or roll it back."
+    )
     command(group, "start")(start)
     command(group, "status")(status)
     command(group, "share")(share)
@@ -62,7 +66,7 @@ def register(app: typer.Typer) -> None:
 def start(args: StartArgs) -> int:
     """Let a model answer a share of the calls that name none; golden sets are measured with it at once.
 
-    Servers that run follow within 5 seconds. The model answers once it is loaded, and only while it is.
+    Running servers follow within 5 seconds. The model answers only while it is loaded.
     """
     from tympan.bootstrap.rollouts import open_rollouts  # noqa: PLC0415  (imports the database)
 
@@ -76,7 +80,7 @@ def start(args: StartArgs) -> int:
 
 
 def status(args: ListArgs) -> int:
-    """Show how the model on trial stands to the default. The exit code is 1 when it is worse."""
+    """Compare the model on trial with the default. The exit code is 1 when it is worse."""
     from tympan.bootstrap.rollouts import open_rollouts  # noqa: PLC0415
 
     with open_rollouts(load_settings({})) as found:
@@ -89,7 +93,7 @@ def status(args: ListArgs) -> int:
 
 
 def share(args: ShareArgs) -> int:
-    """Let the model on trial answer more of the calls, or fewer."""
+    """Change the share of calls that the model on trial answers."""
     from tympan.bootstrap.rollouts import open_rollouts  # noqa: PLC0415
 
     with open_rollouts(load_settings({})) as found:
@@ -99,9 +103,9 @@ def share(args: ShareArgs) -> int:
 
 
 def promote(args: PromoteArgs) -> int:
-    """Let the model on trial be the default. Refused unless it is known to be no worse.
+    """Make the model on trial the default. Refused unless it is known to be no worse.
 
-    It stays the default when servers start again, whatever MODEL says, until it is taken back.
+    It stays the default after restarts, whatever MODEL says, until it is rolled back.
     """
     from tympan.bootstrap.rollouts import open_rollouts  # noqa: PLC0415
 
@@ -112,13 +116,13 @@ def promote(args: PromoteArgs) -> int:
 
 
 def rollback(args: RollbackArgs) -> int:  # noqa: ARG001  (every command has arguments)
-    """End the rollout that runs; when none does, take the last promotion back."""
+    """End the running rollout; when none is running, undo the last promotion."""
     from tympan.bootstrap.rollouts import open_rollouts  # noqa: PLC0415
 
     with open_rollouts(load_settings({})) as found:
         rollout = found.roll_back()
         default = found.default
-    say(f"{rollout.candidate} answers nobody any more who does not name it. The default is {default}.")
+    say(f"{rollout.candidate} now answers only calls that name it. The default is {default}.")
     return ExitCode.OK
 
 

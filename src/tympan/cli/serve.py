@@ -27,7 +27,7 @@ class ServeArgs:
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or 'auto'; base unless set.")
     ] = None
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = None
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, metal or vulkan.")] = None
     compute_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="auto, int8, int8_float16, float16, float32...")
     ] = None
@@ -48,7 +48,7 @@ class ServeArgs:
 class DebugArgs:
     """The flag every command has."""
 
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, like TYMPAN_DEBUG=1.")] = False
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +100,7 @@ def worker(args: ServeArgs, debug: DebugArgs) -> int:
 
 
 def scheduler(args: ServeArgs, debug: DebugArgs) -> int:
-    """Look after a cluster: doorbells, lost work, webhooks, old data. One is enough, two do no harm.
+    """Keep a cluster tidy: queue messages, lost work, webhooks, old data. Run one; a second does no harm.
 
     HOST and PORT answer health checks and metrics.
     """

@@ -71,10 +71,12 @@ class PipelineTranscriber:
 
 
 def load_settings(overrides: Mapping[str, object]) -> "Settings":
-    """Return the settings with the flags' values on top; raises ``ConfigError``."""
+    """Return the settings with the flags' values on top, and log to stderr from now on; raises ``ConfigError``."""
     from tympan.config import load  # noqa: PLC0415
 
-    return load(overrides)
+    settings = load(overrides)
+    quieten_log(settings)
+    return settings
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class WeightArgs:
 class EraseArgs:
     """Whether to ask."""
 
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
 
 
 def register(app: typer.Typer) -> None:
@@ -86,7 +86,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_tenants(args: ListArgs) -> int:
-    """List whose jobs there are: how many are kept, for how many days, the weight, and limits of the tenant's own."""
+    """List tenants: jobs kept, days kept, weight, and their own limits."""
     from tympan.bootstrap import tenants  # noqa: PLC0415  (imports the database)
 
     settings = load_settings({})
@@ -108,13 +108,13 @@ def retain(tenant: TenantArgs, args: RetainArgs) -> int:
 
     days = _days("--audio-days", args.audio_days), _days("--text-days", args.text_days)
     changed = tenants.retain(load_settings({}), tenant.tenant, *days)
-    said = ["as the settings say" if value is None else f"{value:g} days" for value in days]
+    said = ["server's setting" if value is None else f"{value:g} days" for value in days]
     say(f"{tenant.tenant}: audio {said[0]}, text {said[1]}; {changed} ended jobs follow.")
     return ExitCode.OK
 
 
 def limit(tenant: TenantArgs, args: LimitArgs, weight: WeightArgs) -> int:
-    """Set what a tenant may do; what is not named stays as it is. Servers that run follow within 5 seconds."""
+    """Set a tenant's limits; those not named stay as they are. Running servers follow within 5 seconds."""
     from tympan.bootstrap import tenants  # noqa: PLC0415
 
     changes = {name: _number(name, value) for name, value in asdict(args).items() if value is not None}
@@ -158,7 +158,7 @@ def _days(option: str, value: str) -> float | None:
     except ValueError:
         days = math.nan
     if not 0 <= days < math.inf:
-        raise InvalidRequest(f"{option} is {value!r}.", remedy="Give a number of days, or 'default'.")
+        raise InvalidRequest(f"{option} cannot be {value!r}.", remedy="Give a number of days, or 'default'.")
     return days
 
 
@@ -173,7 +173,7 @@ def _number(name: str, value: str) -> float | None:
         number = math.nan
     if not 0 <= number <= MOST or (whole and number != int(number)):
         raise InvalidRequest(
-            f"--{name.replace('_', '-')} is {value!r}.",
+            f"--{name.replace('_', '-')} cannot be {value!r}.",
             remedy=f"Give a {'whole ' if whole else ''}number, 0 for no limit, or 'default'.",
         )
     return int(number) if whole else number

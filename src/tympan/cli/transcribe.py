@@ -60,7 +60,7 @@ class SubtitleArgs:
     PANEL: ClassVar[str] = "Subtitles (any of these turns the others on)"
 
     max_line_width: Annotated[
-        int | None, typer.Option(min=4, max=1000, metavar="N", help=f"Columns of a line; {_SHAPE.max_line_width}.")
+        int | None, typer.Option(min=4, max=1000, metavar="N", help=f"Characters in a line; {_SHAPE.max_line_width}.")
     ] = None
     max_line_count: Annotated[
         int | None, typer.Option(min=1, max=10, metavar="N", help=f"Lines of a cue; {_SHAPE.max_line_count}.")
@@ -99,12 +99,15 @@ class RunArgs:
     PANEL: ClassVar[str] = "Run"
 
     workers: Annotated[
-        int, typer.Option("--workers", "-w", min=1, max=16, metavar="N", help="Files in flight; they share batches.")
+        int,
+        typer.Option(
+            "--workers", "-w", min=1, max=16, metavar="N", help="Files worked on at the same time; they share batches."
+        ),
     ] = 4
-    force: Annotated[bool, typer.Option("--force", help="Do files again that an earlier run has done.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Transcribe again files that an earlier run finished.")] = False
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; as TYMPAN_DEBUG=1.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, like TYMPAN_DEBUG=1.")] = False
 
 
 def register(app: typer.Typer) -> None:

@@ -67,7 +67,7 @@ def _day(option: str, value: str | None) -> date | None:
     try:
         return date.fromisoformat(value)
     except ValueError as error:
-        raise InvalidRequest(f"{option} is {value!r}.", remedy="Give a day, as 2026-01-31.") from error
+        raise InvalidRequest(f"{option} cannot be {value!r}.", remedy="Give a day, as 2026-01-31.") from error
 
 
 def _show_table(found: "Sequence[UsageRow]") -> None:

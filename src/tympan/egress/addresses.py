@@ -106,6 +106,6 @@ def _exception(rule: str) -> tuple[Address, int]:
         return parse_socket_address(rule)
     except ValueError as error:
         raise ConfigError(
-            f"{rule!r} is no exception for outgoing requests.",
+            f"{rule!r} is not a valid exception for outgoing requests.",
             remedy="Write ip:port, such as 10.0.0.5:9000 or [fd00::5]:80.",
         ) from error

@@ -134,7 +134,7 @@ def _ipv4(text: str, param: str | None) -> IPv4Address:
         return IPv4Address(text)
     except ipaddress.AddressValueError as error:
         raise AddressRefused(
-            "The host is a number that is no plain IPv4 address.", param=param, remedy="Use a host name."
+            "The host is a number that is not a plain IPv4 address.", param=param, remedy="Use a host name."
         ) from error
 
 

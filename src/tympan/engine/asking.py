@@ -77,11 +77,11 @@ def narrowed(found: Ranking, allowed: Sequence[str]) -> Ranking:
 
 
 def suppressed(vocabulary: Vocabulary, asked: Suppression) -> frozenset[int]:
-    """Return the tokens that a caller does not want. Raises ``UnsupportedOption`` for what is no token of text."""
+    """Return the tokens that a caller does not want. Raises ``UnsupportedOption`` for what is not a text token."""
     odd = [token for token in asked.tokens if token >= vocabulary.end]
     if odd:
         raise UnsupportedOption(
-            f"{odd[0]} is no token of text.", param="suppress_tokens", remedy=f"Send numbers below {vocabulary.end}."
+            f"{odd[0]} is not a text token.", param="suppress_tokens", remedy=f"Send numbers below {vocabulary.end}."
         )
     return frozenset(asked.tokens) | (vocabulary.numerals if asked.numerals else frozenset())
 

@@ -103,7 +103,9 @@ def _choose_device(device: str, entry: Entry | None, compute_type: str, machine:
             f"{device!r} is not a device.", param="device", remedy="Set DEVICE to auto, cpu, cuda, metal or vulkan."
         )
     if device == "metal" and not machine.has_metal:
-        raise ConfigError("DEVICE is metal, but this is no Mac.", param="device", remedy="Set DEVICE to auto or cpu.")
+        raise ConfigError(
+            "DEVICE is metal, but this is not a Mac.", param="device", remedy="Set DEVICE to auto or cpu."
+        )
     if device == "cuda" and not machine.gpus:
         raise ConfigError(
             "DEVICE is cuda, but no NVIDIA GPU was found.",

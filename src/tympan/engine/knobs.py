@@ -18,7 +18,7 @@ class Knobs:
         unknown = sorted(self._said.keys() - set(known.split()))
         if unknown:
             raise ConfigError(
-                f"The engine {spec.kind} has no knob {unknown[0]!r}.",
+                f"The engine {spec.kind} has no option {unknown[0]!r}.",
                 param="engine_options",
                 remedy=f"Choose from: {known}." if known else "It has none.",
             )
@@ -64,7 +64,7 @@ class Knobs:
 
     def _refused(self, name: str, wanted: str) -> ConfigError:
         return ConfigError(
-            f"The knob {name} of the engine {self._engine} cannot be {self._said[name]!r}.",
+            f"The option {name} of the engine {self._engine} cannot be {self._said[name]!r}.",
             param="engine_options",
             remedy=f"Give it {wanted}.",
         )

@@ -84,10 +84,13 @@ class ModelFields(BaseModel):
         ),
     )
     model_dwell_s: float = Field(
-        20.0, ge=0, le=86_400, description="How long a loaded model stays at least before it makes room, in seconds."
+        20.0,
+        ge=0,
+        le=86_400,
+        description="Shortest time a loaded model stays before it makes room for another, in seconds.",
     )
     model_idle_s: float | None = Field(
-        None, ge=1, le=2_592_000, description="Unload a model that nobody used for so many seconds; `auto` is never."
+        None, ge=1, le=2_592_000, description="Unload a model that was not used for this many seconds; `auto` is never."
     )
     model_wait_s: float = Field(
         60.0, gt=0, le=3_600, description="Longest wait of a request for its model to be loaded, in seconds; then 503."

@@ -194,9 +194,9 @@ def _verify_local(store: ModelStore, name: str, report: Report) -> ResolvedModel
     folder = _local_folder(store, name, Access())
     if folder.parent != store.root or store.record(folder.name) is None:
         raise ModelUnpinned(
-            f"No digest is known for {folder}, which is a folder of yours.",
+            f"No digest is known for {folder}, which is your own folder.",
             param="model",
-            remedy="There is nothing to compare its files with; it is served as it is.",
+            remedy="Its files cannot be verified; it can be served as it is.",
         )
     return _local(store, name, Access(), report, again=True)
 

@@ -245,7 +245,7 @@ def _storage_errors(root: Path) -> Iterator[None]:
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
             raise ModelUnavailable(
                 f"Models cannot be kept in {root}: {error.strerror}.",
-                remedy="Give this user the right to write there, or set TYMPAN_DATA_DIR.",
+                remedy="Give this user write permission there, or set TYMPAN_DATA_DIR to another folder.",
             ) from error
         raise
 

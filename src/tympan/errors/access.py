@@ -16,13 +16,13 @@ class InsufficientScope(TympanError):
 
 
 class ForeignOrigin(TympanError):
-    """A page of another site may not ask for this."""
+    """Web pages from this site may not use this server."""
 
     code = "foreign_origin"
 
 
 class RateLimited(TympanError):
-    """This is over your limit."""
+    """This exceeds your limit."""
 
     code = "rate_limit_exceeded"
     retryable = True

@@ -10,7 +10,7 @@ class InvalidRequest(TympanError):
 
 
 class UnsupportedOption(InvalidRequest):
-    """The chosen model or engine cannot honour this option."""
+    """The chosen model or engine does not support this option."""
 
     code = "unsupported_option"
 
@@ -64,7 +64,7 @@ class MediaCrash(MediaError):
 
 
 class MediaTimeout(MediaError):
-    """Decoding this file took longer than its share of time."""
+    """Decoding this file took longer than allowed."""
 
     code = "media_timeout"
 
@@ -118,7 +118,7 @@ class NotFound(TympanError):
 
 
 class Conflict(TympanError):
-    """The state of things does not allow this now."""
+    """This cannot be done in the present state."""
 
     code = "conflict"
 
@@ -143,14 +143,14 @@ class IdempotencyMismatch(Conflict):
 
 
 class ModelInUse(Conflict):
-    """Somebody uses this model, or it is pinned: it cannot be unloaded."""
+    """The model is in use or pinned, so it cannot be unloaded."""
 
     code = "model_in_use"
     retryable = True
 
 
 class UploadOffsetMismatch(Conflict):
-    """The upload does not stand at this offset."""
+    """The upload is not at this offset."""
 
     code = "upload_offset_mismatch"
 
@@ -175,7 +175,7 @@ class ChecksumMismatch(TympanError):
 
 
 class ProtocolVersion(TympanError):
-    """This version of the upload protocol is not spoken here."""
+    """This version of the upload protocol is not supported."""
 
     code = "protocol_version"
 
@@ -212,13 +212,13 @@ class DeadlinePassed(TympanError):
 
 
 class Quarantined(TympanError):
-    """Every process that worked on this job has died."""
+    """Every process that worked on this job crashed."""
 
     code = "quarantined"
 
 
 class StorageUnavailable(TympanError):
-    """The database or the object storage does not answer."""
+    """The database or the object storage is not answering."""
 
     code = "storage_unavailable"
     retryable = True
@@ -236,7 +236,7 @@ class Overloaded(TympanError):
 
 
 class Unavailable(TympanError):
-    """The server is starting, draining or without a working engine."""
+    """The server is starting, stopping or without a working engine."""
 
     code = "unavailable"
     retryable = True
@@ -250,7 +250,7 @@ class RequestTimeout(TympanError):
 
 
 class Cancelled(TympanError):
-    """The caller has gone or cancelled the request."""
+    """The caller disconnected or cancelled the request."""
 
     code = "cancelled"
 
@@ -301,7 +301,7 @@ class EngineHang(EngineError):
 
 
 class AudioQuarantined(EngineError):
-    """The engine died every time it worked on this audio."""
+    """The engine crashed every time it worked on this audio."""
 
     code = "audio_quarantined"
     retryable = False

@@ -170,7 +170,7 @@ def run_consumer(app: Celery, hands: "Hands", slots: int, *, look_s: float, on_s
     def answer(version: object = 0, **_: object) -> None:
         """Look for something to do; a bell of another version means the same."""
         if version != _VERSION:
-            _LOG.info("bell_of_another_version")
+            _LOG.info("queue_message_of_another_version")
         hands.lend()
 
     def stop() -> None:
@@ -272,7 +272,7 @@ class BellConsumer(Consumer):  # type: ignore[misc]
         self._refuse(message, exc)
 
     def _refuse(self, message: Any, error: Exception) -> None:
-        _LOG.warning("bell_refused", error_type=type(error).__name__)
+        _LOG.warning("queue_message_refused", error_type=type(error).__name__)
         message.reject_log_error(logging.getLogger("celery"), self.connection_errors)
 
 

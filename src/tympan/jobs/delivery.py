@@ -146,7 +146,7 @@ class DeliveryLoop:
                     self._claim()
                     self._tidy()
             except TympanError as error:
-                _LOG.warning("webhooks_wait", code=error.code)
+                _LOG.warning("webhooks_not_looked_up", code=error.code)
             except Exception:  # noqa: BLE001 (a mistake in one delivery must not end all others)
                 _LOG.exception("webhooks_failed")
                 self._unmarked.clear()  # Their leases run out, and they are tried again.

@@ -41,7 +41,9 @@ class EditDesk:
         """
         job = self._store.get(tenant, job_id)
         if job.state is not JobState.SUCCEEDED:
-            raise JobNotFinished(f"The job is {job.state.value}: it has no transcript to be edited.", remedy="Wait.")
+            raise JobNotFinished(
+                f"The job is {job.state.value}: it has no transcript to edit.", remedy="Wait until it has finished."
+            )
         _check(text, self._store.result(tenant, job_id))
         return self._edits.save(tenant, job_id, text, expected)
 
@@ -120,7 +122,7 @@ def _check(text: EditText, original: Readable) -> None:
         if segment.end_s < segment.start_s:
             raise _bad(place, "end", "lies before its start", "A segment ends where it starts, or later.")
         if segment.end_s > end_s:
-            raise _bad(place, "end", f"lies behind the end of the audio, {original.head.duration_s:.3f} s", "Lower it.")
+            raise _bad(place, "end", f"is after the end of the audio, {original.head.duration_s:.3f} s", "Lower it.")
     for place, (before, after) in enumerate(pairwise(text.segments), start=1):
         if after.start_s < before.start_s:
             raise _bad(place, "start", "lies before that of the segment before it", "Send segments in order.")

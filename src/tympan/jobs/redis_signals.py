@@ -50,5 +50,5 @@ class RedisSignals:
             try:
                 self._link.listen(_CHANNEL, self._local.announce, self._background.over)
             except RedisAway as error:
-                _LOG.info("redis_unheard", error_type=str(error))
+                _LOG.info("redis_news_missed", error_type=str(error))
             self._background.over.wait(self._open_s)

@@ -29,7 +29,7 @@ class Sealer:
         """Use ``keys``, any long texts. Raises ``ConfigError`` when there is none or one is short."""
         if not keys or min(len(key) for key in keys) < MIN_KEY_CHARS:
             raise ConfigError(
-                f"A key that seals secrets has fewer than {MIN_KEY_CHARS} characters.",
+                f"A key in SECRET_KEY has fewer than {MIN_KEY_CHARS} characters.",
                 remedy="Make one with: openssl rand -base64 32",
             )
         self._fernet = MultiFernet([Fernet(_derived(key)) for key in keys])

@@ -133,7 +133,7 @@ class Steps:
             self._work.bind(claim, info.model, info.digest)
             decoded = transcriber.decode(read_section(path), options, context, tell)
             if _info(transcriber).digest != info.digest:  # It failed, and another kind of engine took its place.
-                raise Unavailable("The engine was replaced by another one meanwhile.", retry_after_s=1.0)
+                raise Unavailable("The engine was replaced in the meantime.", retry_after_s=1.0)
         reach("section.decoded")
         result = _section_result(decoded, info, time.monotonic() - started)
         text = " ".join(window.result.text.strip() for window in result.windows if window.result.text.strip())

@@ -45,7 +45,7 @@ class Telling:
         """
         if hashlib.sha256(_texts(transcript.segments[: self._count])).digest() != self._said.digest():
             raise Unavailable(
-                "The work was begun anew with another model, and the text has changed.",
+                "The work was restarted with another model, and the text has changed.",
                 remedy="Try again.",
                 retry_after_s=1.0,
             )

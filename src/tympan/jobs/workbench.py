@@ -199,10 +199,12 @@ class Workbench:
         try:
             self._steps.run(claim, running.cancel, self._scratch, running.advance)
         except BegunAnew:
-            _LOG.warning("begun_anew", index=claim.index, reason="The model's weights are not those it began with.")
+            _LOG.warning(
+                "job_starts_over", index=claim.index, reason="The model's weights are not those it began with."
+            )
         except LeftToOthers:
             _LOG.info(
-                "left_to_others", index=claim.index, reason="Another worker has the model that the job began with."
+                "step_left_to_others", index=claim.index, reason="Another worker has the model that the job began with."
             )
         except LeaseLost:
             _LOG.warning("fence_rejected", step=claim.kind.value, index=claim.index)

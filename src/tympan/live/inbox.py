@@ -102,7 +102,11 @@ class Inbox:
         with self._condition:
             self._refuse(0)
             if mark is not Mark.FINISH and self._marks >= MAX_MARKS:
-                raise Overloaded(f"{MAX_MARKS} commits wait.", remedy="Wait.", retry_after_s=1.0)
+                raise Overloaded(
+                    f"{MAX_MARKS} commits are waiting, the most at a time.",
+                    remedy="Wait for their answers.",
+                    retry_after_s=1.0,
+                )
             self._marks += 1
             self._items.append(mark)
             self._finished = mark is Mark.FINISH
@@ -170,4 +174,4 @@ class Inbox:
 
 def finished() -> Conflict:
     """Return what is told to whoever sends more after the end."""
-    return Conflict("The session takes no more audio: it has been told that all was sent.")
+    return Conflict("The session takes no more audio: it was already finished.")

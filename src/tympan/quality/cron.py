@@ -62,7 +62,7 @@ def parse(text: str) -> Schedule:
     """Return the schedule that ``text`` says. Raises ``InvalidRequest`` which names the field, also for no day ever."""
     fields = SHORTHANDS.get(text.strip().lower(), text).split()
     if len(fields) != len(_BOUNDS):
-        raise _refusal(text, "it has not five fields")
+        raise _refusal(text, "it does not have five fields")
     minutes, hours, days, months, weekdays = (
         _numbers(text, field, *bounds, names) for field, bounds, names in zip(fields, _BOUNDS, _NAMES, strict=True)
     )
@@ -91,7 +91,7 @@ def _numbers(text: str, field: str, low: int, high: int, names: dict[str, int]) 
                 end = _number(last, names) if dash else (high if slash else begin)
             every = int(step) if slash else 1
         except ValueError:
-            raise _refusal(text, f"{part!r} is no number, range or step") from None
+            raise _refusal(text, f"{part!r} is not a number, range or step") from None
         if not low <= begin <= end <= high or every < 1:
             raise _refusal(text, f"{part!r} is not within {low}-{high}")
         found.update(range(begin, end + 1, every))
@@ -109,6 +109,6 @@ def _number(word: str, names: dict[str, int]) -> int:
 def _refusal(text: str, why: str) -> InvalidRequest:
     words: Iterable[str] = SHORTHANDS
     return InvalidRequest(
-        f"{text!r} is no schedule: {why}.",
+        f"{text!r} is not a schedule: {why}.",
         remedy=f"Give minute, hour, day, month and weekday in UTC, as '0 3 * * 1', or {', '.join(words)}.",
     )

@@ -62,7 +62,8 @@ class GoldenDesk:
         """
         if not _SET_NAME.fullmatch(name):
             raise InvalidRequest(
-                f"{name[:80]!r} is no name of a set.", remedy="Use letters, digits, '.', '_', '-'; 64 at most."
+                f"{name[:80]!r} is not a valid name for a set.",
+                remedy="Use letters, digits, '.', '_', '-'; 64 at most.",
             )
         next_at = self._next(plan.schedule)
         if first_at is not None and next_at is not None:
@@ -130,8 +131,8 @@ class GoldenDesk:
         run = self.runs.get(run_id)
         if run.state != "succeeded" or not self.runs.results(run_id, limit=1):
             raise InvalidRequest(
-                f"The run {run_id} is no baseline: it did not succeed, or its results are no longer kept.",
-                remedy="Choose another; `tympan quality runs` names them.",
+                f"The run {run_id} cannot be a baseline: it did not succeed, or its results are no longer kept.",
+                remedy="Choose another; `tympan quality runs` lists them.",
             )
 
         def end_alarms(tx: Transaction) -> None:
@@ -154,7 +155,7 @@ class GoldenDesk:
         copied = folder / "clip"
         shutil.copyfile(item.path, copied)
         if sha256_of(copied) != item.sha256:
-            raise InvalidRequest(f"{item.path} changes while it is read.", remedy="Add the set again.")
+            raise InvalidRequest(f"{item.path} changed while it was read.", remedy="Add the set again.")
         self._blobs.adopt(audio_key(version_id, idx), copied)
 
 

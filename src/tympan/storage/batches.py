@@ -157,7 +157,9 @@ class BatchStore:
     def _get(tx: Connection, tenant: str, batch_id: str) -> Batch:
         row = tx.execute(select(batches).where(batches.c.id == batch_id, batches.c.tenant == tenant)).mappings().first()
         if row is None:
-            raise NotFound("There is no such batch.", remedy="Check the id; a batch goes with the last of its jobs.")
+            raise NotFound(
+                "There is no such batch.", remedy="Check the id; a batch is removed with the last of its jobs."
+            )
         return _with_counts(tx, [row])[0]
 
 

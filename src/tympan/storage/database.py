@@ -167,7 +167,10 @@ def _checked(url: str) -> URL:
     if name == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if name != "sqlite":
-        raise ConfigError(f"DATABASE_URL names {name!r}.", remedy="Use postgresql:// or leave it out for SQLite.")
+        raise ConfigError(
+            f"DATABASE_URL names {name!r}, which is not supported.",
+            remedy="Use postgresql:// or leave it out for SQLite.",
+        )
     return parsed
 
 
@@ -266,5 +269,5 @@ def _translated(error: Exception) -> Exception:
         _LOG.warning("database_unavailable", error_type=type(error).__name__)
         return StorageUnavailable("The database does not answer.", remedy="Try again.", retry_after_s=2.0)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return StorageUnavailable("The database went away.", remedy="Try again.", retry_after_s=2.0)
+        return StorageUnavailable("The connection to the database was lost.", remedy="Try again.", retry_after_s=2.0)
     return error

@@ -95,7 +95,7 @@ class GoldenStore:
         """Return a set. Raises ``NotFound``."""
         found = self.find(name)
         if found is None or found.version_id is None:
-            raise NotFound(f"There is no golden set {name!r}.", remedy="`tympan quality sets` names them.")
+            raise NotFound(f"There is no golden set {name!r}.", remedy="`tympan quality sets` lists them.")
         return found
 
     def due(self) -> list[GoldenSet]:

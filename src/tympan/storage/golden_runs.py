@@ -132,7 +132,7 @@ class GoldenRuns:
         query = select(golden_runs).where(golden_runs.c.id == run_id)
         row = self._db.read(lambda tx: tx.execute(query).first())
         if row is None:
-            raise NotFound(f"There is no run {run_id!r}.", remedy="`tympan quality runs` names them.")
+            raise NotFound(f"There is no run {run_id!r}.", remedy="`tympan quality runs` lists them.")
         return _run(row)
 
     def page(self, set_name: str | None = None, limit: int = 100, days: float | None = None) -> list[GoldenRun]:

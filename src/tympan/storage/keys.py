@@ -107,7 +107,9 @@ class KeyStore:
         def work(tx: Connection) -> StoredKey:
             old = self._one(tx, key_id)
             if not old.usable:
-                raise Conflict("This key has ended.", remedy="Make a new one with `tympan keys create`.")
+                raise Conflict(
+                    "This key has expired or was revoked.", remedy="Make a new one with `tympan keys create`."
+                )
             self._require_room(tx, old.tenant)
             lifetime_s = None if old.expires_at is None else old.expires_at - old.created_at
             new = NewKey(*fresh, old.tenant, old.name, old.scopes, lifetime_s)
@@ -240,7 +242,7 @@ class KeyStore:
     def _one(self, tx: Connection, key_id: str) -> StoredKey:
         row = tx.execute(self._query().where(_KEY.id == key_id)).mappings().first()
         if row is None:
-            raise NotFound(f"There is no key {key_id!r}.", remedy="`tympan keys list` names them.")
+            raise NotFound(f"There is no key {key_id!r}.", remedy="`tympan keys list` shows them.")
         return _stored(row)
 
     def _query(self) -> Select[*tuple[Any, ...]]:
@@ -268,7 +270,7 @@ def _behind(tx: Connection, after: str | None) -> list[ColumnElement[bool]]:
     made = tx.scalar(select(_KEY.created_at).where(_KEY.id == after))
     if made is None:
         raise InvalidRequest(
-            "There is no key of which `after` is the id.", param="after", remedy="Begin with the first page again."
+            "`after` is not the id of a key.", param="after", remedy="Begin with the first page again."
         )
     return [or_(_KEY.created_at < made, and_(_KEY.created_at == made, _KEY.id < after))]
 

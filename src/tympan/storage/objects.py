@@ -237,7 +237,7 @@ def _open(url: str, limits: RequestLimits) -> Any:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme not in SCHEMES or not parts.netloc or not set(options) <= _OPTIONS or parts.fragment:
         raise ConfigError(
-            f"{parts.scheme}://{parts.netloc} is no address of object storage.",
+            f"{parts.scheme}://{parts.netloc} is not an address of object storage.",
             remedy="Write s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; "
             "for other services that speak S3 add ?endpoint=https://host&region=name.",
         )
@@ -245,7 +245,9 @@ def _open(url: str, limits: RequestLimits) -> Any:
         from obstore import exceptions  # noqa: PLC0415
         from obstore.store import from_url  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError("Object storage needs an extra.", remedy="Run: pip install 'tympan[cluster]'.") from error
+        raise ConfigError(
+            "Object storage needs extra packages.", remedy="Run: pip install 'tympan[cluster]'."
+        ) from error
     from_any_url: Any = from_url  # Its overloads know every option of every service.
     try:
         return from_any_url(

@@ -101,7 +101,7 @@ class ObjectSource:
 
     def _below_a_root(self, path: Path) -> None:
         if not any(path.is_relative_to(root) for root in self._roots):
-            raise AddressRefused("This file is below no folder that may be read.", remedy="Ask the operator.")
+            raise AddressRefused("This file is not in a folder that the server may read.", remedy="Ask the operator.")
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _opened(path: str) -> Iterator[int]:
     descriptor = looked_at
     try:
         if not stat.S_ISREG(os.fstat(looked_at).st_mode):
-            raise AddressRefused("This is no regular file.", remedy="Name an audio file.")
+            raise AddressRefused("This is not a regular file.", remedy="Name an audio file.")
         if hasattr(os, "O_PATH"):
             try:
                 descriptor = os.open(_PROC / str(looked_at), os.O_RDONLY | os.O_CLOEXEC)
@@ -156,7 +156,7 @@ def _split(url: str) -> tuple[str, str, str]:
     names = key.split("/")
     if scheme not in SCHEMES or not plain or not set(names).isdisjoint({"", ".", ".."}) or len(url) > _MAX_URL_CHARS:
         raise AddressRefused(
-            "This is no address of an audio object.",
+            "This is not the address of an audio object.",
             param=_PARAM,
             remedy="Write s3://bucket/key, gs://bucket/key or file:///path.",
         )

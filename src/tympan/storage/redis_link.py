@@ -88,5 +88,5 @@ class RedisLink:
             return work()
         except (redis.RedisError, OSError) as error:
             self._closed_until = time.monotonic() + self._open_s
-            _LOG.warning("redis_left_alone", error_type=type(error).__name__)
+            _LOG.warning("redis_unavailable", error_type=type(error).__name__)
             raise RedisAway(type(error).__name__) from error

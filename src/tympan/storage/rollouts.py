@@ -102,7 +102,9 @@ class RolloutStore:
         def work(tx: Connection) -> Rollout:
             found = _running(tx)
             if found.id != rollout_id:
-                raise NotFound(f"The rollout {rollout_id!r} does not run any more.", remedy="Look at what does.")
+                raise NotFound(
+                    f"The rollout {rollout_id!r} is no longer running.", remedy="`tympan rollout status` shows what is."
+                )
             self._end(tx, PROMOTED, REPLACED)
             self._end(tx, RUNNING, PROMOTED)
             return self._noted(tx, found.id, entry)
@@ -119,7 +121,7 @@ class RolloutStore:
             found = _in_state(tx, RUNNING) or _in_state(tx, PROMOTED)
             if found is None:
                 raise NotFound(
-                    "There is no rollout to take back.", remedy="`tympan rollout list` shows what there was."
+                    "There is no rollout to roll back.", remedy="`tympan rollout list` shows what there was."
                 )
             self._end(tx, found.state, ROLLED_BACK)
             if found.state == PROMOTED:

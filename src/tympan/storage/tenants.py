@@ -161,7 +161,7 @@ class TenantStore:
     def _one(self, tx: Connection, tenant: str) -> Tenant:
         row = tx.execute(self._query().where(tenants.c.id == tenant)).first()
         if row is None:
-            raise NotFound(f"There is no tenant {tenant[:80]!r}.", remedy="`tympan tenants list` names them.")
+            raise NotFound(f"There is no tenant {tenant[:80]!r}.", remedy="`tympan tenants list` shows them.")
         return _tenant(*row)
 
     def _query(self) -> Select[*tuple[Any, ...]]:
@@ -177,7 +177,7 @@ class TenantStore:
             return any(tx.scalar(select(column).where(column == tenant).limit(1)) for column in tables)
 
         if not self._db.read(work):
-            raise NotFound(f"There is no tenant {tenant!r}.", remedy="`tympan tenants list` names them.")
+            raise NotFound(f"There is no tenant {tenant!r}.", remedy="`tympan tenants list` shows them.")
 
 
 def possessions(tx: Connection, tenant: str) -> tuple[int, int]:

@@ -97,7 +97,9 @@ class UploadStore:
             mine = (uploads.c.tenant == tenant, uploads.c.metadata != _BURIED, uploads.c.expires_at > now)
             if (tx.scalar(select(func.count()).select_from(uploads).where(*mine)) or 0) >= MAX_OPEN:
                 raise Overloaded(
-                    f"{MAX_OPEN} uploads are open.", remedy="Finish and use some, or delete them.", retry_after_s=60.0
+                    f"{MAX_OPEN} uploads are open, the most at a time.",
+                    remedy="Finish and use some, or delete them.",
+                    retry_after_s=60.0,
                 )
             values = {"id": upload_id, "tenant": tenant, "n_bytes": new.n_bytes, "offset_bytes": 0}
             times = {"created_at": now, "expires_at": now + self._ttl_s}
@@ -316,7 +318,7 @@ class UploadStore:
 def _check_offset(row: RowMapping, wanted: Append) -> None:
     if wanted.offset_bytes != row["offset_bytes"]:
         raise UploadOffsetMismatch(
-            f"The upload stands at {row['offset_bytes']} bytes, not {wanted.offset_bytes}.",
+            f"The upload is at {row['offset_bytes']} bytes, not {wanted.offset_bytes}.",
             remedy="Ask for the offset (HEAD) and go on from there.",
         )
     if wanted.n_bytes is not None and row["n_bytes"] not in (None, wanted.n_bytes):

@@ -35,7 +35,7 @@ TICKET = "ticket"
 """The parameter that takes a ticket in the place of a key, on one path alone."""
 
 _FOR_TICKETS = re.compile(r"/v1/jobs/(?P<id>[^/]+)/audio")
-_TICKET_REMEDY = "The ticket has ended or is for something else: ask the job's audio-link for another."
+_TICKET_REMEDY = "The ticket has expired or is for something else: get a new one from the job's audio-link."
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _BAD = 400
 
@@ -99,12 +99,12 @@ class Entrance:
         caller = scope["state"]["caller"] = await self._caller(scope)
         if _CONTROLS.search(path):
             # The router overlooks a line end behind a path, so that what is decided by paths would not hold for it.
-            raise NotFound("There is nothing with such a name.", remedy="Send no line ends and the like in a path.")
+            raise NotFound("The path contains a line break or another control character.", remedy="Remove it.")
         wanted = scope_for(method or "GET", path)
         if wanted is not None:
             check_scope(caller, wanted)
         elif any(route.matches(scope)[0] is not Match.NONE for route in self._routes):
-            raise InsufficientScope("No key allows this route.", remedy="It has to be declared first.")
+            raise InsufficientScope("No key allows this route.", remedy="Report this: the route has no access rule.")
         return None
 
     async def _caller(self, scope: Scope) -> Caller:
@@ -122,7 +122,7 @@ class Entrance:
             if ticket:
                 error.remedy = _TICKET_REMEDY
             elif key is None and has_key_parameter(scope):
-                error.remedy = "A key in the address does not count: send it as Authorization: Bearer tym_..."
+                error.remedy = "A key in the address is ignored: send it as Authorization: Bearer tym_..."
             raise
 
     async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ CHECK_S = 1.0
 """How often a key is looked at; the gate asks the database about many of them in one go."""
 
 _POLICY_VIOLATION = 1008
-_REASON = "The API key has ended."
+_REASON = "The API key has expired or was revoked."
 
 
 def lasts(scope: Scope) -> bool:

@@ -244,7 +244,7 @@ class House:
             return
         telemetry.REFUSALS.labels("places").inc()
         raise Overloaded(
-            f"All {self.capacity} places are taken.",
+            f"The server already has {self.capacity} requests, the most it takes at a time.",
             remedy="Try again after the time in Retry-After.",
             retry_after_s=max(self._stay_drain_s(), _spread(self._load().total_s)),
         )
@@ -261,10 +261,12 @@ class House:
         pressure = load.pressure(self.max_wait_s, context.tenant, own_s, context.weight)
         if is_shed(wish, pressure):
             telemetry.REFUSALS.labels(wish.value).inc()
-            raise _too_much(place.standing, pressure * self.max_wait_s, f"No more {_NAMES[wish]} are taken for now.")
+            raise _too_much(place.standing, pressure * self.max_wait_s, f"No more {_NAMES[wish]} are accepted for now.")
         if errand.patience_s is not None and ahead_s > 0 and place.standing.eta_s > errand.patience_s:
             telemetry.REFUSALS.labels("deadline").inc()
-            raise _too_much(place.standing, ahead_s, f"It would not be done in your {errand.patience_s:g} s.")
+            raise _too_much(
+                place.standing, ahead_s, f"It would not be finished within your deadline of {errand.patience_s:g} s."
+            )
 
     def _load(self) -> Load:
         pace = self._s_per_audio_s()
@@ -290,7 +292,7 @@ class House:
 
 def _too_much(standing: Standing, drain_s: float, what: str) -> Overloaded:
     error = Overloaded(
-        f"About {drain_s:.0f} s of work are ahead of you. {what}",
+        f"About {drain_s:.0f} s of work are waiting ahead of this. {what}",
         remedy="Try again after the time in Retry-After.",
         retry_after_s=_spread(drain_s),
     )

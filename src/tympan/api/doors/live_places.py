@@ -30,7 +30,7 @@ class LivePlaces:
         """Hold a place inside the block; ``hang_up`` asks its session to end. Raises ``Overloaded`` without one."""
         if len(self._taken) >= self.limit:
             raise Overloaded(
-                f"All {self.limit} places for live sessions are taken.",
+                f"There are {self.limit} live sessions, the most this server takes at a time.",
                 remedy="Try again later.",
                 retry_after_s=_RETRY_S,
             )

@@ -85,7 +85,9 @@ def _ours(fields: Mapping[str, list[str]]) -> dict[str, list[str]]:
     for name in fields:
         if name not in FIELDS:
             raise InvalidRequest(
-                f"There is no field {name[:64]!r}.", param=name[:64], remedy=f"There are audio, {', '.join(FIELDS)}."
+                f"There is no field {name[:64]!r}.",
+                param=name[:64],
+                remedy=f"The fields are audio, {', '.join(FIELDS)}.",
             )
     return {FIELDS[name]: values for name, values in fields.items()}
 

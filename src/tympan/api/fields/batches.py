@@ -45,7 +45,9 @@ def parse_manifest(document: Mapping[str, Any], check: Callable[[JobAsk], None])
     items, defaults = document.get("items"), document.get("defaults") or {}
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_ITEMS:
         raise InvalidRequest(
-            f"items is not a list of 1 to {MAX_ITEMS} jobs.", param="items", remedy="Send a longer one in parts."
+            f"items is not a list of 1 to {MAX_ITEMS} jobs.",
+            param="items",
+            remedy="Split a longer list into several batches.",
         )
     _check_defaults(defaults)
     asked: list[JobAsk] = []
@@ -65,7 +67,7 @@ def _check_defaults(defaults: Any) -> None:
     if not isinstance(defaults, dict):
         raise InvalidRequest("defaults is not an object.", param="defaults", remedy="Send fields of a job.")
     if any(name in defaults for name in SOURCES):
-        raise InvalidRequest("defaults names audio.", param="defaults", remedy="Name audio in each item.")
+        raise InvalidRequest("defaults may not name audio.", param="defaults", remedy="Name audio in each item.")
     try:
         parse_job({**fields_of(defaults), "audio_url": ["-"]}, has_file=False, known=ITEM_FIELDS)
     except TympanError as error:
@@ -96,7 +98,7 @@ def _refuse_second(ask: JobAsk, taken: set[str]) -> None:
     if ask.upload_id is None:
         return
     if ask.upload_id in taken:
-        raise InvalidRequest("An earlier item has this upload.", param="upload_id", remedy="Use it once.")
+        raise InvalidRequest("An earlier item uses this upload already.", param="upload_id", remedy="Use each once.")
     taken.add(ask.upload_id)
 
 
@@ -104,5 +106,7 @@ def _with_webhook(form: Form, items: list[JobAsk]) -> BatchAsk:
     url = form.text("webhook_url", max_chars=MAX_URL_CHARS)
     endpoint = form.text("webhook_endpoint", max_chars=MAX_ID_CHARS)
     if url is not None and endpoint is not None:
-        raise InvalidRequest("There are two webhooks.", param="webhook_url", remedy="Send one of the two fields.")
+        raise InvalidRequest(
+            "webhook_url and webhook_endpoint were both sent.", param="webhook_url", remedy="Send one."
+        )
     return BatchAsk(tuple(items), url, endpoint, parse_metadata(form.text("metadata", max_chars=1 << 15)))

@@ -70,7 +70,7 @@ class Form:
         if len(values[0]) > max_chars:
             raise InvalidRequest(f"{name} is longer than {max_chars} characters.", param=name, remedy="Shorten it.")
         if "\0" in values[0]:  # No text holds one, and PostgreSQL cannot store it.
-            raise InvalidRequest(f"{name} holds a NUL character.", param=name, remedy="Remove it.")
+            raise InvalidRequest(f"{name} contains a NUL character.", param=name, remedy="Remove it.")
         return values[0]
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:
@@ -104,7 +104,7 @@ def one_of(name: str, value: str, choices: Iterable[str]) -> str:
     known = tuple(choices)
     word = value.strip().lower()
     if word not in known:
-        raise bad(name, "one of its values", ", ".join(known))
+        raise InvalidRequest(f"{name} cannot be {value[:64]!r}.", param=name, remedy=f"Allowed: {', '.join(known)}.")
     return word
 
 
@@ -112,7 +112,7 @@ def number_in(name: str, value: object, low: float, high: float) -> float:
     """Return ``value`` when it is a number from ``low`` to ``high``. Raises ``InvalidRequest``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise bad(name, "a number in its range", f"{low:g} to {high:g}")
+        raise bad(name, "a number in the allowed range", f"{low:g} to {high:g}")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -223,7 +223,7 @@ def _check_fixed(form: Form) -> None:
             named = " or ".join(f"{one:g}" for one in allowed)
             raise UnsupportedOption(f"{name} can only be {named}.", param=name, remedy=reason)
     if form.flag("debug_mode", default=False):
-        raise UnsupportedOption("debug_mode is not there.", param="debug_mode", remedy="Leave it out.")
+        raise UnsupportedOption("debug_mode is not supported.", param="debug_mode", remedy="Leave it out.")
     if form.flag("diarize", default=False) and form.flag("tinydiarize", default=False):
         raise InvalidRequest("diarize and tinydiarize exclude each other.", param="diarize", remedy="Choose one.")
     for parameter in PARAMETERS:

@@ -141,7 +141,7 @@ def _timed(asked: TranscriptionRequest) -> Options:
 
 def _source(form: Form, *, has_file: bool) -> tuple[str, str] | None:
     if form.all("file"):
-        raise InvalidRequest("file is text.", param="file", remedy="Send it as a file in multipart/form-data.")
+        raise InvalidRequest("file was sent as text.", param="file", remedy="Send it as a file in multipart/form-data.")
     given = [name for name in SOURCES if form.all(name)]
     if len(given) + has_file != 1:
         raise InvalidRequest(
@@ -159,7 +159,9 @@ def _webhook(form: Form) -> dict[str, str | None]:
     url = form.text("webhook_url", max_chars=MAX_URL_CHARS)
     endpoint = form.text("webhook_endpoint", max_chars=MAX_ID_CHARS)
     if url is not None and endpoint is not None:
-        raise InvalidRequest("There are two webhooks.", param="webhook_url", remedy="Send one of the two fields.")
+        raise InvalidRequest(
+            "webhook_url and webhook_endpoint were both sent.", param="webhook_url", remedy="Send one."
+        )
     return {"webhook_url": url, "webhook_endpoint": endpoint}
 
 
@@ -260,7 +262,9 @@ def check_text(text: str, name: str) -> None:
     """Raise ``InvalidRequest`` for what no database keeps: half of a surrogate pair, and NUL."""
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         name = name[:64].encode("ascii", "replace").decode()
-        raise InvalidRequest(f"{name} holds a NUL or half a character.", param=name, remedy="Send plain UTF-8 text.")
+        raise InvalidRequest(
+            f"{name} contains a NUL or an incomplete character.", param=name, remedy="Send plain UTF-8 text."
+        )
 
 
 def _values(name: str, value: Any) -> list[str]:

@@ -102,14 +102,16 @@ def speech_detection(form: Form) -> VadOptions | None:
     if strategy is None:
         return _vad(vad)
     if vad is not None:
-        raise InvalidRequest(f"There are vad and {_CHUNKING}.", param=_CHUNKING, remedy="Send one of the two.")
+        raise InvalidRequest(f"vad and {_CHUNKING} were both sent.", param=_CHUNKING, remedy="Send one of the two.")
     if (kind := strategy.pop("type", None)) != "server_vad":
-        raise InvalidRequest(f"{_CHUNKING} has no type {str(kind)[:64]!r}.", param=_CHUNKING, remedy="Say server_vad.")
+        raise InvalidRequest(f"{_CHUNKING} has no type {str(kind)[:64]!r}.", param=_CHUNKING, remedy="Send server_vad.")
     given = {}
     for name, value in strategy.items():
         if name not in _CHUNKING_FIELDS:
             known = ", ".join(("type", *_CHUNKING_FIELDS))
-            raise InvalidRequest(f"{_CHUNKING} has no field {name[:64]!r}.", param=_CHUNKING, remedy=f"It has {known}.")
+            raise InvalidRequest(
+                f"{_CHUNKING} has no field {name[:64]!r}.", param=_CHUNKING, remedy=f"The fields are {known}."
+            )
         given[_CHUNKING_FIELDS[name]] = value
     return _vad_with(given, _CHUNKING)
 
@@ -159,7 +161,7 @@ def _vad_with(given: dict[str, object], param: str) -> VadOptions:
 
 def _vad_field(name: str, value: object, param: str) -> Any:
     if name not in _VAD_FIELDS:
-        remedy = f"It has {', '.join(_VAD_FIELDS)}."
+        remedy = f"The fields are {', '.join(_VAD_FIELDS)}."
         raise InvalidRequest(f"{param} has no field {name[:64]!r}.", param=param, remedy=remedy)
     if name == "threshold":
         return number_in(param, value, 0.0, 1.0)

@@ -64,7 +64,7 @@ def shape_of(form: Form) -> Shape | None:
         max_chars_per_s=form.number("max_chars_per_s", 1, 1_000) or _DEFAULT.max_chars_per_s,
     )
     if shape.min_cue_s > shape.max_cue_s:
-        raise InvalidRequest("min_cue_s is more than max_cue_s.", param="min_cue_s", remedy="Lower it.")
+        raise InvalidRequest("min_cue_s is more than max_cue_s.", param="min_cue_s", remedy="Lower min_cue_s.")
     return shape
 
 

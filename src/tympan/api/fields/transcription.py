@@ -96,7 +96,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ours=True,
     ),
     Parameter("suppress_blank", {"type": "boolean", "default": True}, "Do not begin with nothing.", ours=True),
-    Parameter("suppress_numerals", {"type": "boolean", "default": False}, "Write numbers in words.", ours=True),
+    Parameter("suppress_numerals", {"type": "boolean", "default": False}, "Write numbers as words.", ours=True),
     *SHAPE_PARAMETERS,
 )
 """Every field the two transcription routes take."""
@@ -152,7 +152,7 @@ def parse_form(raw: Mapping[str, list[str]], task: Task) -> TranscriptionRequest
         _check_chances(asked)
     if asked.options.diarize and asked.response_format not in NAMING:
         raise InvalidRequest(
-            f"diarize does not show in {asked.response_format}.",
+            f"The format {asked.response_format} cannot show speakers.",
             param="diarize",
             remedy=f"Ask for one of {', '.join(NAMING)}, or leave diarize out.",
         )
@@ -235,7 +235,7 @@ def _words_and_languages(form: Form) -> dict[str, Any]:
 def refuse_stream(form: Form, remedy: str) -> None:
     """Raise ``UnsupportedOption`` when a form asks for a stream where there is none."""
     if form.flag("stream", default=False):
-        raise UnsupportedOption("There is no stream here.", param="stream", remedy=remedy)
+        raise UnsupportedOption("This route cannot stream.", param="stream", remedy=remedy)
 
 
 def _stream(form: Form, asked: TranscriptionRequest) -> bool:
@@ -273,7 +273,7 @@ def _refuse_words(form: Form, asked: TranscriptionRequest) -> None:
     if asked.words and asked.response_format != "verbose_json":
         name = "timestamp_granularities" if form.all("timestamp_granularities") else "word_timestamps"
         raise InvalidRequest(
-            f"Words need response_format=verbose_json, not {asked.response_format}.",
+            f"Times of words need response_format=verbose_json, not {asked.response_format}.",
             param=name,
             remedy=f"Ask for verbose_json, or leave {name} out.",
         )

@@ -81,7 +81,7 @@ async def _read(
     if kind not in ("application/json", "application/x-www-form-urlencoded") or rules.least:
         other = "" if rules.least else ", or application/json without one"
         raise InvalidRequest(
-            "The body is of a kind that is not taken here.",
+            "This Content-Type is not accepted here.",
             param="Content-Type",
             remedy=f"Send multipart/form-data with audio in a file field named {rules.field!r}{other}.",
         )

@@ -56,9 +56,9 @@ async def check_encoding(request: HTTPConnection) -> None:
     told = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
     if any(coding.strip() not in ("", "identity") for coding in told):
         raise InvalidRequest(
-            "Compressed bodies are not taken.",
+            "Compressed request bodies are not accepted.",
             param="Content-Encoding",
-            remedy="Send the body as it is; audio is compressed.",
+            remedy="Send the body uncompressed; audio formats are compressed already.",
         )
 
 

@@ -43,7 +43,7 @@ class Page(BaseModel):
 def without_nul(text: str) -> str:
     """Return ``text``. Raises for a NUL in it: pydantic makes an error of the field of that."""
     if "\0" in text:
-        raise PydanticCustomError("nul", "holds a NUL, which not every database can keep")
+        raise PydanticCustomError("nul", "contains a NUL character, which cannot be stored")
     return text
 
 

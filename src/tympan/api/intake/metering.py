@@ -270,7 +270,7 @@ def _check_size(request: Request, limits: TenantLimits, n_bytes: int) -> None:
     most = limits.upload_mb * MB
     if most and max(n_bytes - _FORM_BYTES, _length(request)) > most:
         raise TooLarge(
-            f"The body is larger than {limits.upload_mb} MB, which is all you may send.",
+            f"The body is larger than {limits.upload_mb} MB, the most you may send.",
             remedy="Send a compressed format (opus, mp3, m4a) or cut the file.",
         )
 

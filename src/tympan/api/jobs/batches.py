@@ -126,7 +126,7 @@ async def get_results(request: Request, batch_id: str) -> Response:
     fmt, kind = format_in(query, "result_format"), query.choice("format", ("jsonl", "zip"), "jsonl")
     if not is_finished(batch := await _find(request, batch_id)):
         raise JobNotFinished(
-            f"{batch.pending} of {batch.total} jobs have not ended.",
+            f"{batch.pending} of {batch.total} jobs have not finished.",
             remedy="Ask again later; GET /v1/jobs?batch_id= lists those that have.",
             retry_after_s=float(_RETRY_S),
         )

@@ -110,9 +110,9 @@ def _expected(request: Request) -> int | None:
     match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
     if (match is None) == (none_match is None):
         raise InvalidRequest(
-            "It is not clear what is to be replaced.",
+            "Send exactly one of If-Match and If-None-Match.",
             param="If-Match",
-            remedy="Send If-Match with the ETag of the version that you changed, or If-None-Match: * for the first.",
+            remedy="If-Match takes the ETag of the version that you changed; If-None-Match: * makes the first version.",
         )
     if none_match is None:
         return _revision(match or "")

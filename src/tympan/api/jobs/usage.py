@@ -113,9 +113,9 @@ def _period(form: Form) -> Period:
     first = _day(form, "from") or max(date.min + timedelta(days=_DAYS), last) - timedelta(days=_DAYS)
     if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
         raise InvalidRequest(
-            "The period has to be in order and not too long.",
+            "The first day is after the last, or the period is too long.",
             param="from",
-            remedy=f"Ask for at most {_MOST_DAYS} days, the first one before the last.",
+            remedy=f"Ask for at most {_MOST_DAYS} days.",
         )
     return Period(first, last)
 
@@ -127,7 +127,7 @@ def _day(form: Form, name: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise InvalidRequest(f"{name} is not a day.", param=name, remedy="Send it as 2026-01-31.") from error
+        raise InvalidRequest(f"{name} is not a day.", param=name, remedy="Send a day such as 2026-01-31.") from error
 
 
 def _body(row: UsageRow) -> UsageBody:

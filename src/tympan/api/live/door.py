@@ -71,7 +71,7 @@ class Visit:
         transcriber, card = pick(registry, wish.model, key, wish.options)
         if not isinstance(transcriber, Transcriber):
             raise UnsupportedOption(
-                "Live speech is transcribed where the model runs, and this process only answers.",
+                "This process runs no model, so it cannot transcribe live speech.",
                 remedy="Connect to a server started with `tympan serve`.",
             )
         return transcriber, card.id

@@ -66,7 +66,7 @@ class RealtimeTalk:
             handle = _HANDLERS.get(kind) if isinstance(kind, str) else None
             if handle is None:
                 raise UnsupportedOption(
-                    f"Events of the type {str(kind)[:64]!r} are not taken in a transcription session.", param="type"
+                    f"Events of the type {str(kind)[:64]!r} are not accepted in a transcription session.", param="type"
                 )
             return handle(self, message, event_id)
         except TympanError as error:
@@ -74,7 +74,7 @@ class RealtimeTalk:
 
     def take_bytes(self, data: bytes) -> list[Act]:
         """Return the answer to a binary message: this protocol has none."""
-        error = InvalidRequest("Binary messages are not taken.", remedy="Send input_audio_buffer.append events.")
+        error = InvalidRequest("Binary messages are not accepted.", remedy="Send input_audio_buffer.append events.")
         return [Say(self._whole(error_of(error, None)))]
 
     def tell(self, event: Event) -> list[JsonObject]:

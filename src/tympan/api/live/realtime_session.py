@@ -98,7 +98,7 @@ def from_old(session: object) -> JsonObject:
         name = given["input_audio_format"]
         if not isinstance(name, str) or name not in _OLD_FORMATS:
             raise InvalidRequest(
-                "This format of audio is not known.",
+                "This audio format is not supported.",
                 param="session.input_audio_format",
                 remedy=f"Allowed: {', '.join(_OLD_FORMATS)}.",
             )
@@ -169,11 +169,15 @@ def _with_format(settings: RealtimeSettings, value: object) -> RealtimeSettings:
     name = given.get("type")
     if not isinstance(name, str) or name not in _ENCODINGS:
         allowed = ", ".join(_ENCODINGS)
-        raise InvalidRequest("This format of audio is not known.", param=f"{param}.type", remedy=f"Allowed: {allowed}.")
+        raise InvalidRequest(
+            "This audio format is not supported.", param=f"{param}.type", remedy=f"Allowed: {allowed}."
+        )
     usual = RATE_HZ if name == "audio/pcm" else _PHONE_RATE_HZ
     rate = given.get("rate", usual)
     if not isinstance(rate, int) or isinstance(rate, bool) or (name != "audio/pcm" and rate != usual):
-        raise InvalidRequest("This is no rate of this format.", param=f"{param}.rate", remedy=f"The usual is {usual}.")
+        raise InvalidRequest(
+            "This sample rate does not fit the format.", param=f"{param}.rate", remedy=f"The usual is {usual}."
+        )
     return replace(settings, format=name, rate_hz=check_rate(rate, f"{param}.rate"))
 
 
@@ -181,7 +185,9 @@ def _with_noise_reduction(settings: RealtimeSettings, value: object) -> Realtime
     """Take the wish, which many clients send unasked; the session says that there is none. The model bears noise."""
     param = f"{_INPUT}.noise_reduction"
     if value is not None and _object(value, param, ("type",)).get("type") not in _NOISE_REDUCTIONS:
-        raise InvalidRequest("This noise reduction is not known.", param=param, remedy="Leave it out; there is none.")
+        raise InvalidRequest(
+            "This noise reduction is not supported.", param=param, remedy="Leave it out; there is none."
+        )
     return settings
 
 

@@ -68,7 +68,7 @@ class StreamTalk:
                 return self._start({name: value for name, value in message.items() if name != "type"})
             if len(message) != 1 or kind not in ("commit", "finish"):
                 raise InvalidRequest(
-                    f"There is no message {str(kind)[:64]!r} like this.",
+                    f"A message of the type {str(kind)[:64]!r} with these fields is not known.",
                     remedy='Send {"type": "start", ...}, {"type": "commit"} or {"type": "finish"}.',
                 )
             self._check_open()
@@ -109,7 +109,7 @@ class StreamTalk:
 
     def _check_open(self) -> None:
         if self._has_finished:
-            raise Conflict("Nothing is taken after `finish`.", remedy="Open another connection.")
+            raise Conflict("Nothing is accepted after `finish`.", remedy="Open another connection.")
 
     def _ready(self) -> JsonObject:
         wish = self._wish

@@ -42,7 +42,7 @@ Callers = Annotated[StrictInt, Field(ge=1, le=MAX_CALLERS)]
 class GoalBody(JsonBody):
     """What has to hold; without any time, 95 % of calls wait no longer than 5 s for their turn."""
 
-    wait_p95_s: Seconds | None = Field(None, description="95 % of calls wait no longer for their turn.")
+    wait_p95_s: Seconds | None = Field(None, description="95 % of calls wait at most this long for their turn.")
     turnaround_p95_s: Seconds | None = Field(None, description="95 % of calls are answered within this.")
     job_p95_s: Seconds | None = Field(None, description="95 % of jobs are done within this.")
     headroom: Headroom = Field(0.2, description="Share of the machines' capacity to keep free.")
@@ -66,11 +66,11 @@ class PlanBody(JsonBody):
         None, min_length=1, max_length=MAX_LENGTHS, description="Instead: lengths of recordings, as often as they come."
     )
     job_share: Share | None = Field(None, description="How many of the requests are jobs.")
-    job_length_s: Seconds | None = Field(None, description="Length of the jobs' recordings, if it is another.")
+    job_length_s: Seconds | None = Field(None, description="Length of the jobs' recordings, if different.")
     goal: GoalBody = Field(default_factory=lambda: GoalBody.model_validate({}), description="What has to hold.")
     cost_per_hour: Cost | None = Field(None, description="What an hour of a machine costs.")
     runs: Annotated[StrictInt, Field(ge=2, le=10)] = Field(5, description="Simulated runs for each answer.")
-    seed: StrictInt = Field(1, description="Draws arrivals and lengths; the same for the same.")
+    seed: StrictInt = Field(1, description="Random seed: the same seed gives the same arrivals and lengths.")
     profile: dict[str, Any] | None = Field(
         None, description="A machine's profile, as `tympan capacity --output` writes it; else the last one measured."
     )
@@ -130,7 +130,7 @@ async def make_plan(request: Request) -> Response:
 def _desk(request: Request) -> PlanDesk:
     desk = services_of(request).desks.plans
     if desk is None:
-        raise Unavailable("Nothing is planned here.", remedy="Use `tympan capacity`.")
+        raise Unavailable("This process makes no capacity plans.", remedy="Use `tympan capacity`.")
     return desk
 
 
@@ -146,7 +146,7 @@ def _wish(body: PlanBody) -> PlanWish:
             "lengths_s and mean_length_s were both given.", param="lengths_s", remedy="Give one of them."
         )
     if body.by_hour is not None and not any(body.by_hour):
-        raise InvalidRequest("No hour has a request.", param="by_hour", remedy="Give an hour above 0.")
+        raise InvalidRequest("No hour in by_hour has a request.", param="by_hour", remedy="Give an hour above 0.")
     lengths = body.lengths_s or ([body.mean_length_s] if body.mean_length_s is not None else [])
     return PlanWish(
         callers=body.peak_concurrent,

@@ -115,12 +115,12 @@ async def get_key(request: Request, key_id: str) -> KeyView:
 async def rotate_key(request: Request, response: Response, key_id: str) -> NewKeyView:
     """Make a key in the place of another, which goes on working for a while; the answer holds the new one, this once.
 
-    The new one belongs to the same tenant, allows the same and lives as long as the old one was made for.
+    The new key has the same tenant, scopes and lifetime.
     """
     hours = float((await json_body(request, RotateBody)).overlap_hours)
     if not key_rules.is_overlap(hours):
         raise InvalidRequest(
-            f"overlap_hours is {hours:g}.",
+            f"overlap_hours cannot be {hours:g}.",
             param="overlap_hours",
             remedy=f"Give 0 to {key_rules.MAX_OVERLAP_HOURS:g}.",
         )
@@ -156,7 +156,7 @@ def _wish(body: KeyBody) -> KeyWish:
     days = None if body.expires_in_days is None else float(body.expires_in_days)
     if days is not None and not key_rules.is_lifetime(days):
         raise InvalidRequest(
-            f"expires_in_days is {days:g}.",
+            f"expires_in_days cannot be {days:g}.",
             param="expires_in_days",
             remedy=f"Give a number of days above 0, up to {key_rules.MAX_DAYS}, or leave it out.",
         )

@@ -38,7 +38,9 @@ def check_operator(request: Request) -> None:
     address = address_of(request.scope, services_of(request).desks.doors.proxies)
     is_forwarded = any(name in request.headers for name in _FORWARDED)
     if is_forwarded or not (_is_this_machine(address) and _is_this_machine(_host(request))):
-        raise InsufficientScope("Without a key only this machine itself may administrate.", remedy=_REMEDY)
+        raise InsufficientScope(
+            "Without a key, administration works only from the server's own machine.", remedy=_REMEDY
+        )
 
 
 def operator_of(request: Request) -> Operator:

@@ -106,7 +106,7 @@ async def _ask(request: Request, question: Callable[[Board], Found]) -> Found:
     services = services_of(request)
     board = services.desks.quality
     if board is None:
-        raise Unavailable("Quality is not looked at here.", remedy="Ask a process that serves everything.")
+        raise Unavailable("This process does not measure quality.", remedy="Ask the server that answers the API.")
     return await services.runner.chore(lambda: question(board), _ANSWER_S)
 
 
@@ -145,6 +145,6 @@ def _place(after: str | None) -> int:
         return 0
     if not (after.isascii() and after.isdigit() and int(after) < _NOWHERE):
         raise InvalidRequest(
-            "after is no place in this list.", param="after", remedy="Send the `next` of the page before."
+            "after is not a position in this list.", param="after", remedy="Send the `next` of the page before."
         )
     return int(after)

@@ -133,7 +133,7 @@ async def change_tenant(request: Request, tenant_id: str) -> TenantView:
     """Change limits, weight and days; servers follow within five seconds, ended jobs with the next sweep."""
     body = await json_body(request, TenantChangeBody)
     if not body.model_fields_set:
-        raise InvalidRequest("There is nothing to change.", remedy="Name a limit, the weight or days.")
+        raise InvalidRequest("There is nothing to change.", remedy="Send a limit, the weight or a number of days.")
     change, by = _change(body), operator_of(request)
     admin, runner = administration_of(request), services_of(request).runner
     return _view(admin, await runner.chore(lambda: admin.change_tenant(tenant_id, change, by), _CHANGE_S))

@@ -166,7 +166,7 @@ class Body:
             await self._services.runner.query(lambda: self._uploads.end(writing))
         except StorageUnavailable as error:
             # What was stored is stored; the lock ends by itself.
-            _LOG.warning("upload_lock_left", code=error.code)
+            _LOG.warning("upload_lock_not_released", code=error.code)
 
     def _overflow(self, writing: Writing) -> TympanError:
         if writing.end_bytes == self._uploads.rules.max_bytes:

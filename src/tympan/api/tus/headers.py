@@ -40,7 +40,7 @@ def require_version(headers: Headers) -> None:
     """Raise ``ProtocolVersion`` unless the request says that it speaks our version."""
     if headers.get("tus-resumable") != VERSION:
         raise ProtocolVersion(
-            "The Tus-Resumable header does not name a version of the upload protocol that is spoken here.",
+            "The Tus-Resumable header does not name a supported version of the upload protocol.",
             param="Tus-Resumable",
             remedy=f"Use a tus client, or send 'Tus-Resumable: {VERSION}'.",
         )
@@ -63,7 +63,7 @@ def creation_length(headers: Headers) -> int | None:
     length, deferred = number(headers, "Upload-Length"), headers.get("upload-defer-length")
     if deferred not in (None, "1") or (length is None) == (deferred is None):
         raise InvalidRequest(
-            "A new upload needs either its length or the word that it will come later.",
+            "A new upload needs its length, or Upload-Defer-Length if it is not known yet.",
             param="Upload-Length",
             remedy="Send 'Upload-Length: <bytes>' or 'Upload-Defer-Length: 1'.",
         )
@@ -78,7 +78,7 @@ def require_offset_type(headers: Headers) -> None:
     """
     if headers.get("content-type", "").strip().lower() != OFFSET_TYPE:
         raise InvalidRequest(
-            "The body is not of the type that uploads have.",
+            "The Content-Type is not that of an upload.",
             param="Content-Type",
             remedy=f"Send 'Content-Type: {OFFSET_TYPE}'.",
         )

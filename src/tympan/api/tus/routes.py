@@ -158,7 +158,9 @@ async def _append(request: Request) -> Response:
     offset = tus_headers.number(request.headers, "Upload-Offset")
     if offset is None:
         raise InvalidRequest(
-            "The Upload-Offset header is missing.", param="Upload-Offset", remedy="Say where the body belongs."
+            "The Upload-Offset header is missing.",
+            param="Upload-Offset",
+            remedy="Send the position in the file where the body belongs.",
         )
     wanted = Append(offset, tus_headers.number(request.headers, "Upload-Length"))
     done = await Body(request, tenant_of(request), request.path_params["upload_id"]).send(wanted)
@@ -174,7 +176,7 @@ async def _terminate(request: Request) -> Response:
 
 async def _refuse(_request: Request) -> Response:
     raise InvalidRequest(
-        "A POST to an upload does not say what it stands for.",
+        "A POST to an upload needs the header X-HTTP-Method-Override.",
         param="X-HTTP-Method-Override",
         remedy="Send PATCH, or 'X-HTTP-Method-Override: PATCH' with the POST.",
     )

@@ -20,5 +20,6 @@ def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
         site = ""
     if not site or site.lower() != headers.get("host", "").lower():
         raise ForeignOrigin(
-            f"Pages of {origin[:80]!r} may not ask for this.", remedy="The operator allows them with ALLOWED_ORIGINS."
+            f"Web pages from {origin[:80]!r} may not use this server.",
+            remedy="The operator can allow them with ALLOWED_ORIGINS.",
         )

@@ -205,7 +205,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._message_ended:
             self.end("silent")
         else:
-            self._refuse(RequestTimeout("The head of the request did not come in time.", remedy="Try again."), "slow")
+            self._refuse(RequestTimeout("The request's headers did not arrive in time.", remedy="Try again."), "slow")
 
     def _upgrade(self) -> None:
         """Hand the connection over, or answer as if that had not been asked for, and close it then."""

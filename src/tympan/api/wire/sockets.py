@@ -158,7 +158,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.close_sent = self._parting = True
         remedy = "Let a WebSocket client build it: a GET without a body, version 13, no header above 8 kB."
         answer = ErrorResponse(
-            InvalidRequest("This is no WebSocket handshake.", remedy=remedy), {"sec-websocket-version": "13"}
+            InvalidRequest("This is not a valid WebSocket handshake.", remedy=remedy), {"sec-websocket-version": "13"}
         )
         telemetry.ERROR_CODES.labels(answer.code).inc()
         telemetry.HTTP_RESPONSES.labels("(none)", str(answer.status_code)).inc()

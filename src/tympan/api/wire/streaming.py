@@ -36,7 +36,9 @@ class Streams:
         with self._lock:
             if self.count >= self.limit:
                 raise Overloaded(
-                    f"{self.limit} answers are being streamed.", remedy="Try again later.", retry_after_s=5.0
+                    f"{self.limit} answers are being streamed, the most at a time.",
+                    remedy="Try again later.",
+                    retry_after_s=5.0,
                 )
             self.count += 1
         try:

@@ -298,7 +298,7 @@ def _library() -> Any:
     if not agree(library.whisper_full_default_params(BEAM_SEARCH)):
         version = library.whisper_version().decode(errors="replace")
         raise EngineError(
-            f"whisper.cpp {version} lays out its parameters in a way that is not known here.",
+            f"whisper.cpp {version} is not supported: it lays out its parameters differently.",
             remedy="Install the version of pywhispercpp that requirements/whispercpp.txt names.",
         )
     return library

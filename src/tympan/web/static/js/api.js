@@ -91,7 +91,7 @@ export async function events(path, { onEvent, signal }) {
       const passes = error instanceof ApiError ? error.status === 0 || error.status >= 500 || error.status === 429 : error.name !== "AbortError";
       if (!passes || failures >= RETRY_MS.length) throw error;
     }
-    if (failures >= RETRY_MS.length) throw new ApiError(0, { message: "The connection breaks again and again.", code: "unreachable" });
+    if (failures >= RETRY_MS.length) throw new ApiError(0, { message: "The connection keeps breaking. Check the network and try again.", code: "unreachable" });
     await pause(RETRY_MS[failures++], signal);
   }
 }

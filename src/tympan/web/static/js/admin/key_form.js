@@ -17,10 +17,10 @@ export function keyForm(tenant, isFirst, onMade) {
   const choose = (names) => parts.boxes.forEach((box) => { box.checked = names.includes(box.value); });
   choose(SETS[isFirst ? 2 : 0][1]);
   const send = el("button", { class: "button main", text: "Make the key" });
-  const box = dialog("New key", isFirst && el("p", { class: "note warn", text: "This is the first key. With it the door shuts: it should be an operator's." }),
+  const box = dialog("New key", isFirst && el("p", { class: "note warn", text: "This is the first key. After it everybody needs one, so make it an operator's key." }),
     el("form", { class: "stack", on: { submit: (event) => { event.preventDefault(); make(); } } },
       field("Tenant", parts.tenant, "Whose jobs, uploads and webhooks it opens; keys of one tenant share them."),
-      field("Name", parts.name), field("Days until it ends", parts.days, "Empty: it lasts until it is revoked."),
+      field("Name", parts.name), field("Days until it expires", parts.days, "Empty: it lasts until it is revoked."),
       scopes(parts, choose), parts.wrong,
       el("div", { class: "row wrap" }, send, el("button", { class: "button", type: "button", text: "Cancel", on: { click: () => box.close() } }))));
   const make = () => busily(send, async () => {

@@ -9,12 +9,12 @@ import { showSecret } from "./secret.js";
 
 const PAGE = 50;
 const STATES = { active: "good", expired: "", revoked: "" };
-const SHOWN = [["active", "those that work"], ["", "all"], ["expired", "expired ones"], ["revoked", "revoked ones"]];
+const SHOWN = [["active", "active keys"], ["", "all keys"], ["expired", "expired keys"], ["revoked", "revoked keys"]];
 const OVERLAPS = [["24", "for another day"], ["168", "for another week"], ["1", "for another hour"], ["0", "not at all: it ends now"]];
 
 /** Shows it in `root` until `signal` says that the view is left. */
 export function show(root, signal) {
-  const place = { state: "active", tenant: "", keys: [], signal, list: el("div", {}, el("p", { class: "soft", text: "Asking …" })), note: el("div", { class: "stack" }) };
+  const place = { state: "active", tenant: "", keys: [], signal, list: el("div", {}, el("p", { class: "soft", text: "Loading…" })), note: el("div", { class: "stack" }) };
   const state = select(SHOWN, place.state, { "aria-label": "Which keys", class: "narrow", on: { change: () => { place.state = state.value; load(place); } } });
   const tenant = el("input", { type: "search", class: "narrow", placeholder: "any tenant", "aria-label": "Tenant", maxlength: "64", on: { change: () => { place.tenant = tenant.value.trim(); load(place); } } });
   const make = el("button", { class: "button main", type: "button", text: "New key", on: { click: () => keyForm(place.tenant, place.isOpen, (made) => made && done(place, made)) } });
@@ -37,16 +37,16 @@ async function load(place, after = null) {
 async function door(place) {
   const any = place.keys.length || (await request("GET", "/v1/admin/keys", { query: { limit: 1 }, signal: place.signal })).data.length;
   place.isOpen = !any;
-  fill(place.note, any ? el("p", { class: "note", text: "You are here without a key: the server asks for none (API_KEYS is open, or no key works any more)." })
-    : el("div", { class: "note warn stack tight" }, el("b", { text: "The door is open: whoever is at this machine may do everything." }),
-      el("p", { text: "The first key shuts it within five seconds; from then on everybody needs one. Make that one an operator's, and keep it." })));
+  fill(place.note, any ? el("p", { class: "note", text: "You are here without a key: the server asks for none (API_KEYS is open, or no key is valid any more)." })
+    : el("div", { class: "note warn stack tight" }, el("b", { text: "No key is needed: anyone on this machine may do everything." }),
+      el("p", { text: "The first key changes that within five seconds: from then on everybody needs one. Make the first one an operator's key, and keep it." })));
 }
 
 function paint(place) {
   const more = place.next && el("button", { class: "button", type: "button", text: "More", on: { click: () => load(place, place.next) } });
   const isFiltered = place.tenant || place.state;
   fill(place.list, place.keys.length ? [table("Keys", ["Name", "Tenant", "State", "May", "Made", "Last used", "Ends", ""], place.keys.map((key) => row(place, key))), more]
-    : nothing(isFiltered && !place.isOpen ? "No key is like that." : "There is no key yet. A key says who may use the server, what for, and whose jobs they see."));
+    : nothing(isFiltered && !place.isOpen ? "No key matches." : "There are no keys yet. A key says who may use the server, for what, and whose jobs they see."));
 }
 
 function row(place, key) {
@@ -71,7 +71,7 @@ function rotate(place, key) {
   const overlap = select(OVERLAPS, "24");
   const wrong = el("div");
   const send = el("button", { class: "button main", text: "Rotate" });
-  const box = dialog(`Rotate ${key.name || key.id}`, el("p", { text: "A new key takes its place: same tenant, same scopes, as long a life. It is shown once." }),
+  const box = dialog(`Rotate ${key.name || key.id}`, el("p", { text: "A new key takes its place, with the same tenant, scopes and lifetime. It is shown once." }),
     el("form", { class: "stack", on: { submit: (event) => { event.preventDefault(); go(); } } },
       field("The old key goes on working", overlap), wrong,
       el("div", { class: "row wrap" }, send, el("button", { class: "button", type: "button", text: "Cancel", on: { click: () => box.close() } }))));
@@ -83,8 +83,8 @@ function rotate(place, key) {
 }
 
 async function revoke(place, key, isMine, button) {
-  const mine = isMine ? " It is the key that you use here now." : "";
-  if (!await ask(`Revoke ${key.name || key.id}?`, `Whoever uses it is refused within five seconds, for good. It belongs to ${key.tenant}.${mine}`, "Revoke")) return;
+  const mine = isMine ? " It is the key you are using here." : "";
+  if (!await ask(`Revoke ${key.name || key.id}?`, `Programs that use it are refused within five seconds, for good. It belongs to ${key.tenant}.${mine}`, "Revoke")) return;
   const isDone = await busily(button, () => request("DELETE", `/v1/admin/keys/${encodeURIComponent(key.id)}`), (error) => notice(error.message, "bad"));
   if (!isDone) return;
   notice("The key is revoked.", "good");

@@ -9,9 +9,9 @@ export function showSecret(made, isOpen, onClose) {
   const text = el("input", { value: made.key, readonly: true, class: "mono", "aria-label": "The key", on: { focus: () => text.select() } });
   const said = el("span", { class: "soft small", role: "status" });
   const copy = el("button", { class: "button", type: "button", text: "Copy", on: { click: () => copied(text, said) } });
-  const close = el("button", { class: isOpen ? "button" : "button main", type: "button", text: "I have kept it", on: { click: () => box.close() } });
+  const close = el("button", { class: isOpen ? "button" : "button main", type: "button", text: "I have saved it", on: { click: () => box.close() } });
   const use = el("button", { class: "button main", type: "button", text: "Use it in this browser", on: { click: () => { take(made.key); box.close(); } } });
-  const box = dialog("The new key", el("p", { class: "note warn", text: "It is shown only now. What the server keeps is a digest, from which nobody gets it back." }),
+  const box = dialog("The new key", el("p", { class: "note warn", text: "It is shown only now. The server keeps just a digest and cannot show it again." }),
     el("div", { class: "row wrap" }, el("div", { class: "grow" }, text), copy), said,
     el("p", { class: "soft small wrap-anywhere", text: `Tenant ${made.tenant}. Programs send it as: Authorization: Bearer tym_…` }),
     isOpen && el("p", { text: "From now on this page needs a key as well." }),
@@ -33,6 +33,6 @@ async function copied(text, said) {
     await navigator.clipboard.writeText(text.value);
     said.textContent = "Copied.";
   } catch {
-    said.textContent = "It is marked: copy it with Ctrl+C or ⌘C.";
+    said.textContent = "It is selected: copy it with Ctrl+C or ⌘C.";
   }
 }

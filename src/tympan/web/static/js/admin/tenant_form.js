@@ -18,7 +18,7 @@ export function tenantForm(tenant, onSaved) {
     tenant && today(tenant),
     el("form", { class: "stack", novalidate: Boolean(tenant), on: { submit: (event) => { event.preventDefault(); save(); } } },
       name && field("Name", name, "Letters, digits, '.', '_' and '-'; it cannot be changed."),
-      el("p", { class: "soft small", text: "Empty: as the settings say. 0: no limit." }),
+      el("p", { class: "soft small", text: "Empty: the server's setting. 0: no limit." }),
       el("div", { class: "fields" }, LIMITS.map((limit) => limitField(form, limit))),
       el("div", { class: "fields" }, weightField(form), daysField(form, "audio_days", "Days to keep audio"), daysField(form, "text_days", "Days to keep text")),
       form.wrong,
@@ -40,7 +40,7 @@ function limitField(form, [name, title, unit, whole]) {
   const { tenant } = form;
   const inherits = tenant && tenant.limits[name] === null;
   return numberField(form, `limits.${name}`, { title: unit ? `${title}, ${unit}` : title, value: tenant?.limits[name] ?? null, rules: { whole }, alias: name,
-    placeholder: inherits ? `settings: ${written(tenant.effective.limits[name], unit)}` : "as the settings say" });
+    placeholder: inherits ? `settings: ${written(tenant.effective.limits[name], unit)}` : "server's setting" });
 }
 
 function weightField(form) {
@@ -48,7 +48,7 @@ function weightField(form) {
 }
 
 function daysField(form, name, title) {
-  const usual = form.tenant ? `settings: ${form.tenant.effective[name].toLocaleString("en")}` : "as the settings say";
+  const usual = form.tenant ? `settings: ${form.tenant.effective[name].toLocaleString("en")}` : "server's setting";
   return numberField(form, name, { title, value: form.tenant?.[name] ?? null, rules: DAYS, placeholder: usual });
 }
 
@@ -92,11 +92,11 @@ function refused(form, error) {
 
 /** What the tenant has used today, where this key may see it. */
 function today(tenant) {
-  const place = el("p", { class: "soft small", text: "Used today: asking …" });
+  const place = el("p", { class: "soft small", text: "Used today: loading…" });
   const day = new Date().toISOString().slice(0, 10);
   request("GET", "/v1/usage", { query: { tenant: tenant.id, from: day, to: day } }).then(({ data }) => {
     const sum = (name) => data.reduce((all, row) => all + row[name], 0);
     place.textContent = data.length ? `Used today (UTC): ${number(sum("requests"))} requests, ${number(sum("failures"))} of them failed, ${span(sum("audio_s"))} of audio.` : "Used today (UTC): nothing.";
-  }, (error) => { place.textContent = `What was used today is not shown: ${error.message}`; });
+  }, (error) => { place.textContent = `Today's usage cannot be shown: ${error.message}`; });
   return place;
 }

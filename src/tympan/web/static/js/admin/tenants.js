@@ -11,10 +11,10 @@ const PAGE = 50;
 
 /** Shows it in `root` until `signal` says that the view is left. */
 export function show(root, signal) {
-  const place = { signal, tenants: [], list: el("div", {}, el("p", { class: "soft", text: "Asking …" })) };
+  const place = { signal, tenants: [], list: el("div", {}, el("p", { class: "soft", text: "Loading…" })) };
   const make = el("button", { class: "button main", type: "button", text: "New tenant", on: { click: () => tenantForm(null, (made) => changed(place, made)) } });
   fill(root, card("Tenants", make,
-    el("p", { class: "soft", text: "A tenant is a name that keys share. What it does not own is not there for it. It is listed from its first key, job or limit on." }), place.list));
+    el("p", { class: "soft", text: "A tenant is a name that keys share. It sees only its own jobs. It is listed once it has a key, a job or a limit." }), place.list));
   load(place);
 }
 
@@ -30,14 +30,14 @@ async function load(place, after = null) {
 function paint(place) {
   const more = place.next && el("button", { class: "button", type: "button", text: "More", on: { click: () => load(place, place.next) } });
   fill(place.list, place.tenants.length ? [table("Tenants", ["Tenant", ["Jobs kept", "number"], ["Weight", "number"], "Limits of its own", "Audio and text kept", ""], place.tenants.map((each) => row(place, each))), more]
-    : nothing("There is no tenant yet. Make one to give it limits before it begins; or make a key, which makes its tenant."));
+    : nothing("There are no tenants yet. Make one to give it limits, or make a key, which makes its tenant."));
 }
 
 function row(place, tenant) {
   const limits = own(tenant.limits);
   return [
     el("b", { class: "wrap-anywhere", text: tenant.id }), number(tenant.jobs), number(tenant.weight, Number.isInteger(tenant.weight) ? 0 : 2),
-    limits.length ? el("div", { class: "row wrap tight" }, limits.map((text) => tag(text))) : el("span", { class: "soft", text: "as the settings say" }),
+    limits.length ? el("div", { class: "row wrap tight" }, limits.map((text) => tag(text))) : el("span", { class: "soft", text: "server's setting" }),
     el("span", { class: "small", text: kept(tenant) }),
     el("button", { class: "button small", type: "button", "aria-label": `Change ${tenant.id}`, text: "Change", on: { click: () => tenantForm(tenant, (made) => changed(place, made)) } }),
   ];

@@ -20,7 +20,7 @@ const dayOf = (time) => new Date(time).toISOString().slice(0, 10);
 
 /** Shows it in `root` until `signal` says that the view is left. */
 export function show(root, signal) {
-  const place = { signal, body: el("div", { class: "stack" }, el("p", { class: "soft", text: "Asking …" })) };
+  const place = { signal, body: el("div", { class: "stack" }, el("p", { class: "soft", text: "Loading…" })) };
   const choice = (name, entries, label, onChange) => {
     const box = select(entries, chosen[name], { "aria-label": label, class: "narrow", on: { change: () => { chosen[name] = box.value; onChange(place); } } });
     return box;
@@ -57,7 +57,7 @@ function paint(place) {
   const { first, last, data, isOwn } = place.answer ?? {};
   if (!data) return;
   const note = isOwn ? el("p", { class: "note", text: "This is what the tenant of your key has used; the scope admin shows every tenant's." }) : null;
-  if (!data.length) return fill(place.body, note, nothing("Nothing was used in these days. What is transcribed stands here a few seconds after it has ended."));
+  if (!data.length) return fill(place.body, note, nothing("Nothing was used in this period. Transcriptions appear here a few seconds after they finish."));
   const parts = splitBy(data, chosen.split, chosen.measure);
   fill(place.body, note, totals(data), drawn(parts, days(first, last)), sums(data));
 }

@@ -15,7 +15,7 @@ export function show(root, { rest }) {
   const body = el("div", { class: "stack" });
   const over = new AbortController();
   fill(root, el("div", { class: "stack admin" },
-    el("div", { class: "stack tight" }, el("h1", { text: "Admin" }), el("p", { class: "soft", text: "Who may use the server, how much, and what was used." })),
+    el("div", { class: "stack tight" }, el("h1", { text: "Admin" }), el("p", { class: "soft", text: "Who may use the server, how much, and what they used." })),
     tabs("admin", TABS, name, "Admin"), body));
   part(body, over.signal);
   return () => over.abort();

@@ -13,7 +13,7 @@ export function batchList() {
   const state = { batches: [], more: null };
   const list = el("ul", { class: "batches plain", "aria-label": "Batches" });
   const note = el("p", { class: "note bad", hidden: true });
-  const empty = el("p", { class: "empty", text: "Looking…" });
+  const empty = el("p", { class: "empty", text: "Loading…" });
   const more = el("button", { class: "button", type: "button", text: "Older ones", hidden: true });
   const drawn = new Map();
   const draw = () => {
@@ -28,7 +28,7 @@ export function batchList() {
       if (list.children[at] !== entry.node) list.insertBefore(entry.node, list.children[at] ?? null);
     });
     empty.hidden = state.batches.length > 0;
-    empty.textContent = "No batches yet. A batch is many files handed in as one, with POST /v1/batches or tympan batch.";
+    empty.textContent = "No batches yet. A batch is many files submitted together with POST /v1/batches.";
     more.hidden = !state.more;
   };
   const watch = poll((signal) => look(state, signal).finally(draw), (error) => {
@@ -95,11 +95,11 @@ async function results(batch) {
 }
 
 async function cancelled(batch, name) {
-  const sure = await ask(`Cancel ${name}?`, "Every job of it that has not ended is cancelled.", "Cancel them");
+  const sure = await ask(`Cancel ${name}?`, "Every unfinished job in it is cancelled.", "Cancel them");
   if (sure) await request("POST", `/v1/batches/${batch.id}/cancel`);
 }
 
 async function removed(batch, name) {
-  const sure = await ask(`Delete ${name}?`, `All ${batch.total} jobs with their audio and text are erased, for good.`, "Delete them");
+  const sure = await ask(`Delete ${name}?`, `All ${batch.total} jobs with their audio and text are erased for good.`, "Delete them");
   if (sure) await request("DELETE", `/v1/batches/${batch.id}`);
 }

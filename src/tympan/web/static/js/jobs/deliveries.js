@@ -17,7 +17,7 @@ export function deliveries(path) {
   const period = select(PERIODS, "86400", { "aria-label": "Send again what failed in" });
   const parts = {
     list: el("ul", { class: "plain deliveries", "aria-label": "Deliveries" }), note: el("p", { class: "note bad small", hidden: true }),
-    empty: el("p", { class: "soft small", text: "Looking…" }), more: el("button", { class: "button small", type: "button", text: "Older ones", hidden: true }),
+    empty: el("p", { class: "soft small", text: "Loading…" }), more: el("button", { class: "button small", type: "button", text: "Older ones", hidden: true }),
   };
   let watch = null;
   const start = () => {
@@ -56,7 +56,7 @@ async function look(path, wanted, state, signal) {
 
 function draw(path, state, parts, refresh) {
   parts.empty.hidden = state.found.length > 0;
-  parts.empty.textContent = "Nothing was sent there yet.";
+  parts.empty.textContent = "Nothing has been sent there yet.";
   parts.more.hidden = !state.more;
   const said = JSON.stringify(state.found);
   if (said === state.said) return;
@@ -69,7 +69,7 @@ function delivery(path, one, open, refresh) {
   const replay = async () => {
     try {
       await request("POST", `${path}/deliveries/${one.id}/replay`);
-      notice("It is sent again.", "good");
+      notice("It will be sent again.", "good");
       refresh();
     } catch (error) {
       notice(error.message, "bad");

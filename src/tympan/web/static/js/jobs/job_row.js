@@ -17,7 +17,7 @@ export function jobRow(job, acts) {
     now = fresh;
     node.dataset.state = now.state;
     cells.length.textContent = length(now);
-    cells.model.textContent = now.model ?? "default";
+    cells.model.textContent = now.model ?? "default model";
     cells.language.textContent = language(now.language);
     cells.age.textContent = ago(now.created_at);
     cells.age.title = moment(now.created_at);
@@ -76,11 +76,11 @@ function button(text, job, act, kind = "") {
 }
 
 async function cancelled(job, acts) {
-  const sure = job.state === "queued" || (await ask(`Cancel ${nameOf(job)}?`, "What has been transcribed of it so far is lost. It can be tried again.", "Cancel it"));
+  const sure = job.state === "queued" || (await ask(`Cancel ${nameOf(job)}?`, "The text so far is lost. It can be tried again.", "Cancel it"));
   if (sure) await acts.cancel(job);
 }
 
 async function removed(job, acts) {
-  const what = "Its audio, its text and everything else about it are erased, for good.";
+  const what = "Its audio, text and everything else about it are erased for good.";
   if (await ask(`Delete ${nameOf(job)}?`, what, "Delete it")) await acts.remove(job);
 }

@@ -16,7 +16,7 @@ export function jobList(query) {
   const state = { jobs: [], rows: new Map(), more: null, words: "", asked: { state: filter[2], batch_id: batch } };
   const parts = {
     body: el("tbody", {}), table: el("table", { class: "job-table" }), note: el("p", { class: "note bad", hidden: true }),
-    empty: el("p", { class: "empty", text: "Looking…" }), more: el("button", { class: "button", type: "button", text: "Older ones", hidden: true }),
+    empty: el("p", { class: "empty", text: "Loading…" }), more: el("button", { class: "button", type: "button", text: "Older ones", hidden: true }),
     count: el("p", { class: "soft small", role: "status" }),
   };
   fill(parts.table, el("thead", {}, el("tr", {}, ["File", "State", "Length", "Model", "Language", "Added", ""].map((title) =>
@@ -91,7 +91,7 @@ function show(state, parts, { filter, batch }, acts) {
 
 function nothing(state, [name], batch) {
   if (state.words) return `None of the ${state.jobs.length} loaded has “${state.words}” in its name.`;
-  if (name || batch) return "There is none like this.";
+  if (name || batch) return "No job matches.";
   return ["No jobs yet. ", el("a", { href: "#/transcribe", text: "Transcribe a file" }), ", and it appears here."];
 }
 
@@ -115,7 +115,7 @@ function actions(state, draw, watch) {
     cancel: guarded(async (job) => change(await request("POST", `/v1/jobs/${job.id}/cancel`))),
     retry: guarded(async (job) => {
       change(await request("POST", `/v1/jobs/${job.id}/retry`));
-      notice(`${nameOf(job)} was handed in again.`, "good");
+      notice(`${nameOf(job)} was submitted again.`, "good");
     }),
     remove: guarded(async (job) => {
       await request("DELETE", `/v1/jobs/${job.id}`);

@@ -10,7 +10,7 @@ export const STATES = {
 
 /** Choices of the filter: name in the address, title, states. */
 export const FILTERS = [
-  ["", "All", []], ["open", "Under way", ["queued", "running"]], ["succeeded", "Done", ["succeeded"]],
+  ["", "All", []], ["open", "In progress", ["queued", "running"]], ["succeeded", "Done", ["succeeded"]],
   ["failed", "Failed", ["failed", "expired"]], ["cancelled", "Cancelled", ["cancelled"]],
 ];
 

@@ -14,7 +14,7 @@ export function webhooks() {
   const parts = {
     list: el("ul", { class: "endpoints plain", "aria-label": "Webhook endpoints" }),
     note: el("p", { class: "note bad", hidden: true }),
-    empty: el("p", { class: "empty", text: "Looking…" }),
+    empty: el("p", { class: "empty", text: "Loading…" }),
     more: el("button", { class: "button", type: "button", text: "Older ones", hidden: true }),
   };
   const state = { endpoints: [], more: null };
@@ -35,7 +35,7 @@ export function webhooks() {
   });
   const node = el("div", { class: "stack" },
     el("div", { class: "row apart wrap" },
-      el("p", { class: "soft", text: "Your own programs are told here when a job has ended. Messages are signed." }),
+      el("p", { class: "soft", text: "Have the server tell your own programs when a job has finished. Messages are signed." }),
       el("button", { class: "button main", type: "button", text: "New endpoint", on: { click: () => create(acts) } })),
     parts.note, parts.list, parts.empty, el("div", {}, parts.more));
   const stop = () => {
@@ -70,7 +70,7 @@ function draw(state, parts, entries, acts) {
     if (parts.list.children[at] !== entry.node) parts.list.insertBefore(entry.node, parts.list.children[at] ?? null);
   });
   parts.empty.hidden = state.endpoints.length > 0;
-  parts.empty.textContent = "No endpoints yet. Make one to be told of finished jobs instead of asking for them.";
+  parts.empty.textContent = "No endpoints yet. Make one and the server calls your program when a job has finished.";
   parts.more.hidden = !state.more;
 }
 
@@ -102,7 +102,7 @@ function heading(endpoint, entry, acts) {
         button("Change secret", () => rotate(path, url)),
         button("Delete", () => remove(path, url), "quiet"))),
     el("p", { class: "soft small" }, [endpoint.description, endpoint.implicit && "made for a job's webhook_url", `made ${ago(endpoint.created_at)}`].filter(Boolean).join(" · ")),
-    failing && el("p", { class: "note warn small", text: `Nothing has arrived there since ${moment(failing)}. The deliveries say why.` }),
+    failing && el("p", { class: "note warn small", text: `Nothing has arrived there since ${moment(failing)}. See Deliveries for the reason.` }),
     endpoint.disabled_reason && el("p", { class: "note bad small", text: `Disabled: ${endpoint.disabled_reason}` }),
   ];
 }
@@ -114,7 +114,7 @@ function tag({ enabled, failing_since: failing }) {
 
 async function test(path, entry) {
   await request("POST", `${path}/test`);
-  notice("A test event is on its way; the deliveries tell what came of it.", "good");
+  notice("A test event was sent; see Deliveries for the result.", "good");
   entry.fold.open = true;
   entry.deliveries.start();
 }
@@ -125,7 +125,7 @@ async function rotate(path, url) {
 }
 
 async function remove(path, url) {
-  const sure = await ask("Delete the endpoint?", `${url} is told nothing any more, and what waits for it is dropped.`, "Delete it");
+  const sure = await ask("Delete the endpoint?", `Nothing more is sent to ${url}, and waiting messages are dropped.`, "Delete it");
   if (!sure) return false;
   return request("DELETE", path);
 }
@@ -147,7 +147,7 @@ function create(acts) {
     }
   };
   const box = dialog("New endpoint", el("form", { class: "stack", novalidate: true, on: { submit: send } },
-    field("Address", url, "An https address that anybody can reach; the operator may allow others."),
+    field("Address", url, "An https address on the public internet; the operator can allow others."),
     field("Description", description), wrong,
     el("div", { class: "row wrap" },
       el("button", { class: "button main", text: "Create" }),
@@ -161,9 +161,9 @@ function showSecret({ secret, previous_secret_until: until }) {
     notice("Copied.", "good");
   };
   const box = dialog("The endpoint's secret",
-    el("p", { text: "Your program checks the signature of each message with it. Keep it as you keep a password." }),
+    el("p", { text: "Your program checks the signature of each message with it. Keep it like a password." }),
     el("code", { class: "secret", text: secret, tabindex: 0 }),
-    until && el("p", { class: "soft", text: `The one before it is good until ${moment(until)}.` }),
+    until && el("p", { class: "soft", text: `The previous one works until ${moment(until)}.` }),
     el("div", { class: "row wrap" },
       navigator.clipboard && el("button", { class: "button main", type: "button", text: "Copy", on: { click: copy } }),
       el("button", { class: "button", type: "button", text: "Close", on: { click: () => box.close() } })));

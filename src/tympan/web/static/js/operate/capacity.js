@@ -20,7 +20,7 @@ export function show(root) {
   place.send = el("button", { class: "button main", text: "Plan" });
   place.form = el("form", { class: "stack", on: { submit: (event) => { event.preventDefault(); plan(place); } } }, demand(place), goal(place), el("div", { class: "row wrap" }, place.send));
   fill(root, card("Plan capacity", null,
-    el("p", { class: "soft", text: "How many machines the demand takes so that callers do not wait longer than you allow, what happens when one of them dies, and when the demand doubles. The server simulates its own scheduler with what it measured." }), place.form), place.answer);
+    el("p", { class: "soft", text: "How many machines you need so that callers wait no longer than you allow, also when one machine fails or the demand doubles. The server simulates its own scheduler with measured speeds." }), place.form), place.answer);
   adjust(place);
   if (kept.document) fill(place.answer, result(kept.document));
   return () => place.over.abort();
@@ -28,8 +28,8 @@ export function show(root) {
 
 function demand(place) {
   return el("fieldset", { class: "fields" }, el("legend", { text: "Demand" }),
-    field("What is asked", choice(place, "way", WAYS)), hideable(place, "days", field("Seen in", choice(place, "days", DAYS))),
-    hideable(place, "count", field("How many at the most", number(place, "count", { min: "1", step: "any", required: true }))),
+    field("Demand from", choice(place, "way", WAYS)), hideable(place, "days", field("Seen in", choice(place, "days", DAYS))),
+    hideable(place, "count", field("How many at peak", number(place, "count", { min: "1", step: "any", required: true }))),
     field("Growth", choice(place, "growth", GROWTHS)),
     field("Mean length, seconds", number(place, "mean_length_s", { min: "0.1", step: "any", placeholder: "as seen, else 30" })),
     field("Share of jobs, %", number(place, "job_share", { min: "0", max: "100", step: "any", placeholder: "as seen, else 0" })));

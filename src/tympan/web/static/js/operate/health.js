@@ -7,17 +7,17 @@ import { counted, seconds } from "./units.js";
 
 const WORDS = {
   healthy: ["good", "Everything works."],
-  degraded: ["warn", "It works, but not all of it."],
-  loading: ["busy", "The model is being loaded; requests are taken once it is."],
-  unhealthy: ["bad", "No requests are taken."],
-  hidden: ["", "How the server is, is not told at this address."],
+  degraded: ["warn", "It works, but some parts have problems."],
+  loading: ["busy", "The model is loading; requests are accepted once it is ready."],
+  unhealthy: ["bad", "No requests are accepted."],
+  hidden: ["", "This address does not report the server's health."],
   unreachable: ["bad", "The server does not answer."],
 };
 const STATES = { ok: "good", degraded: "warn", down: "bad" };
 const SEVERITIES = { page: ["bad", "now"], ticket: ["warn", "today"] };
 const IN_SHORT = {
-  tympantranscriptsworse: "What was changed before: the model, its settings, the server, or what callers send? Go back, or say that it was meant: tympan quality baseline RUN.",
-  tympanqualityunknown: "Nothing is known until a run ends well. Look at the last run, then begin another one: tympan quality run SET.",
+  tympantranscriptsworse: "What was changed: the model, its settings, the server, or what callers send? Undo it, or accept the change: tympan quality baseline RUN.",
+  tympanqualityunknown: "Nothing is known until a run succeeds. Look at the last run, then start another: tympan quality run SET.",
 };
 const HIDDEN = new Set(["status", "reason", "remedy", "ok"]);
 
@@ -33,7 +33,7 @@ export function headline(health) {
 export function components(health) {
   const worst = ["down", "degraded", "ok"];
   const entries = Object.entries(health.components ?? {}).sort(([, a], [, b]) => worst.indexOf(a.status) - worst.indexOf(b.status));
-  if (!entries.length) return nothing("The server tells nothing about its parts.");
+  if (!entries.length) return nothing("The server reports nothing about its parts.");
   return table("Parts of the server", ["Part", "State", "What it says"], entries.map(([name, part]) => [
     name.replaceAll("_", " "), tag(part.status, STATES[part.status]),
     el("div", { class: "stack tight" }, part.reason && el("b", { text: part.reason }), part.remedy && el("span", { text: part.remedy }),

@@ -15,7 +15,7 @@ const STATES = { loaded: "good", loading: "busy", unloading: "busy", unloaded: "
 
 /** Shows it in `root` and returns what ends it. */
 export function show(root) {
-  const place = { list: el("div", {}, el("p", { class: "soft", text: "Asking …" })), end: () => {} };
+  const place = { list: el("div", {}, el("p", { class: "soft", text: "Loading…" })), end: () => {} };
   fill(root, card("Models", null,
     el("p", { class: "soft", text: "Each loaded model is a process of its own. One that is not loaded is loaded when a request names it, if there is room." }),
     place.list));
@@ -41,7 +41,7 @@ function paint(place, models) {
   place.told = told;
   const focused = document.activeElement?.dataset.model;
   fill(place.list, models.length ? table("Models", ["Model", "State", "Runs on", ["Memory", "number"], ["In use", "number"], ""], models.map((model) => row(place, model)))
-    : nothing("The server is starting; its models are told in a moment."), models.length === 1 && more());
+    : nothing("The server is starting; its models appear in a moment."), models.length === 1 && more());
   if (focused) [...place.list.querySelectorAll("button")].find((button) => button.dataset.model === focused)?.focus();
 }
 
@@ -57,7 +57,7 @@ function row(place, model) {
 
 function buttons(place, model) {
   const isOut = model.state === "unloaded" || model.state === "failed";
-  if (MOVING.has(model.state)) return el("span", { class: "soft small", text: model.state === "loading" ? "on its way" : "ending" });
+  if (MOVING.has(model.state)) return el("span", { class: "soft small", text: model.state === "loading" ? "loading" : "ending" });
   const act = isOut ? load : unload;
   const button = el("button", { class: `button small${isOut ? "" : " danger"}`, type: "button", data: { model: model.id }, "aria-label": `${isOut ? "Load" : "Unload"} ${model.id}`, text: isOut ? "Load" : "Unload" });
   button.addEventListener("click", () => act(place, model, button));
@@ -73,7 +73,7 @@ async function load(place, model, button) {
 }
 
 async function unload(place, model, button) {
-  const uses = model.in_use ? ` It is used by ${counted(model.in_use, "request")} now, so the server may refuse.` : "";
+  const uses = model.in_use ? ` It is in use by ${counted(model.in_use, "request")} now, so the server may refuse.` : "";
   const rest = model.default ? " It is the default: requests that name no model wait until it is loaded again." : " Requests that name it wait until it is loaded again.";
   if (!await ask(`Unload ${model.id}?`, `Its process ends and gives its memory back.${rest}${uses}`, "Unload")) return;
   const isDone = await busily(button, () => request("DELETE", path(model)), wrong);
@@ -82,5 +82,5 @@ async function unload(place, model, button) {
 }
 
 function more() {
-  return nothing("This server has one model. To serve more, name them when it is started, or in its settings file:", commandLine("models = [\"small\", \"large-v3-turbo\"]"));
+  return nothing("This server has one model. To serve more, name them in its settings file tympan.toml and restart it:", commandLine("models = [\"small\", \"large-v3-turbo\"]"));
 }

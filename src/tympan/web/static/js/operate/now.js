@@ -29,10 +29,10 @@ const minute = (value) => (Number.isFinite(value) ? value * 60 : null);
 
 /** What is told at a glance: title, value, what stands below, the value of a moment for the small line, and when it is bad. */
 const TILES = [
-  ["Engine busy", (one) => share(one.busy), (one) => (one.busy === null ? "no engine in this process" : one.busy > 0.95 ? "no room left" : "of the last 30 s"), (one) => one.busy, (one) => one.busy > 0.95],
-  ["Requests", (one) => whole(one.in_house), (one) => `in the house · ${plain(minute(one.requests))} a minute`, (one) => one.in_house],
+  ["Engine busy", (one) => share(one.busy), (one) => (one.busy === null ? "not known yet, or no engine here" : one.busy > 0.95 ? "no room left" : "of the last 30 s"), (one) => one.busy, (one) => one.busy > 0.95],
+  ["Requests", (one) => whole(one.in_house), (one) => `in progress · ${plain(minute(one.requests))} a minute`, (one) => one.in_house],
   ["Waiting", (one) => seconds(waiting(one, "audio_s")), (one) => `of audio, ${counted(waiting(one, "windows"), "window")}`, (one) => waiting(one, "audio_s")],
-  ["Predicted wait", (one) => seconds(one.predicted_wait_s), () => "until what is let in is done", (one) => one.predicted_wait_s],
+  ["Predicted wait", (one) => seconds(one.predicted_wait_s), () => "until accepted work is done", (one) => one.predicted_wait_s],
   ["Latency", (one) => seconds(one.latency_p95), (one) => (one.latency_p95 === null ? "no call in the last minute" : `95 of 100; half in ${seconds(one.latency_p50)}`), (one) => one.latency_p95],
   ["Speed", (one) => times(doing(one)), (one) => `real time now${factor(one)}`, doing],
   ["Errors", (one) => (one.requests ? share(one.error_share) : "0 %"), (one) => (one.refusals ? `${plain(minute(one.refusals))} refused a minute` : "of transcription requests"), (one) => one.error_share ?? 0, (one) => one.error_share > 0.05],
@@ -45,26 +45,26 @@ function factor(one) {
 }
 
 const CHARTS = [
-  [{ title: "Engine busy", series: [{ name: "busy", tone: 1 }], format: share, least: 1, empty: "This process runs no engine, or has just been seen for the first time." }, (all) => [all.map((one) => one.busy)]],
+  [{ title: "Engine busy", series: [{ name: "busy", tone: 1 }], format: share, least: 1, empty: "No figures yet. They come after a few seconds, unless this process runs no engine." }, (all) => [all.map((one) => one.busy)]],
   [{ title: "Audio waiting, by lane", stack: true, named: true, format: seconds, least: 10, series: LANES.map((name, i) => ({ name, tone: [5, 4, 2][i] })) }, (all) => LANES.map((lane) => all.map((one) => one.lanes[lane]?.audio_s ?? 0))],
-  [{ title: "Latency of calls", format: seconds, series: [{ name: "95 of 100", tone: 1 }, { name: "half", tone: 2, dash: "5 4" }], empty: "No call was answered in these minutes." }, (all) => [all.map((one) => one.latency_p95), all.map((one) => one.latency_p50)]],
+  [{ title: "Latency of calls", format: seconds, series: [{ name: "95 of 100", tone: 1 }, { name: "half", tone: 2, dash: "5 4" }], empty: "No call was answered in this period." }, (all) => [all.map((one) => one.latency_p95), all.map((one) => one.latency_p50)]],
   [{ title: "Audio done, times real time", stack: true, named: true, format: times, least: 1, series: [{ name: "calls", tone: 1 }, { name: "jobs", tone: 2 }, { name: "live", tone: 5 }] }, (all) => ["calls_s", "jobs_s", "live_s"].map((name) => all.map((one) => one[name]))],
   [{ title: "Requests a minute", format: plain, least: 4, series: [{ name: "answered", tone: 1 }, { name: "failed", tone: 5, dash: "5 4" }, { name: "refused", tone: 3, dash: "2 3" }] }, (all) => ["requests", "errors", "refusals"].map((name) => all.map((one) => minute(one[name])))],
-  [{ title: "Time to first text, 95 of 100", format: seconds, series: [{ name: "live", tone: 5 }, { name: "streamed", tone: 4, dash: "5 4" }], empty: "Nobody spoke live or had text streamed in these minutes." }, (all) => [all.map((one) => one.first_live), all.map((one) => one.first_stream)]],
+  [{ title: "Time to first text, 95 of 100", format: seconds, series: [{ name: "live", tone: 5 }, { name: "streamed", tone: 4, dash: "5 4" }], empty: "No live or streamed text in this period." }, (all) => [all.map((one) => one.first_live), all.map((one) => one.first_stream)]],
 ];
 
 /** Shows it in `root` and returns what ends it. `onHealth` is told of each answer of /health. */
 export function show(root, onHealth) {
   const place = {
-    first: el("div"), alarms: el("div", {}, el("p", { class: "soft", text: "Asking …" })), note: el("div"), tiles: el("div", { class: "tiles" }),
-    charts: CHARTS.map(([spec]) => chart(spec)), lanes: el("div"), parts: el("div", {}, el("p", { class: "soft", text: "Asking …" })), process: el("div"),
+    first: el("div"), alarms: el("div", {}, el("p", { class: "soft", text: "Loading…" })), note: el("div"), tiles: el("div", { class: "tiles" }),
+    charts: CHARTS.map(([spec]) => chart(spec)), lanes: el("div"), parts: el("div", {}, el("p", { class: "soft", text: "Loading…" })), process: el("div"),
   };
-  const choice = select(WINDOWS, span, { "aria-label": "How far back", class: "narrow", on: { change: () => { span = choice.value; paint(place); } } });
+  const choice = select(WINDOWS, span, { "aria-label": "Period", class: "narrow", on: { change: () => { span = choice.value; paint(place); } } });
   fill(root,
     card("Alarms", null, place.alarms), place.note,
     el("section", { class: "stack", "aria-label": "Load" }, el("div", { class: "row wrap apart" }, el("h2", { text: "Load" }), el("div", { class: "row wrap" }, place.process, choice)), place.first,
       place.tiles, el("div", { class: "charts" }, place.charts.map(({ node }) => el("div", { class: "card" }, node)))),
-    card("What waits", null, place.lanes), card("Parts of the server", null, place.parts));
+    card("Queues", null, place.lanes), card("Parts of the server", null, place.parts));
   paint(place);
   const ends = [watchMetrics(place), watchHealth(place, onHealth), watchAlarms(place)];
   return () => ends.forEach((end) => end());
@@ -76,7 +76,7 @@ function watchMetrics(place) {
     history.add(reading(parse(await answer.text()), Date.now() / 1000));
     fill(place.note);
     paint(place);
-  }, (error) => fill(place.note, trouble(error, error.status === 403 ? "metrics" : "The figures are not up to date.")));
+  }, (error) => fill(place.note, trouble(error, error.status === 403 ? "metrics" : "These figures are out of date.")));
 }
 
 function watchHealth(place, onHealth) {
@@ -105,7 +105,7 @@ function watchAlarms(place) {
 
 function paint(place) {
   const process = history.processes.includes(chosen) ? chosen : history.processes.at(-1);
-  if (process === undefined) return fill(place.tiles, TILES.map(([title]) => tile(title, "–", "asking …")));
+  if (process === undefined) return fill(place.tiles, TILES.map(([title]) => tile(title, "–", "loading…")));
   const newest = history.of(process).at(-1);
   const first = newest.at - Number(span);
   const all = history.of(process, first);
@@ -145,7 +145,7 @@ function processes(place, current) {
     return el("span", { class: "soft small", text: `${what}, started ${startOf(current)}` });
   }
   const box = select([...history.processes].sort((a, b) => a - b).map((at) => [String(at), `Process started ${startOf(at)}`]), String(current), {
-    "aria-label": "Whose figures", class: "narrow", on: { change: () => { chosen = Number(box.value); paint(place); } },
+    "aria-label": "Figures of", class: "narrow", on: { change: () => { chosen = Number(box.value); paint(place); } },
   });
   return box;
 }

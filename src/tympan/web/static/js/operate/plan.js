@@ -124,6 +124,6 @@ function bars(title, xs, rows, spec) {
 function notes(plan) {
   return [
     plan.notes.map((text) => el("p", { class: "note", text })),
-    el("p", { class: "soft small", text: "Simulated with what `tympan capacity` measured: other languages, harder audio, live sessions and the network are not in it. How far to trust it stands in docs/howto/plan-capacity.md." }),
+    el("p", { class: "soft small", text: "Simulated with what `tympan capacity` measured: other languages, harder audio, live sessions and the network are not in it. See docs/howto/plan-capacity.md for how far to trust it." }),
   ];
 }

@@ -16,7 +16,7 @@ let days = "90";
 
 /** Shows it in `root` and returns what ends it. */
 export function show(root) {
-  const place = { note: el("div"), alarms: el("div", { class: "stack" }), sets: el("div", { class: "stack" }, el("p", { class: "soft", text: "Asking …" })), rest: el("div", { class: "stack" }), end: () => {} };
+  const place = { note: el("div"), alarms: el("div", { class: "stack" }), sets: el("div", { class: "stack" }, el("p", { class: "soft", text: "Loading…" })), rest: el("div", { class: "stack" }), end: () => {} };
   const choice = select(DAYS, days, { "aria-label": "Runs of the last", class: "narrow", on: { change: () => { days = choice.value; place.told = ""; watch(place); } } });
   fill(root, place.note, place.alarms,
     el("div", { class: "row wrap apart" }, el("h2", { text: "Golden sets" }), choice), place.sets, place.rest);

@@ -31,7 +31,7 @@ export function setCard(found) {
 }
 
 function plan(found) {
-  const when = found.schedule ? `by itself (${found.schedule}, UTC)${found.next_run_at ? `, next ${moment(found.next_run_at)}` : ""}` : "only when somebody says so";
+  const when = found.schedule ? `by itself (${found.schedule}, UTC)${found.next_run_at ? `, next ${moment(found.next_run_at)}` : ""}` : "only by hand";
   const what = `${counted(found.clips, "clip")}${found.sample ? `, ${found.sample} of speech in a scheduled run` : ""}`;
   return `Version ${found.version} · ${what} · measures ${found.model ?? "the default model"} · ${when}`;
 }
@@ -39,7 +39,7 @@ function plan(found) {
 function unmeasured(found) {
   const isOn = found.runs.some((run) => run.state === "running");
   if (isOn) return nothing("It is being measured now; the first figures come when the run has ended.");
-  return nothing(found.runs.length ? "No run has ended well in these days." : "It has not been measured yet. It is when its time comes, or now with:", commandLine(`tympan quality run ${found.name}`));
+  return nothing(found.runs.length ? "No run has succeeded in this period." : "It has not been measured yet. Wait for its schedule, or measure now with:", commandLine(`tympan quality run ${found.name}`));
 }
 
 function figures(run) {
@@ -47,7 +47,7 @@ function figures(run) {
   const tiles = [
     ["Word errors", percentage(run.wer_percent), low === null ? "no interval was kept" : `95 %: ${percentage(low)} to ${percentage(high)}`],
     ["Character errors", percentage(run.cer_percent), `${counted(run.words ?? 0, "word")} said`],
-    ["Text from nothing", run.silent_clips ? `${run.hallucinated_clips} of ${run.silent_clips}` : "–", run.silent_clips ? `canaries: ${percentage(run.hallucination_percent)}` : "no clips without speech in this set"],
+    ["Text from silence", run.silent_clips ? `${run.hallucinated_clips} of ${run.silent_clips}` : "–", run.silent_clips ? `canaries: ${percentage(run.hallucination_percent)}` : "no clips without speech in this set"],
     ["Against the baseline", points(run.comparison), run.is_baseline ? "this run is the baseline" : interval(run.comparison)],
   ];
   return el("div", { class: "tiles few" }, tiles.map(([title, value, below]) => el("div", { class: "tile" },
@@ -94,7 +94,7 @@ function canaries(found, measured) {
 
 function runs(found) {
   const shown = found.runs.slice(0, ROWS);
-  const head = ["Began", "Model", "Verdict", ["Word errors", "number"], ["Against baseline", "number"], ["Text from nothing", "number"], ["Failed", "number"], ""];
+  const head = ["Began", "Model", "Verdict", ["Word errors", "number"], ["Against baseline", "number"], ["Text from silence", "number"], ["Failed", "number"], ""];
   return el("details", {}, el("summary", { text: `Runs (${found.runs.length}${found.has_more ? "+" : ""})` }),
     table(`Runs of ${found.name}`, head, shown.map((run) => [
       el("span", { title: moment(run.created_at), text: ago(run.created_at) }), el("span", { class: "wrap-anywhere", text: modelOf(run) }), verdict(run),
@@ -104,7 +104,7 @@ function runs(found) {
 }
 
 async function worst(run) {
-  const place = el("div", { class: "stack" }, el("p", { class: "soft", text: "Asking …" }));
+  const place = el("div", { class: "stack" }, el("p", { class: "soft", text: "Loading…" }));
   const box = dialog(`Worst clips: ${run.golden_set}`, el("p", { class: "soft small", text: `${modelOf(run)}, ${moment(run.created_at)}. Struck out: said and not heard. Underlined: heard and not said.` }), place,
     el("div", {}, el("button", { class: "button", type: "button", text: "Close", on: { click: () => box.close() } })));
   box.classList.add("wide");

@@ -54,7 +54,7 @@ function drift(features) {
     el("span", { class: "small", text: each.reason ?? (each.is_drift ? moved(each) : "") }),
   ]);
   return [
-    el("p", { class: "soft small", text: "How far the last days lie from those before (PSI), and what chance alone would give. From about 0.2 on a change is large." }),
+    el("p", { class: "soft small", text: "How much the last days differ from those before (PSI), and what chance alone would give. About 0.2 or more is a large change." }),
     table("Features of live traffic", ["Feature", "Of", "Verdict", ["PSI", "number"], ["By chance", "number"], ["Now", "number"], ["Before", "number"], "Why"], rows),
   ];
 }

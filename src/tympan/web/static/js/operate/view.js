@@ -15,7 +15,7 @@ const HEALTH_MS = 15_000;
 /** Shows the part that the address names (`#/operate/quality`) and returns what ends it. */
 export function show(root, { rest }) {
   const [name, , part] = TABS.find(([each]) => each === rest[0]) ?? TABS[0];
-  const [head, body] = [el("p", { class: "row wrap headline", role: "status" }, el("span", { class: "soft", text: "Asking …" })), el("div", { class: "stack" })];
+  const [head, body] = [el("p", { class: "row wrap headline", role: "status" }, el("span", { class: "soft", text: "Loading…" })), el("div", { class: "stack" })];
   fill(root, el("div", { class: "stack operate" },
     el("div", { class: "stack tight" }, el("h1", { text: "Operate" }), head), tabs("operate", TABS, name, "Operate"), body));
   let said = "";

@@ -67,7 +67,7 @@ function change({ kind, index, segment, parts: shown, speaker, isChanged }, desk
       speaker && el("p", { class: "small" }, el("del", { text: label(speaker.before, manuscript.original) }), " ", el("ins", { text: label(speaker.after, manuscript.doc) })),
       el("p", { dir: "auto" }, shown.map(([sort, text], at) => [at ? " " : "", sort === "same" ? text : el(sort, { text })])),
       kind === "gone" && el("p", { class: "small soft", text: "This segment was removed." }),
-      kind === "text" && isChanged && el("button", { class: "button quiet small", type: "button", text: "Take back", title: "Put the original words here again", on: { click: takeBack } })));
+      kind === "text" && isChanged && el("button", { class: "button quiet small", type: "button", text: "Undo this", title: "Restore the original words here", on: { click: takeBack } })));
 }
 
 const label = (speaker, doc) => (speaker ? nameOf(speaker, doc) : "no speaker");

@@ -168,7 +168,7 @@ export class Editor {
     if (!this.#open) return;
     const { at, area } = this.#open;
     if (!area.value.slice(0, area.selectionStart).trim() || !area.value.slice(area.selectionStart).trim()) {
-      notice("Put the caret between two words to split the segment there.");
+      notice("Place the cursor between two words to split the segment there.");
       return;
     }
     const { value, selectionStart } = area;

@@ -15,11 +15,11 @@ const PAGE = 50;
 const WAIT_MS = 350;
 
 const FIELDS = [
-  ["max_line_width", "Characters a line", { min: 4, max: 100, step: 1 }, 42],
+  ["max_line_width", "Characters per line", { min: 4, max: 100, step: 1 }, 42],
   ["max_line_count", "Lines", { min: 1, max: 4, step: 1 }, 2],
   ["min_cue_s", "Shortest, in seconds", { min: 0, max: 10, step: 0.1 }, 1],
   ["max_cue_s", "Longest, in seconds", { min: 0.5, max: 30, step: 0.5 }, 7],
-  ["max_chars_per_s", "Characters a second", { min: 5, max: 50, step: 1 }, 20],
+  ["max_chars_per_s", "Characters per second", { min: 5, max: 50, step: 1 }, 20],
 ];
 
 /** Opens the dialog. `desk` is what `reader.js` makes. */
@@ -149,7 +149,7 @@ class Exports {
     const shown = this.#cues.slice(this.#from, this.#from + PAGE);
     fill(this.preview,
       el("div", { class: "row wrap apart" },
-        el("p", { class: "small", text: `${number(this.#cues.length)} subtitles` }, fast > 0 && el("span", { class: "tag warn", text: `${number(fast)} faster than ${most} characters a second` })),
+        el("p", { class: "small", text: `${number(this.#cues.length)} subtitles` }, fast > 0 && el("span", { class: "tag warn", text: `${number(fast)} faster than ${most} characters per second` })),
         el("div", { class: "row" }, page(-PAGE, "Earlier", this.#from === 0), page(PAGE, "Later", this.#from + PAGE >= this.#cues.length))),
       el("ol", { class: "cues", start: this.#from + 1 }, shown.map((cue, at) => cueNode(cue, rates[this.#from + at], most))));
   }
@@ -207,7 +207,7 @@ function speed({ start, end, lines }, names) {
 
 function cueNode({ start, end, lines }, rate, most) {
   return el("li", {}, el("div", { class: "row wrap small soft number" }, `${clock(start)}.${Math.floor((start % 1) * 10)}`, ` ${(end - start).toFixed(1)} s`,
-    el("span", { class: rate > most + 0.05 ? "tag warn" : "", text: `${Math.round(rate)} characters a second` }),
+    el("span", { class: rate > most + 0.05 ? "tag warn" : "", text: `${Math.round(rate)} characters per second` }),
     `widest line ${Math.max(...lines.map((line) => line.length), 0)}`),
     el("p", { class: "screen", dir: "auto", text: lines.join("\n") }));
 }

@@ -37,7 +37,7 @@ function table(act) {
   ];
 }
 
-const WRITING = [[["Enter"], "Save the text"], [["Ctrl+Enter"], "Split the segment at the caret"], [["Backspace"], "At the beginning: join with the segment above"],
+const WRITING = [[["Enter"], "Save the text"], [["Ctrl+Enter"], "Split the segment at the cursor"], [["Backspace"], "At the beginning: join with the segment above"],
   [["Delete"], "At the end: join with the segment below"], [["Alt+↑", "Alt+↓"], "Save, and go on with the segment above or below"], [["Escape"], "Leave the text as it was"]];
 
 /** Listens to the keys until the returned function is called. */
@@ -61,6 +61,6 @@ export function listen(act) {
 export function showHelp(act) {
   const rows = table(act).filter(({ does }) => does).map(({ keys, does }) => [keys, does]);
   const list = (entries) => el("dl", { class: "keys" }, entries.map(([keys, does]) => [el("dt", {}, keys.map((key) => [el("kbd", { text: key }), " "])), el("dd", { text: does })]));
-  const box = dialog("Keys", list(rows), el("h3", { text: "While you change a text" }), list(WRITING),
+  const box = dialog("Keyboard shortcuts", list(rows), el("h3", { text: "While you edit a text" }), list(WRITING),
     el("button", { class: "button", type: "button", text: "Close", on: { click: () => box.close() } }));
 }

@@ -29,7 +29,7 @@ export const isDoubtful = (word, { doubt }) => word.p !== null && word.p !== und
 export function madeUp(origin) {
   const score = origin?.hallucination_score;
   if (!(score > MADE_UP)) return "";
-  return `Maybe nobody said this (${percent(score, 0)}): ${signs(origin).join(", ")}`;
+  return `May be made up (${percent(score, 0)}): ${signs(origin).join(", ")}`;
 }
 
 /** Names the signs that stand in docs/explanation/confidence.md as far as the answer lets them be seen. */

@@ -111,7 +111,7 @@ export class Manuscript extends EventTarget {
   unite(label, into) {
     const segments = this.doc.segments.map((one) => (one.speaker === label ? fresh({ ...bare(one), speaker: into }) : one));
     const { [label]: _old, ...speakers } = this.doc.speakers;
-    this.#step("union of speakers", { segments, speakers });
+    this.#step("merging of speakers", { segments, speakers });
   }
 
   /** Divides `text`, which takes the place of the segment's own, in front of the character at `place`. */

@@ -25,7 +25,7 @@ export class Speakers {
     const total = [...spoken.values()].reduce((sum, one) => sum + one, 0) || 1;
     const labels = speakersOf(doc);
     fill(this.body, labels.map((label) => this.#row(label, doc, { isEditable, share: (spoken.get(label) ?? 0) / total, time: spoken.get(label) ?? 0 })),
-      !labels.length && el("p", { class: "small soft", text: "Nobody is told apart. Choose a segment and “New speaker”, or hand the file in again with speakers." }));
+      !labels.length && el("p", { class: "small soft", text: "No speakers yet. Choose a segment and “New speaker”, or transcribe the file again with “Tell speakers apart”." }));
   }
 
   isDue(doc) { return this.labels !== speakersOf(doc).join("\n"); }
@@ -58,9 +58,9 @@ export function marksPanel(desk, changed) {
   const node = el("section", { class: "card stack tight", "aria-labelledby": "read-marks" }, el("h2", { id: "read-marks", text: "Marks" }),
     box("words", "sample low", isTimed ? "Words the model was unsure of" : "Segments the model was unsure of"),
     isTimed && el("div", { class: "row small" }, "below", doubt, below),
-    box("madeUp", "sample doubted", "Text that perhaps nobody said"),
+    box("madeUp", "sample doubted", "Text that may have been made up"),
     box("speakers", "sample", "Colours of speakers"),
-    !isTimed && el("p", { class: "small soft", text: "This job was made without word times: the word that plays is an estimate, and words are not rated. Hand it in with word times to get both." }),
+    !isTimed && el("p", { class: "small soft", text: "This job was made without word times: the word that plays is an estimate, and words are not rated. Transcribe it again with “Word times” to get both." }),
     !isRated && el("p", { class: "small soft", text: "This model gives no probabilities." }),
     left, el("p", { class: "small soft" }, el("kbd", { text: "N" }), " goes to the next one"));
   return { node, count: (words, segments) => { left.textContent = `${words} unsure ${words === 1 ? "word" : "words"}, ${segments} doubtful ${segments === 1 ? "segment" : "segments"}`; } };

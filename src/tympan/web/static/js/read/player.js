@@ -10,7 +10,7 @@ const VOLUME = "tympan.volume";
 const STEP_S = 5;
 const RENEWALS = 3;
 
-const GONE = "The audio is no longer kept, so there is nothing to play. The transcript stays readable and can be edited.";
+const GONE = "The audio has been deleted, so it cannot be played. The transcript can still be read and edited.";
 const UNPLAYABLE = "Your browser cannot play this kind of file. The transcript stays readable; you can download the audio and play it elsewhere.";
 
 /** Plays a job's audio. Tells `tick` when the time changed, `state` when it plays, stops, or cannot, and `ready` once it

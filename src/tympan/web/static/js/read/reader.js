@@ -121,8 +121,8 @@ class Reader {
     const button = (text, title, click, kind = "") => el("button", { class: `button ${kind}`, type: "button", text, title, on: { click } });
     this.page.querySelector(".head-tools").append(
       button("Copy all", "Copy the text with the names of its speakers", () => copyText(prose(this.list.doc.segments, this.list.doc))),
-      button("Export", "Files in many formats, subtitles", () => { this.editor.commit(); openExports(this); }, "main"),
-      button("Keys", "What the keys do (?)", () => showHelp(this.#deeds())));
+      button("Export", "Text, Word, subtitles and more", () => { this.editor.commit(); openExports(this); }, "main"),
+      button("Shortcuts", "Keyboard shortcuts (?)", () => showHelp(this.#deeds())));
   }
 
   #wire() {
@@ -309,7 +309,7 @@ class Reader {
   #nextDoubt(by) {
     const time = this.player.time;
     const found = by > 0 ? this.doubts?.find(({ start }) => start > time + 0.001) : this.doubts?.findLast(({ start }) => start < time - 0.001);
-    if (!found) { notice(this.doubts?.length ? "No further doubtful place in this direction." : "There is nothing doubtful."); return; }
+    if (!found) { notice(this.doubts?.length ? "No further doubtful place in this direction." : "Nothing here is doubtful."); return; }
     if (this.version === "changes") this.#choose("edited");
     this.player.seek(found.start);
     this.goToSegment(found.index);
@@ -318,7 +318,7 @@ class Reader {
   #tellSaving() {
     const { state, revision, error } = this.saver;
     if (this.isClosed && (state === "conflict" || state === "failed")) notice(`Your last changes of “${this.title}” were not saved: ${error.message}`, "bad");
-    const texts = { none: "", saved: revision ? `Saved · revision ${revision}` : "", dirty: "Not saved yet", saving: "Saving…", conflict: "Changed elsewhere: decide", failed: `Not saved: ${error?.message ?? ""}` };
+    const texts = { none: "", saved: revision ? `Saved · revision ${revision}` : "", dirty: "Not saved yet", saving: "Saving…", conflict: "Changed elsewhere: choose a version", failed: `Not saved: ${error?.message ?? ""}` };
     this.saved.textContent = texts[state];
     this.saved.title = texts[state];
     this.saved.hidden = !texts[state];
@@ -346,7 +346,7 @@ class Reader {
     if (state === "conflict") { this.#settle(); return; }
     if (state === "failed" || state === "dirty") { this.saver.flush(); return; }
     const when = this.saver.editedAt ? ` It was last saved ${moment(this.saver.editedAt)}.` : "";
-    if (!(await ask("Remove the edited version?", `The original stays, all corrections go.${when} Undo brings them back while this page is open.`, "Remove it"))) return;
+    if (!(await ask("Remove the edited version?", `The original stays, all corrections are removed.${when} Undo brings them back while this page is open.`, "Remove it"))) return;
     await this.saver.discard();
     this.#choose("original");
   }

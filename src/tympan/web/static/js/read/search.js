@@ -79,7 +79,7 @@ export class Search {
     });
     more.setAttribute("aria-expanded", "false");
     return el("div", { class: "search", role: "search" }, el("div", { class: "row" }, this.field, this.count,
-      small("↑", "Previous hit (Shift+Enter)", () => this.step(-1)), small("↓", "Next hit (Enter)", () => this.step(1)), more), this.replacing);
+      small("↑", "Previous match (Shift+Enter)", () => this.step(-1)), small("↓", "Next match (Enter)", () => this.step(1)), more), this.replacing);
   }
 
   #soon() {
@@ -123,7 +123,7 @@ export class Search {
 
   #tell() {
     const { length } = this.#hits;
-    this.count.textContent = !this.#phrase ? "" : length ? `${this.#at + 1} of ${length}` : "no hits";
+    this.count.textContent = !this.#phrase ? "" : length ? `${this.#at + 1} of ${length}` : "no matches";
   }
 
   /** Goes to the next hit, or the one before for -1; the first is the next one behind what is selected. */
@@ -166,7 +166,7 @@ export class Search {
     const shown = this.#hits.length;
     if (!this.#desk.edits()) return;
     this.#desk.manuscript.rewrite((text) => replaced(text, hitsIn(folded(text), phrase), by));
-    notice(`Replaced ${shown} ${shown === 1 ? "place" : "places"}. Ctrl+Z takes it back.`, "good");
+    notice(`Replaced ${shown} ${shown === 1 ? "place" : "places"}. Ctrl+Z undoes it.`, "good");
     this.find();
   }
 

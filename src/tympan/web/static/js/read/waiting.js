@@ -49,7 +49,7 @@ async function follow(look, signal, isOver) {
 }
 
 async function cancel(view, job, look) {
-  if (!(await ask("Cancel this job?", "Its work so far is lost. The audio stays, so that it can be handed in again.", "Cancel the job"))) return;
+  if (!(await ask("Cancel this job?", "The work so far is lost. The audio is kept, so it can be tried again.", "Cancel the job"))) return;
   view.cancel.disabled = true;
   await request("POST", path(job, "/cancel")).catch((error) => {
     view.cancel.disabled = false;
@@ -84,7 +84,7 @@ function tell(view, job) {
   if (job.partial_text) view.said.hidden = false;
 }
 
-const TITLES = { failed: "This job failed", cancelled: "This job was cancelled", expired: "This job was not done in time" };
+const TITLES = { failed: "This job failed", cancelled: "This job was cancelled", expired: "This job missed its deadline" };
 
 /** Shows a job that ended without a transcript, with its cause, what can be done, and a button that tries again. */
 export function showEnded(root, job) {

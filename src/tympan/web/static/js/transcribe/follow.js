@@ -29,7 +29,7 @@ export async function watch(item, put, signal) {
       if (job.state === "running") listen(item, put, signal, poke);
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (error.status === 404) return put({ state: "gone", error: { message: "The server does not know this job any more.", status: 404 } });
+      if (error.status === 404) return put({ state: "gone", error: { message: "The server no longer has this job.", status: 404 } });
       if ([401, 403].includes(error.status)) return put({ unseen: error.message });
       failures += 1;
       put({ unseen: error.message });

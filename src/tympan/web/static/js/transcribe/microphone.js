@@ -44,9 +44,9 @@ async function ask() {
     return await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false } });
   } catch (error) {
     const causes = {
-      NotAllowedError: "The browser does not let this page use the microphone. Allow it beside the address, and try again.",
+      NotAllowedError: "The browser does not let this page use the microphone. Allow it next to the address bar, and try again.",
       NotFoundError: "There is no microphone. Connect one, and try again.",
-      NotReadableError: "Another program has the microphone. Close it, and try again.",
+      NotReadableError: "Another program is using the microphone. Close it, and try again.",
     };
     throw new MicrophoneError(causes[error.name] ?? `The microphone cannot be opened: ${error.message}`);
   }

@@ -9,7 +9,7 @@ const KEPT = "tympan.options";
 const DEFAULTS = {
   language: "", model: "", task: "transcribe", word_timestamps: true, diarize: false, num_speakers: "", vad: true, prompt: "", hotwords: "",
 };
-const CROWDS = [["", "Found out"], ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((count) => [String(count), String(count)])];
+const CROWDS = [["", "Detect"], ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((count) => [String(count), String(count)])];
 const TASKS = [["transcribe", "Text in the language spoken"], ["translate", "Text in English"]];
 
 /** Returns the options as they were chosen last; unknown ones are left out. */
@@ -40,7 +40,7 @@ export function digest(options) {
     options.language ? language(options.language) : "language detected",
     options.model,
     options.task === "translate" && "into English",
-    options.word_timestamps && "times of words",
+    options.word_timestamps && "word times",
     options.diarize && (options.num_speakers ? `${options.num_speakers} speakers` : "speakers"),
     !options.vad && "pauses kept",
     (options.prompt || options.hotwords) && "with hints",
@@ -63,17 +63,17 @@ export function optionsForm() {
   };
   const read = () => Object.fromEntries(Object.entries(parts).map(([name, node]) => [name, node.type === "checkbox" ? node.checked : node.value]));
   const more = el("summary", {});
-  const tell = () => { more.textContent = `More: ${hints(read()) || "speakers, pauses, hints"}`; };
+  const tell = () => { more.textContent = `More options: ${hints(read()) || "speakers, silence, hints"}`; };
   const node = el("section", { class: "card options", "aria-label": "Options", on: { change: () => { keep(read()); tell(); } } },
     el("div", { class: "grid" },
       field("Language spoken", parts.language), field("Model", parts.model), field("Result", parts.task)),
     el("details", {}, more, el("div", { class: "stack more" },
       el("div", { class: "row wrap" },
-        box(parts.word_timestamps, "Times of words"), box(parts.diarize, "Tell speakers apart"), box(parts.vad, "Leave out silence")),
+        box(parts.word_timestamps, "Word times"), box(parts.diarize, "Tell speakers apart"), box(parts.vad, "Leave out silence")),
       el("div", { class: "grid" },
-        field("How many speakers", parts.num_speakers, "Counts where speakers are told apart."),
-        field("Prompt", parts.prompt, "Text written as yours is to be: names, style, spelling."),
-        field("Words to expect", parts.hotwords, "Names and terms, with commas between them.")))));
+        field("How many speakers", parts.num_speakers, "Used only with “Tell speakers apart”."),
+        field("Prompt", parts.prompt, "Sample text in the style, names and spelling you want."),
+        field("Words to expect", parts.hotwords, "Names and terms, separated by commas.")))));
   tell();
   fillModels(parts.model, now.model);
   return { node, read };
@@ -81,7 +81,7 @@ export function optionsForm() {
 
 function hints(options) {
   return [
-    options.word_timestamps ? "times of words" : "",
+    options.word_timestamps ? "word times" : "",
     options.diarize ? "speakers" : "",
     options.vad ? "" : "silence kept",
     options.prompt || options.hotwords ? "hints" : "",

@@ -227,7 +227,7 @@ async function upload(item, signal) {
     if (await tus.send(item.upload, file, { signal, onProgress: (offset) => measure(item, offset) })) return true;
     put(item, { upload: null, offset: 0, turn: (item.turn ?? 0) + 1 });
   }
-  throw new ApiError(0, { message: "The server loses this upload again and again. Try again later.", code: "upload_lost" });
+  throw new ApiError(0, { message: "The server keeps losing this upload. Try again later.", code: "upload_lost" });
 }
 
 /** Notes how far an upload has come, and its pace as of late in bytes per second. */

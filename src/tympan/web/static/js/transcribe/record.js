@@ -41,7 +41,7 @@ export function recorder(onFile) {
     if (!mine?.microphone || mine.closing) return;
     mine.closing = true;
     node.querySelectorAll("button").forEach((button) => { button.disabled = true; });
-    node.querySelector(".main")?.replaceChildren("Hearing the rest…");
+    node.querySelector(".main")?.replaceChildren("Finishing…");
     node.querySelector(".dot")?.remove();
     const wav = await mine.microphone.close();
     if (keep) onFile(new File([wav], nameNow(), { type: "audio/wav" }), mine.options);

@@ -6,8 +6,8 @@ import { digest } from "./options.js";
 import { again, cancel, clear, giveFile, isDone, pauseItem, retryJob } from "./queue.js";
 
 const WORDS = {
-  waiting: ["Waiting", ""], uploading: ["Uploading", "busy"], handing: ["Handing in", "busy"], paused: ["Paused", "warn"],
-  missing: ["File wanted", "warn"], refused: ["Refused", "bad"], queued: ["Queued", ""], running: ["Transcribing", "busy"],
+  waiting: ["Waiting", ""], uploading: ["Uploading", "busy"], handing: ["Submitting", "busy"], paused: ["Paused", "warn"],
+  missing: ["Choose the file again", "warn"], refused: ["Refused", "bad"], queued: ["Queued", ""], running: ["Transcribing", "busy"],
   succeeded: ["Done", "good"], failed: ["Failed", "bad"], cancelled: ["Cancelled", ""], expired: ["Expired", "warn"], gone: ["Erased", "warn"],
 };
 
@@ -80,7 +80,7 @@ function showNote(note, item) {
   const fault = item.fault ?? item.error;
   const words = {
     missing: "The browser did not keep this file. Choose it again, and the upload goes on where it was.",
-    gone: "The server does not have this job any more.",
+    gone: "The server no longer has this job.",
   };
   const bad = ["refused", "failed", "expired"].includes(item.state) && fault;
   const text = bad ? [fault.message, fault.remedy].filter(Boolean).join(" ") : words[item.state] ?? (isDone(item) ? "" : item.unseen ?? "");
@@ -93,18 +93,18 @@ function buttons(item, options) {
   const { state } = item;
   const found = [];
   if (["uploading", "waiting"].includes(state) && item.kind === "file") found.push(button("Pause", item, () => pauseItem(item)));
-  if (state === "paused") found.push(button("Go on", item, () => again(item)));
+  if (state === "paused") found.push(button("Continue", item, () => again(item)));
   if (state === "refused") found.push(button("Try again", item, () => again(item, options())));
   if (state === "missing") found.push(choose(item));
   if (["failed", "expired", "cancelled"].includes(state) && item.job) found.push(button("Try again", item, () => retryJob(item)));
   if (state === "succeeded") found.push(el("a", { class: "button small main", href: `#/jobs/${item.job}`, "aria-label": `Read ${item.name}`, text: "Read" }));
-  if (isDone(item) || state === "refused") found.push(button("×", item, () => clear([item]), "Take off the list"));
+  if (isDone(item) || state === "refused") found.push(button("×", item, () => clear([item]), "Remove from the list"));
   else found.push(button("Cancel", item, () => cancelled(item)));
   return found;
 }
 
 async function cancelled(item) {
-  const sure = item.state !== "running" || (await ask(`Cancel ${item.name}?`, "What has been transcribed of it so far is lost.", "Cancel it"));
+  const sure = item.state !== "running" || (await ask(`Cancel ${item.name}?`, "The text so far is lost.", "Cancel it"));
   if (sure) await cancel(item);
 }
 
@@ -115,7 +115,7 @@ function button(text, item, act, meaning = text) {
 function choose(item) {
   const input = el("input", { type: "file", hidden: true, "aria-hidden": "true", tabindex: -1 });
   input.addEventListener("change", () => {
-    if (input.files[0] && !giveFile(item, input.files[0])) notice(`That is another file: ${item.name} has ${bytes(item.size)}.`, "warn");
+    if (input.files[0] && !giveFile(item, input.files[0])) notice(`That is a different file: ${item.name} has ${bytes(item.size)}.`, "warn");
   });
   return [button("Choose it again", item, () => input.click()), input];
 }

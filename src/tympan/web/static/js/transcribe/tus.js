@@ -62,7 +62,7 @@ async function readPiece(file, start, length) {
   try {
     return await file.slice(start, start + length).arrayBuffer();
   } catch {
-    throw new ApiError(0, { message: "The file cannot be read any more. Was it changed, moved or removed? Choose it again.", code: "file_lost" });
+    throw new ApiError(0, { message: "The file can no longer be read. Was it changed, moved or deleted? Choose it again.", code: "file_lost" });
   }
 }
 

@@ -13,7 +13,7 @@ const MOST_IDS = 100;
 export function show(root, { query }) {
   const options = optionsForm();
   const take = ({ files, skipped }) => {
-    if (skipped) notice(`${skipped} ${skipped === 1 ? "file was" : "files were"} left out: no audio or video, or too many at once.`, "warn");
+    if (skipped) notice(`${skipped} ${skipped === 1 ? "file was" : "files were"} left out: not audio or video, or too many at once.`, "warn");
     if (files.length) addFiles(files, options.read());
   };
   const tape = recorder((file, asked) => addFiles([{ name: file.name, file }], asked));
@@ -39,7 +39,7 @@ export function show(root, { query }) {
 function dropPlace({ take, record, addUrls: add }) {
   const files = picker({ multiple: true, accept: "audio/*,video/*,.opus,.amr,.wma,.caf,.tta,.wv,.mkv" }, take);
   const folder = picker({ multiple: true, webkitdirectory: true }, take);
-  const url = el("input", { type: "text", inputmode: "url", placeholder: "https://…", "aria-label": "Web address of audio or video", autocomplete: "off", spellcheck: "false" });
+  const url = el("input", { type: "text", inputmode: "url", placeholder: "or a web address: https://…", "aria-label": "Web address of audio or video", autocomplete: "off", spellcheck: "false" });
   const send = (event) => {
     event.preventDefault();
     const found = addresses(url.value);
@@ -48,7 +48,7 @@ function dropPlace({ take, record, addUrls: add }) {
     if (found.length) url.value = "";
   };
   const node = el("section", { class: "card drop", "aria-label": "New files" },
-    el("p", { class: "drop-words" }, el("strong", { text: "Drop audio or video here" }), el("span", { class: "soft", text: "files or whole folders; or paste them" })),
+    el("p", { class: "drop-words" }, el("strong", { text: "Drop audio or video here" }), el("span", { class: "soft", text: "files or whole folders; pasting works too" })),
     el("div", { class: "row wrap middle" },
       el("button", { class: "button main", type: "button", text: "Choose files", on: { click: () => files.click() } }),
       el("button", { class: "button", type: "button", text: "Choose a folder", on: { click: () => folder.click() } }),
@@ -102,7 +102,7 @@ function fileList(options) {
   const summary = el("h2", {});
   const tools = el("div", { class: "row" });
   const list = el("ul", { class: "files", "aria-label": "Files" });
-  const empty = el("p", { class: "empty", text: "Files that you add appear here, with their progress and a link to the text. You may close this page meanwhile: what has been uploaded goes on." });
+  const empty = el("p", { class: "empty", text: "Files that you add appear here, with their progress and a link to the text. You may close this page: files that have been uploaded go on." });
   const node = el("section", { class: "stack tight", "aria-label": "Progress" }, el("div", { class: "row apart wrap" }, summary, tools), list, empty);
   const update = (item) => {
     if (item) rows.get(item.id)?.update();
@@ -138,12 +138,12 @@ const isStuck = ({ state }) => ["paused", "refused"].includes(state);
 
 /** What can be done with many at once: when it makes sense, and what it does. */
 const TOOLS = {
-  "Go on with all": { fits: () => all().filter(isStuck).length > 1, act: () => all().filter(isStuck).forEach((item) => again(item)) },
+  "Continue all": { fits: () => all().filter(isStuck).length > 1, act: () => all().filter(isStuck).forEach((item) => again(item)) },
   "Cancel all": {
     fits: () => all().filter((item) => !isDone(item)).length > 1,
     act: () => all().filter((item) => !isDone(item)).forEach((item) => cancel(item)),
   },
-  "Clear what is done": { fits: () => all().some(isDone), act: () => clear(all().filter(isDone)) },
+  "Clear finished": { fits: () => all().some(isDone), act: () => clear(all().filter(isDone)) },
 };
 
 function tellSummary(summary, tools) {
