@@ -34,6 +34,7 @@ from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
+from tympan.pipeline.voices import VoiceDesk
 from tympan.quality.shadow import Opinions
 
 _STOP_S = 10.0
@@ -71,12 +72,17 @@ class Services:
 
 @contextmanager
 def running(
-    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None, default: str | None = None
+    settings: Settings,
+    observer: Observer | None = None,
+    opinions: Opinions | None = None,
+    default: str | None = None,
+    desk: VoiceDesk | None = None,
 ) -> Iterator[Services]:
     """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
     With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
-    ``default`` is the id of the model that was promoted to be the default in place of the settings'.
+    ``default`` is the id of the model that was promoted to be the default in place of the settings'. Voices are heard
+    at ``desk``, if there is one already.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -99,7 +105,7 @@ def running(
         detector = SpeechDetector()
         home = configured[0].card.id
         sampler = started.enter_context(shadowing(settings, fleet, known, home, opinions))
-        voices = started.enter_context(hearing(settings, _StepLog("diarization")))
+        voices = desk or started.enter_context(hearing(settings, StepLog("diarization")))
 
         def pipe(slot: ModelSlot) -> ModelTranscriber:
             return ModelTranscriber(decoder, detector, slot, observer, sampler).hearing(voices)
@@ -164,7 +170,7 @@ def make_data_dir(folder: Path) -> None:
 def _locate(settings: Settings) -> EngineSpec:
     """Find the model and the hardware for it, and say what was chosen; what is not there is fetched."""
     choice = chosen_hardware(settings)
-    found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
+    found = models.resolve(choice.model, settings.data_dir, _access(settings), StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
     return spec_for(found, choice, settings.engine, settings.device, settings.engine_options)
 
@@ -194,10 +200,11 @@ def _access(settings: Settings) -> models.Access:
     return models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
 
 
-class _StepLog:
+class StepLog:
     """Logs each new step of fetching a model once, so that a first start is not silent for minutes."""
 
     def __init__(self, model: str) -> None:
+        """Log about ``model``."""
         self._model, self._step = model, ""
 
     def __call__(self, progress: PullProgress) -> None:
