@@ -21,13 +21,13 @@ ALIKE = 0.5
 
 _FORM = np.dtype("<f2")
 _TELEPHONE = (
-    "rK51qRUsjq3RrFweGCZ0LUesj6nur+Qqnip4pUitny5Yph0ttiy5ITEvAixRJEMv46ULqM6s/6q0KUsyQKWMKk2oi6h+KDouaLLzrLsw"
-    "76bSKrAiz683KI0km6WTsOUoXi0jJCEoiypwo+ao5JdLL+0pC5goqwGvFKcWqT4q/KOpq3kpGq69rVUoqCTFHmQoDyPDJVawfC10oUym"
-    "wa/VpSWuui5HrAwqhasmqZ8z6yGqr86s7K5koZ+ojySypg0q5ivPKhedbY2FrR6wQqwfrQEwT6wMKlUwcrBxIs8kD65cLPep0KhLH44s"
-    "OyoFLVqu5a0ZrSesTK50q8CqpSnarB8oyymJrIMschCVHuGoeSwdITiw5aSoqLungyX/KA8wFaf+rassLiUCraioZKoTsXuUmKw8rnck"
-    "i6UToxCtgalsL5QpGytUMkgb95XuoC8Yl6JdLvItMa7aEkgrLZWVJAotcS+jpZuqtCBZpC2pki6Jpt8pnKPUoioshCuWpCQs"
+    "Iq+qqMsrBa3BqnkkBCOjLBaqxaUfrzotDillp4+sEiqEoCkrgSxSJGAwyiy3KMcuJSf7qBWq6a6qK64xYaERKdOou6skHQsulLF4q1ow"
+    "N6bhLeqiQK+1KHEmKaSfrx4qYi4zE0wsTSmYmrOpSiUALXwjk6XbqaatTqj1oeskHaMyrGctTK0TrSojeCeUIg8u3KdTIy2wfSpVqdqj"
+    "Rq/upVutEjCRqrAoIqwDquYzDqCBsK6sta4AJA+s2yWlm0skWSlOJpUj6iL/rbatWKpnqg8viarVK7EvLa+YIGAYwayVK4en76wqoPQu"
+    "fypcLICtk63UrmquEq0CrGeoqCu6rPYjmSRwqG0sRCQ1KNQD8iymoJCx3KhAoFqq6ybPlRoxvZTxr/QstCDRrIehSawfseMkC68Er4gc"
+    "e6XqFJ+tFahnMBsqWS1UMTYlJyh6pegmL6m5LP0s6q4PH+0p8pL4KD0tATAIpVqj15aGqAevJi+vqqMr6R1bHkos5y0SpUcs"
 )
-"""Where voices move to when all but a telephone's band is taken from them: the mean of 28 readers, packed."""
+"""Where voices move to when all but a telephone's band is taken from them: the mean of 29 readers, packed."""
 
 _HAIR = 1e-9
 
