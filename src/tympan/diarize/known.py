@@ -30,6 +30,7 @@ _TELEPHONE = (
 """Where voices move to when all but a telephone's band is taken from them: the mean of 29 readers, packed."""
 
 _HAIR = 1e-9
+_LEAST_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def sampled(heard: Heard) -> Sampled:
     """Return whose voice a sample holds."""
     if not heard.tracks:
         return Sampled(None, 0.0, 0.0)
-    groups = grouped(heard.tracks, Crowd())
+    groups = grouped(heard.tracks, Crowd(), least_s=_LEAST_S)
     seconds = np.bincount(groups, _seconds(heard.tracks))
     most = int(seconds.argmax())
     voice = _means(heard.tracks, groups)[most].astype(np.float32)
