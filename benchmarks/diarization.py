@@ -28,7 +28,8 @@ from tympan.bootstrap import running
 from tympan.bootstrap.diarization import Crowd, Networks, load_networks, turns_of
 from tympan.bootstrap.pipeline import Services
 from tympan.config import load
-from tympan.domain import DiarizeBy, KnownVoice, Options, Timestamps, Turn
+from tympan.domain import DiarizeBy, Options, Timestamps, Turn
+from tympan.options import KnownVoice
 from tympan.pipeline import RequestContext
 
 COLLAR_S, FRAME_S = 0.25, 0.01

@@ -10,24 +10,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tympan.options import (
-    Abilities,
-    DiarizeBy,
-    KnownVoice,
-    LanguageUse,
-    Options,
-    Shape,
-    Suppression,
-    Task,
-    Timestamps,
-    VadOptions,
-)
+from tympan.options import Abilities, DiarizeBy, LanguageUse, Options, Shape, Suppression, Task, Timestamps, VadOptions
 from tympan.provenance import Provenance
 from tympan.turns import Turn
 
 __all__ = (
-    "Abilities", "DiarizeBy", "KnownVoice", "LanguageUse", "Options", "Provenance", "Shape", "Suppression", "Task",
-    "Timestamps", "Turn", "VadOptions",
+    "Abilities", "DiarizeBy", "LanguageUse", "Options", "Provenance", "Shape", "Suppression", "Task", "Timestamps",
+    "Turn", "VadOptions",
 )  # fmt: skip  # Beside what is defined here.
 
 SAMPLE_RATE_HZ = 16_000

@@ -12,9 +12,10 @@ from tests.jobs_support import TENANT, Shop, open_shop
 from tests.voices_support import A, B, Tells, spoken
 from tympan.diarize.embedding_graph import SIZE
 from tympan.diarize.known import packed
-from tympan.domain import DiarizeBy, Job, JobState, KnownVoice, NewJob, Options, Samples, Source, SourceKind, Turn
+from tympan.domain import DiarizeBy, Job, JobState, NewJob, Options, Samples, Source, SourceKind, Turn
 from tympan.errors import ModelUnavailable
 from tympan.jobs.service import JobFilter, new_id
+from tympan.options import KnownVoice
 from tympan.pipeline import RequestContext
 from tympan.pipeline.voices import VoiceDesk
 from tympan.storage.codec import PREPARED, Prepared, dump

@@ -13,7 +13,7 @@ import pytest
 
 from tympan.cli.job import Job, execute
 from tympan.cli.outputs import Format
-from tympan.domain import Accounting, KnownVoice, Options, Progress, Segment, Task, Transcript
+from tympan.domain import Accounting, Options, Progress, Segment, Task, Transcript
 from tympan.engine.base import EngineInfo
 from tympan.errors import (
     Cancelled,
@@ -27,6 +27,7 @@ from tympan.errors import (
     Unavailable,
     UnsupportedLanguage,
 )
+from tympan.options import KnownVoice
 
 WAIT_S = 10.0
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from tympan.cli import app, transcribe
 from tympan.cli.job import Job
 from tympan.cli.outputs import Format
-from tympan.domain import DiarizeBy, KnownVoice, Options, Shape, Task, Timestamps
+from tympan.domain import DiarizeBy, Options, Shape, Task, Timestamps
 from tympan.errors import InvalidRequest
+from tympan.options import KnownVoice
 
 
 @pytest.fixture

@@ -55,12 +55,11 @@ def serve(settings: Settings) -> None:
         server = HttpServer(create_app(services), services, address, hooks)
         # 4. The pipeline and the worker over it, in a thread that owns them from start to stop.
         meter = started.enter_context(counting_traffic(settings, stores.database))
-        default = promoted_model(stores.database)
         keeper = _Keeper(
             settings,
             services,
             server,
-            partial(running, settings, meter.add if meter else None, meter, default, voices),
+            partial(running, settings, meter.add if meter else None, meter, promoted_model(stores.database), voices),
             lambda pipeline: _work(settings, stores, pipeline, staging, post),
         )
         started.callback(keeper.stop)

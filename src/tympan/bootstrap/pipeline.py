@@ -72,12 +72,9 @@ class Services:
 
 @contextmanager
 def running(
-    settings: Settings,
-    observer: Observer | None = None,
-    opinions: Opinions | None = None,
-    default: str | None = None,
+    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None, default: str | None = None,
     desk: VoiceDesk | None = None,
-) -> Iterator[Services]:
+) -> Iterator[Services]:  # fmt: skip
     """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
     With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
@@ -97,8 +94,7 @@ def running(
         # 3. The models by name; nothing of them is loaded.
         configured = configured_models(with_model(settings))
         found = with_default(configured, default)
-        batch, host = BatchLimits(max_ms=settings.max_batch_ms), HostOptions(environment=engine_environment())
-        fleet = make_fleet(settings, found, BatcherOptions(batch=batch, host=host), _locate)
+        fleet = make_fleet(settings, found, _batching(settings), _locate)
         started.callback(_stop, "engine", fleet.close)
         # 4. The pipeline over them.
         known = names(settings, [each.card for each in found])
@@ -115,6 +111,11 @@ def running(
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
         yield Services(settings, decoder, fleet, registry, home, observer or unobserved)
+
+
+def _batching(settings: Settings) -> BatcherOptions:
+    host = HostOptions(environment=engine_environment())
+    return BatcherOptions(batch=BatchLimits(max_ms=settings.max_batch_ms), host=host)
 
 
 def _check_libraries(libraries: str, *, allowed: bool) -> None:

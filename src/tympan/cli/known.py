@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tympan.cli.console import printable
-from tympan.domain import KnownVoice
 from tympan.errors import InvalidRequest, TympanError
-from tympan.options import MOST_KNOWN
+from tympan.options import MOST_KNOWN, KnownVoice
 
 HELP = "Call the speaker with the voice in FILE so (2 to 30 s, nobody else); repeat it for several."
 

@@ -4,9 +4,9 @@ import re
 from typing import Any, Final
 
 from tympan.api.fields.forms import Form, Parameter, bad
-from tympan.domain import DiarizeBy, KnownVoice, ResponseFormat, Task
+from tympan.domain import DiarizeBy, ResponseFormat, Task
 from tympan.errors import InvalidRequest, UnsupportedOption
-from tympan.options import CHANNELS, MOST_KNOWN, MOST_SPEAKERS
+from tympan.options import CHANNELS, MOST_KNOWN, MOST_SPEAKERS, KnownVoice
 
 MAX_SPEAKER_CHARS = 64
 
