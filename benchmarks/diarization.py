@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import diarization_peers as others
+from benchmarks import introductions
+from benchmarks.introductions import LINES, Utterance, audio_of, known_in, line, readers, voice_of, words_named
 from benchmarks.scoring import Clip, licences
 from benchmarks.setup import Setup
 from benchmarks.store import Check, write_result
@@ -27,12 +29,14 @@ from tympan.bootstrap.diarization import Crowd, Networks, load_networks, turns_o
 from tympan.bootstrap.pipeline import Services
 from tympan.config import load
 from tympan.domain import DiarizeBy, Options, Timestamps, Turn
+from tympan.options import KnownVoice
 from tympan.pipeline import RequestContext
 
 COLLAR_S, FRAME_S = 0.25, 0.001
 SPEED_GOAL, ERROR_GOAL_PERCENT, WORDS_GOAL_PERCENT = 20.0, 15.0, 90.0
 _MAX_AUDIO_S = 3600.0
 _QUICK = 2
+_TALKS = 24
 _PARTS = ("missed_s", "false_s", "confused_s")
 
 Spoken = Sequence[tuple[float, float, str]]
@@ -51,14 +55,19 @@ def run(setup: Setup) -> Path:
         for clip in clips:
             reference = references(setup.corpus)[clip.id]
             heard = steps.value(f"turns of {clip.id}", partial(_heard, services, networks, clip))
-            known = len({one["speaker"] for one in reference})
-            told = steps.value(f"turns of {clip.id}, number given", partial(_heard, services, networks, clip, known))
-            words = steps.value(f"words of {clip.id}", partial(_words, services, clip)) if clip.reference else None
-            rows.append(row(clip, reference, heard, told, words))
+            n_known = len({one["speaker"] for one in reference})
+            told = steps.value(f"turns of {clip.id}, number given", partial(_heard, services, networks, clip, n_known))
+            work = partial(_words, services, networks, clip, _known(setup.corpus, clip))
+            words = steps.value(f"words of {clip.id}", work) if clip.reference else None
+            rows.append(row(clip, reference, heard, told, words) | _names(setup.corpus, clip, words))
             peers.hear(clip, reference, heard, COLLAR_S)
+        count = _QUICK if setup.quick else _TALKS
+        lines = {name: partial(line, services, networks, setup.corpus, name, count) for name in LINES}
+        known = {name: steps.value(f"known, {name}", work) for name, work in lines.items()}
     payload = {"model": setup.model_facts(), "licences": licences(clips), "collar_s": COLLAR_S, "rows": rows}
     payload |= {"beside": peers.result()}
-    return write_result(setup.results, "diarization", payload | {"total": total(rows)}, checks(total(rows)))
+    found, judged = total(rows), [*checks(total(rows)), *introductions.checks(known)]
+    return write_result(setup.results, "diarization", payload | {"total": found, "known": known}, judged)
 
 
 def references(corpus: Path) -> dict[str, list[dict[str, Any]]]:
@@ -76,10 +85,25 @@ def _heard(services: Services, networks: Networks, clip: Clip, n: int | None = N
     return {"cpu_s": time.process_time() - begun, "turns": _listed(turns)}
 
 
-def _words(services: Services, clip: Clip) -> list[tuple[float, float, str]]:
+def _known(corpus: Path, clip: Clip) -> dict[str, Utterance]:
+    """Return whom of a conversation that is joined from read speech a sample names; nobody of another recording."""
+    reference = references(corpus)[clip.id]
+    return known_in(reference, readers(corpus)) if clip.reference else {}
+
+
+def _names(corpus: Path, clip: Clip, words: Spoken | None) -> dict[str, Any]:
+    said = [(one["start"], one["end"], one["speaker"]) for one in references(corpus)[clip.id]]
+    return {"named": None if words is None else words_named(said, words, list(_known(corpus, clip)))}
+
+
+def _words(
+    services: Services, networks: Networks, clip: Clip, known: Mapping[str, Utterance]
+) -> list[tuple[float, float, str]]:
+    voices = tuple(KnownVoice(name, one.id, voice_of(audio_of(one, services), networks)) for name, one in known.items())
     options = Options(
-        language=clip.language, timestamps=Timestamps.WORD, diarize=True, diarize_by=DiarizeBy.VOICES, beam_size=1
-    )
+        language=clip.language, timestamps=Timestamps.WORD, diarize=True, diarize_by=DiarizeBy.VOICES, beam_size=1,
+        known_voices=voices,
+    )  # fmt: skip
     found = services.transcriber.transcribe(clip.path, options, RequestContext(clip.id))
     return [(word.start_s, word.end_s, segment.speaker or "") for segment in found.segments for word in segment.words]
 
@@ -182,6 +206,7 @@ def total(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "numbers_right": sum(one["found"] == one["speakers"] for one in rows),
         "words": counted,
         "words_right": round(100 * sum(one["right"] for one in worded) / max(1, counted), 2),
+        **introductions.total(rows),
     }
 
 
@@ -205,7 +230,8 @@ def page(result: Mapping[str, Any]) -> list[str]:
         "begins or ends; speech at once counts for all who speak."
     )
     heads = [intro, "The columns from missed to number given are errors, in seconds."]
-    return [*heads, table(head, rows), *others.page(result.get("beside"))]
+    known = introductions.page(result) if "known" in result else ()
+    return [*heads, table(head, rows), *others.page(result.get("beside")), *known]
 
 
 def checks(found: Mapping[str, float]) -> list[Check]:

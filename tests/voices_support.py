@@ -8,6 +8,7 @@ import numpy as np
 from tests.pipeline_support import ArraySource, never
 from tympan.audio.stereo import Stereo
 from tympan.diarize.base import FIRST_SAMPLE, FRAME_SAMPLES, Activity, Embedding
+from tympan.diarize.embedding_graph import SIZE
 from tympan.diarize.features import Features
 from tympan.diarize.tracks import _stretches
 from tympan.domain import SAMPLE_RATE_HZ, Samples
@@ -47,7 +48,7 @@ class Tells:
     def embedding(self, features: Features) -> Embedding:
         """Voices are asked for stretch by stretch, in the order of the local speakers."""
         assert len(features)
-        voice = np.zeros(3, np.float32)
+        voice = np.zeros(SIZE, np.float32)
         voice[self._asked.pop(0)] = 1.0
         return voice
 

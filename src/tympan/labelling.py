@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from tympan.domain import Turn, Word
-from tympan.turns import speaker_name
+from tympan.turns import names
 
 NEAR_S = 0.5
 """A word in no turn belongs to the nearest one, up to this far away: beyond it, to whoever spoke before."""
@@ -24,6 +24,7 @@ class Labeller:
         self._starts = [turn.start_s for turn in self._turns]
         # Turns end in another order than they begin; up to here all before have ended.
         self._ended = list(accumulate((turn.end_s for turn in self._turns), max))
+        self._names = names(self._turns)
         self._last: int | None = None
 
     def names(self, words: Sequence[Word]) -> tuple[str | None, ...]:
@@ -42,7 +43,7 @@ class Labeller:
         if found is None:
             found = self._nearest(start_s, end_s) if self._last is None else self._last
         self._last = found
-        return speaker_name(found)
+        return self._names[found]
 
     def _speaking(self, start_s: float, end_s: float) -> int | None:
         """Return who speaks, or is about to or has just done so."""

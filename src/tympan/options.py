@@ -1,6 +1,7 @@
 """What a caller may ask for, and what a model can be asked for: frozen values. Read them from ``tympan.domain``."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -38,11 +39,26 @@ class DiarizeBy(StrEnum):
     VOICES = "voices"
 
 
+@dataclass(frozen=True, slots=True)
+class KnownVoice:
+    """A speaker who is known by a sample: a name, the SHA-256 of the sample, and its voice, as text.
+
+    ``voice`` is empty until the sample was heard. Whoever prints this prints no voice.
+    """
+
+    name: str
+    sample: str
+    voice: str = field(default="", repr=False)
+
+
 CHANNELS = 2
 """So many people are told apart by channels."""
 
 MOST_SPEAKERS = 20
 """So many people are told apart by their voices, at most."""
+
+MOST_KNOWN = 10
+"""So many of them may be known by a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +108,11 @@ class Options:
     """What the caller asked for. Defaults are the product's defaults.
 
     ``languages`` are those that may be detected, all without any; with ``multilingual`` every window has its own.
-    ``diarize`` tells speakers apart, ``diarize_by`` what; ``min_speakers`` to ``max_speakers`` are expected. With
-    ``speaker_turns`` a model that is made for it marks where the speaker changes. Audio before ``start_s`` is passed
-    over, and what comes ``length_s`` later; times are still those of the whole. ``token_chances`` asks how likely each
-    token is. ``language_only`` wants to know the language and no text.
+    ``diarize`` tells speakers apart, ``diarize_by`` what; ``min_speakers`` to ``max_speakers`` are expected,
+    and whoever has one of the ``known_voices`` bears its name. With ``speaker_turns`` a model that is made for it marks
+    where the speaker changes. Audio before ``start_s`` is passed over, and what comes ``length_s`` later; times are
+    still those of the whole. ``token_chances`` asks how likely each token is. ``language_only`` wants to know the
+    language and no text.
     """
 
     task: Task = Task.TRANSCRIBE
@@ -116,6 +133,7 @@ class Options:
     diarize_by: DiarizeBy = DiarizeBy.AUTO
     min_speakers: int = 1
     max_speakers: int = MOST_SPEAKERS
+    known_voices: tuple[KnownVoice, ...] = ()
     multilingual: bool = False
     languages: tuple[str, ...] = ()
     suppression: Suppression = field(default_factory=Suppression)
@@ -128,6 +146,15 @@ class Options:
     def may_hear_voices(self) -> bool:
         """Whether voices may tell speakers apart, so that nobody knows who speaks before the audio has ended."""
         return self.diarize and self.diarize_by is not DiarizeBy.CHANNELS
+
+    def with_voices(self, heard: Mapping[str, str]) -> "Options":
+        """Return the options with voices as they were ``heard``, by the SHA-256 of their samples."""
+        known = tuple(replace(each, voice=heard.get(each.sample, each.voice)) for each in self.known_voices)
+        return replace(self, known_voices=known)
+
+    def without_voices(self) -> "Options":
+        """Return the options as they were before anything was heard: equal ones ask for the same."""
+        return replace(self, known_voices=tuple(replace(each, voice="") for each in self.known_voices))
 
 
 @dataclass(frozen=True, slots=True)

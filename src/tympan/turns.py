@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One speaker talking; ``speaker`` counts from 0, in the order in which they are first heard. Turns may overlap."""
+    """One speaker talking; ``speaker`` counts from 0, in the order in which they are first heard. Turns may overlap.
+
+    ``name`` is that of a speaker who is known by a sample of the voice; all turns of a speaker have it then.
+    """
 
     start_s: float
     end_s: float
     speaker: int
+    name: str | None = None
 
 
 def speaker_name(number: int) -> str:
@@ -29,8 +34,15 @@ def speaker_number(name: str) -> int | None:
 
 
 def names(turns: Sequence[Turn]) -> list[str]:
-    """Return the names of all speakers, in the order of their numbers."""
-    return [speaker_name(n) for n in range(1 + max((turn.speaker for turn in turns), default=-1))]
+    """Return the names of all speakers, in the order of their numbers.
+
+    Who is not known is called ``A``, ``B`` and so on, in the order in which they are first heard, unless somebody who
+    is known has that name.
+    """
+    known = {turn.speaker: turn.name for turn in turns if turn.name is not None}
+    taken = set(known.values())
+    others = (name for name in map(speaker_name, count()) if name not in taken)
+    return [known.get(n) or next(others) for n in range(1 + max((turn.speaker for turn in turns), default=-1))]
 
 
 def rttm(turns: Sequence[Turn], recording: str) -> str:

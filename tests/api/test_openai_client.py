@@ -220,16 +220,6 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
             "known_speaker_references",
         ),
         (
-            {
-                "response_format": "diarized_json",
-                "known_speaker_names": ["a"],
-                "known_speaker_references": [f"data:audio/wav;base64,{'A' * 400_000}"],  # Seven seconds.
-            },
-            openai.BadRequestError,
-            "unsupported_option",
-            "known_speaker_references",
-        ),
-        (
             {"response_format": "diarized_json", "known_speaker_names": list("abc")},
             openai.BadRequestError,
             "unsupported_option",

@@ -20,13 +20,16 @@ from tympan.cli import app
 from tympan.cli.console import exit_code_for
 from tympan.config import load
 from tympan.diarize.features import filter_banks
+from tympan.diarize.known import Known, sampled
 from tympan.diarize.networks import EMBEDDING_FILE, SEGMENTATION_FILE
 from tympan.diarize.recording import Recording
+from tympan.diarize.tracks import Tracker
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Timestamps, WindowResult, WindowTask, Word
 from tympan.engine import models
 from tympan.engine.catalogue import DIARIZATION
 from tympan.errors import ModelUnavailable, TympanError
 from tympan.pipeline import RequestContext, Transcriber
+from tympan.pipeline.introductions import LEAST_SHARE
 from tympan.pipeline.voices import VoiceDesk
 
 pytestmark = pytest.mark.model
@@ -210,3 +213,41 @@ def test_the_command_refuses_what_it_cannot_do(call: Path, tmp_path: Path) -> No
         else:
             assert done.exit_code == code
         assert message in f"{done.output}{done.exception}"
+
+
+def test_a_sample_names_its_voice_and_no_other(
+    networks: Networks, clips: Mapping[str, list[Samples]], speak: Speak
+) -> None:
+    """The sample is another clip of the voice; that of somebody who is not there names nobody."""
+
+    def known(name: str, voice: str) -> Known:
+        tracker = Tracker(networks)
+        tracker.push(clips[voice][-1])
+        found = sampled(tracker.finish())
+        assert found.voice is not None
+        assert found.share >= LEAST_SHARE
+        return Known(name, found.voice)
+
+    samples, said = speak(["en", "fr", "en", "fr"])
+    recording = Recording(networks)
+    recording.push(samples)
+    turns = recording.finish(Crowd(), known=[known("Ann", "en"), known("Eve", "zh")])
+    assert {turn.name for turn in turns} == {"Ann", None}
+    for start_s, end_s, voice in said:
+        middle_s = (start_s + end_s) / 2
+        speaking = {turn.name for turn in turns if turn.start_s <= middle_s <= turn.end_s}
+        assert speaking <= ({"Ann"} if voice == "en" else {None})
+
+
+@pytest.mark.usefixtures("networks")
+def test_the_command_calls_known_speakers_by_name(
+    call: Path, clips: Mapping[str, list[Samples]], tmp_path: Path
+) -> None:
+    """Decoded and heard as a recording is; what is no sample is refused by the name of the speaker."""
+    sample = tmp_path / "sample.wav"
+    sample.write_bytes(wav(clips["ja"][-1][:, None] / 32_768, SAMPLE_RATE_HZ))
+    done = CliRunner().invoke(app, ["diarize", "--known-speaker", f"Yuki={sample}", "--format", "json", str(call)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["speakers"] == ["A", "Yuki"]
+    done = CliRunner().invoke(app, ["diarize", "--known-speaker", f"Yuki={call.parent / 'no'}", str(call)])
+    assert isinstance(done.exception, TympanError)

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from tympan.errors import (
     Unavailable,
     UnsupportedLanguage,
 )
+from tympan.options import KnownVoice
 
 WAIT_S = 10.0
 
@@ -57,6 +58,12 @@ class Pretender:
     def measure(self, path: Path, cancel: threading.Event) -> float:
         """Return a length; nobody asks without a terminal."""
         raise AssertionError(path, cancel)
+
+    def hear(self, samples: Mapping[str, Path]) -> Mapping[str, str]:
+        """Return what the files hold as voices."""
+        if any("noise" in path.read_text() for path in samples.values()):
+            raise InvalidRequest("Sample 1 of a voice holds less than 1 s of speech.", remedy="Send another.")
+        return {name: path.read_text() for name, path in samples.items()}
 
     @contextmanager
     def open(self, settings: object, *, quiet: bool) -> Iterator["Pretender"]:
@@ -328,3 +335,31 @@ def test_an_empty_folder_is_said(audio: Path, tmp_path: Path, capfd: pytest.Capt
     (tmp_path / "empty").mkdir()
     assert execute(_job(tmp_path / "empty"), Pretender().open) == 0
     assert "No audio files" in capfd.readouterr().err
+
+
+def test_known_speakers_are_heard_once_for_all_files(audio: Path, tmp_path: Path) -> None:
+    """Before the first one; the voice is with the options of each."""
+    sample = tmp_path / "ann"
+    sample.write_text("a voice")
+    pretender, seen = Pretender(), []
+    original = pretender.transcribe
+
+    def transcribe(path: Path, options: Options, *rest: object) -> Transcript:
+        seen.append(options.known_voices)
+        return original(path, options, *rest)  # type: ignore[arg-type]
+
+    pretender.transcribe = transcribe  # type: ignore[method-assign, assignment]
+    options = Options(diarize=True, known_voices=(KnownVoice("Ann", "digest"),))
+    execute(_job(audio, options=options, samples={"Ann": sample}), pretender.open)
+    assert seen == [(KnownVoice("Ann", "digest", "a voice"),)] * 3
+
+
+def test_a_sample_that_is_none_ends_the_run(audio: Path, tmp_path: Path) -> None:
+    """By the name of the speaker; nothing is transcribed."""
+    sample = tmp_path / "ann"
+    sample.write_text("noise")
+    options = Options(diarize=True, known_voices=(KnownVoice("Ann", "digest"),))
+    pretender = Pretender()
+    with pytest.raises(InvalidRequest, match=r"--known-speaker Ann: Sample 1 .*less than 1 s of speech"):
+        execute(_job(audio, options=options, samples={"Ann": sample}), pretender.open)
+    assert pretender.calls == []

@@ -1,5 +1,6 @@
 """From the words on the command line to the job that is done."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from typer.testing import CliRunner
 from tympan.cli import app, transcribe
 from tympan.cli.job import Job
 from tympan.cli.outputs import Format
-from tympan.domain import Options, Shape, Task, Timestamps
+from tympan.domain import DiarizeBy, Options, Shape, Task, Timestamps
 from tympan.errors import InvalidRequest
+from tympan.options import KnownVoice
 
 
 @pytest.fixture
@@ -70,6 +72,37 @@ def test_speakers_that_no_format_names_are_refused(jobs: list[Job], formats: str
     done = CliRunner().invoke(app, ["transcribe", "a", "--diarize", *formats.split()])
     assert isinstance(done.exception, InvalidRequest)
     assert "--format diarized_json" in str(done.exception)
+    assert jobs == []
+
+
+def test_known_speakers_are_told_apart_by_voice(jobs: list[Job], tmp_path: Path) -> None:
+    """A name and a file each; the sample is known by its digest until it is heard."""
+    sample = tmp_path / "a=b.wav"
+    sample.write_bytes(b"voice")
+    assert _run("transcribe", "a", "-f", "vtt", "--known-speaker", f"Ann Lee={sample}", "--speakers", "2") == 0
+    (job,) = jobs
+    assert job.samples == {"Ann Lee": sample}
+    digest = hashlib.sha256(b"voice").hexdigest()
+    assert job.options.known_voices == (KnownVoice("Ann Lee", digest),)
+    assert (job.options.diarize, job.options.diarize_by, job.options.max_speakers) == (True, DiarizeBy.VOICES, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--known-speaker Ann", "is not a name and a file"),
+        ("--known-speaker =a.wav", "is not a name and a file"),
+        ("--known-speaker Ann=nowhere.wav", "There is no file nowhere.wav"),
+        ("--known-speaker Ann=README.md --known-speaker Ann=README.md", "is given twice"),
+        ("--known-speaker Ann=README.md --diarize-by channels", "Leave --known-speaker out"),
+        (" ".join(f"--known-speaker {n}=README.md" for n in range(11)), "more than 10"),
+    ],
+)
+def test_known_speakers_who_cannot_be_are_refused(jobs: list[Job], words: str, message: str) -> None:
+    """Before a model is loaded."""
+    done = CliRunner().invoke(app, ["transcribe", "a", "-f", "vtt", *words.split()])
+    assert isinstance(done.exception, InvalidRequest)
+    assert message in str(done.exception)
     assert jobs == []
 
 

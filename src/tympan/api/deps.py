@@ -1,5 +1,6 @@
 """What the routes need from the rest of the program, as plain values and small protocols."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +21,11 @@ from tympan.api.registry import FixedRegistry, ModelRegistry, Transcriber
 from tympan.api.runner import Runner
 from tympan.api.watches import Spells, Watches
 from tympan.capacity.desk import PlanDesk
-from tympan.errors import Unavailable
+from tympan.errors import Unavailable, UnsupportedOption
 from tympan.jobs.result_cache import ResultCache
 from tympan.jobs.service import JobService
 from tympan.jobs.waveforms import Waveforms
+from tympan.pipeline import RequestContext
 from tympan.quality.board import Board
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Services",
     "Transcriber",
     "Uploads",
+    "Voices",
     "Webhooks",
     "make_services",
     "services_of",
@@ -141,12 +144,20 @@ class Webhooks(Protocol):
         """Raise ``NotFound`` when there is no such endpoint, ``Conflict`` when it is disabled."""
 
 
+class Voices(Protocol):
+    """Who hears samples of voices; blocks."""
+
+    def heard(self, samples: Mapping[str, Path], context: RequestContext) -> dict[str, str]:
+        """Return the voices in files by the names of the files. Raises ``TympanError``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desks:
     """Whom to ask about jobs, resumable uploads and webhooks; what is ``None`` is refused by name.
 
     ``doors`` say who gets to ask, ``limits`` lets work in, ``meter`` counts it, ``results`` keeps what was made,
-    ``watches`` know how that stands which all of them need, ``waveforms`` show what audio looks like.
+    ``watches`` know how that stands which all of them need, ``waveforms`` show what audio looks like, ``voices`` hears
+    samples of speakers who are known.
     ``administration``, ``quality`` and ``plans`` are for the operator.
     """
 
@@ -159,6 +170,7 @@ class Desks:
     results: ResultCache = field(default_factory=ResultCache)
     watches: Watches = field(default_factory=Watches)
     waveforms: Waveforms | None = None
+    voices: Voices | None = None
     administration: Administration | None = None
     quality: Board | None = None
     plans: PlanDesk | None = None
@@ -202,6 +214,16 @@ class Services:
     def webhooks(self) -> Webhooks | None:
         """What may be asked about webhooks."""
         return self.desks.webhooks
+
+    def require_voices(self) -> Voices:
+        """Return who hears samples of voices. Raises ``UnsupportedOption`` where nobody does."""
+        if self.desks.voices is None:
+            raise UnsupportedOption(
+                "Samples of voices are not heard here.",
+                param="known_speaker_references",
+                remedy="Leave them out: voices are told apart without.",
+            )
+        return self.desks.voices
 
 
 def make_services(staging: Path, limits: Limits, backend: Backend, version: str, desks: Desks) -> Services:

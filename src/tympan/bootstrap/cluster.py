@@ -18,9 +18,10 @@ from tympan.api.intake.staging import open_staging
 from tympan.api.registry import FixedRegistry, ModelRegistry
 from tympan.api.server import Address, HttpServer, ServerHooks
 from tympan.bootstrap.access import open_doors
+from tympan.bootstrap.hearing import hearing
 from tympan.bootstrap.jobs import Stores, WorkerPost, make_bench, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.measuring import make_watch
-from tympan.bootstrap.pipeline import make_data_dir, running
+from tympan.bootstrap.pipeline import StepLog, make_data_dir, running
 from tympan.bootstrap.registry import configured_models, names
 from tympan.bootstrap.rollouts import make_rollout_watch, promoted_model
 from tympan.bootstrap.traffic import counting_traffic
@@ -146,7 +147,8 @@ class _Node:
         self.relay = Relay(Outbox(self.stores.database), publisher.ring, poll_s=settings.poll_s)
         self.post = WorkerPost(0.0, self.relay.ring)
         doors = started.enter_context(open_doors(settings, self.stores.database)) if has_doors else None
-        desks = started.enter_context(open_desks(settings, self.stores, self.post, doors))
+        voices = started.enter_context(hearing(settings, StepLog("diarization"))) if has_doors else None
+        desks = started.enter_context(open_desks(settings, self.stores, self.post, doors, voices))
         # Callers who may come back are known to all processes, not to this one alone.
         limits = replace(limits_of(settings), reattach_s=0.0, shares_calls=settings.reattach_s > 0)
         self.services: Services = make_services(staging, limits, Backend(), __version__, desks)

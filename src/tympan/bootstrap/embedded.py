@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tympan import __version__
@@ -13,15 +14,15 @@ from tympan.api.deps import Services as ApiServices
 from tympan.api.intake.staging import open_staging
 from tympan.api.server import HttpServer, ServerHooks
 from tympan.bootstrap.access import open_doors
+from tympan.bootstrap.hearing import hearing
 from tympan.bootstrap.jobs import Stores, WorkerPost, job_worker, open_desks, open_stores, upkeep_of
 from tympan.bootstrap.measuring import make_watch
-from tympan.bootstrap.pipeline import Services, make_data_dir, running
+from tympan.bootstrap.pipeline import Services, StepLog, make_data_dir, running
 from tympan.bootstrap.rollouts import make_rollout_watch, promoted_model
 from tympan.bootstrap.traffic import counting_traffic
 from tympan.bootstrap.web import announce, exit_at_once, limits_of, open_address, traced
 from tympan.config import Settings
 from tympan.errors import Cancelled
-from tympan.quality.traffic import TrafficMeter
 
 _STOP_S = 30.0
 
@@ -41,7 +42,8 @@ def serve(settings: Settings) -> None:
         stores = started.enter_context(open_stores(settings))
         post = WorkerPost(settings.drain_s)
         doors = started.enter_context(open_doors(settings, stores.database))
-        desks = started.enter_context(open_desks(settings, stores, post, doors))
+        voices = started.enter_context(hearing(settings, StepLog("diarization")))
+        desks = started.enter_context(open_desks(settings, stores, post, doors, voices))
         started.enter_context(upkeep_of(settings, stores, desks, post))
         watch = make_watch(settings, stores.database)
         started.callback(watch.stop)
@@ -52,13 +54,13 @@ def serve(settings: Settings) -> None:
         hooks = ServerHooks(on_drain=post.stop_taking, on_force=exit_at_once)
         server = HttpServer(create_app(services), services, address, hooks)
         # 4. The pipeline and the worker over it, in a thread that owns them from start to stop.
+        meter = started.enter_context(counting_traffic(settings, stores.database))
         keeper = _Keeper(
             settings,
             services,
             server,
+            partial(running, settings, meter.add if meter else None, meter, promoted_model(stores.database), voices),
             lambda pipeline: _work(settings, stores, pipeline, staging, post),
-            started.enter_context(counting_traffic(settings, stores.database)),
-            promoted_model(stores.database),
         )
         started.callback(keeper.stop)
         keeper.start()
@@ -87,12 +89,11 @@ class _Keeper:
         settings: Settings,
         services: ApiServices,
         server: HttpServer,
+        pipeline: Callable[[], AbstractContextManager[Services]],
         worker: Callable[[Services], AbstractContextManager[object]],
-        meter: TrafficMeter | None,
-        default: str | None,
     ) -> None:
-        self._meter, self._default = meter, default
-        self._settings, self._services, self._server, self._worker = settings, services, server, worker
+        self._settings, self._services, self._server = settings, services, server
+        self._pipeline, self._worker = pipeline, worker
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -114,11 +115,7 @@ class _Keeper:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            observer = self._meter.add if self._meter else None
-            with (
-                running(self._settings, observer, self._meter, self._default) as services,
-                self._worker(services),
-            ):
+            with self._pipeline() as services, self._worker(services):
                 self._services.backend.arrive_all(services.registry)
                 services.preload()
                 self._wait_for_socket()

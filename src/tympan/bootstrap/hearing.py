@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tympan.audio.decode import Decoder
 from tympan.config import Settings
 from tympan.diarize.base import Voices
 from tympan.engine.store import Report
+from tympan.pipeline.introductions import Introductions
 from tympan.pipeline.voices import VoiceDesk
+
+_SAMPLES_AT_ONCE = 4
 
 
 @contextmanager
@@ -23,3 +27,13 @@ def hearing(settings: Settings, report: Report) -> Iterator[VoiceDesk]:
         yield desk
     finally:
         desk.close()
+
+
+@contextmanager
+def introducing(desk: VoiceDesk) -> Iterator[Introductions]:
+    """Yield what hears samples of voices at ``desk``; its decoder starts when somebody first sends one."""
+    decoder = Decoder(max_children=_SAMPLES_AT_ONCE)
+    try:
+        yield Introductions(decoder, desk)
+    finally:
+        decoder.close()

@@ -16,6 +16,7 @@ from tympan.access.limits import LimitDesk
 from tympan.api.access.entrance import Doors
 from tympan.api.deps import Desks
 from tympan.bootstrap.administration import make_administration
+from tympan.bootstrap.hearing import introducing
 from tympan.bootstrap.limits import apply_limits, counting, enforced, make_limits
 from tympan.bootstrap.measuring import make_board, make_conductor, make_golden_desk, make_trial_desk
 from tympan.bootstrap.pipeline import Services
@@ -39,6 +40,7 @@ from tympan.jobs.service import JobService
 from tympan.jobs.steps import StepLimits, Steps
 from tympan.jobs.webhooks import WebhookService
 from tympan.jobs.workbench import BenchOptions, Workbench
+from tympan.pipeline.voices import VoiceDesk
 from tympan.storage import migrate
 from tympan.storage.audit import AuditStore
 from tympan.storage.blobs import BlobStore, open_blobs
@@ -213,10 +215,12 @@ def make_service(settings: Settings, stores: Stores, post: WorkerPost) -> JobSer
 
 
 @contextmanager
-def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Doors | None = None) -> Iterator[Desks]:
+def open_desks(
+    settings: Settings, stores: Stores, post: WorkerPost, doors: Doors | None = None, desk: VoiceDesk | None = None
+) -> Iterator[Desks]:
     """Yield whom to ask about jobs, uploads, webhooks and limits, who counts usage, and who gets to ask.
 
-    That is everybody without ``doors``; then nobody sees waveforms either.
+    That is everybody without ``doors``; then nobody sees waveforms either. Samples of voices are heard at ``desk``.
     """
     kept_bytes = kept_free_bytes(shutil.disk_usage(settings.data_dir).total, settings.disk_reserve_bytes)
     rules = UploadRules(settings.max_resumable_mb * 1_000_000, kept_free_bytes=kept_bytes)
@@ -227,18 +231,20 @@ def open_desks(settings: Settings, stores: Stores, post: WorkerPost, doors: Door
     watches = make_watches(settings, stores.database, stores.blobs, stores.limits)
     service = make_service(settings, stores, post)
     seen = drawing(settings, stores.blobs, service) if doors else nullcontext()
+    introduced = introducing(desk) if desk else nullcontext()
     with (
         enforced(stores.limits),
         watches,
         counting(stores.database) as meter,
         seen as waveforms,
+        introduced as voices,
         planning(settings, stores.database, stores.blobs) as plans,
     ):
         try:
             # In a cluster it is the workers who look for equal calls: they know which model they have.
             results = stores.cache if settings.mode == "embedded" else ResultCache()
             yield Desks(
-                service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches, waveforms,
+                service, uploads, webhooks, stores.limits, meter, doors or Doors(), results, watches, waveforms, voices,
                 administration=make_administration(settings, stores.database),
                 quality=make_board(settings, stores.database, stores.blobs, service), plans=plans,
             )  # fmt: skip

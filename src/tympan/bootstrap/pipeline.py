@@ -34,6 +34,7 @@ from tympan.errors import ConfigError, ModelError, TympanError
 from tympan.observation import Observer, unobserved
 from tympan.pipeline import Transcriber
 from tympan.pipeline.models import ModelTranscriber
+from tympan.pipeline.voices import VoiceDesk
 from tympan.quality.shadow import Opinions
 
 _STOP_S = 10.0
@@ -71,12 +72,14 @@ class Services:
 
 @contextmanager
 def running(
-    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None, default: str | None = None
-) -> Iterator[Services]:
+    settings: Settings, observer: Observer | None = None, opinions: Opinions | None = None, default: str | None = None,
+    desk: VoiceDesk | None = None,
+) -> Iterator[Services]:  # fmt: skip
     """Yield services that are ready for work; stop them afterwards. An ``observer`` is told of every transcript.
 
     With ``opinions``, which count what differs, the shadow model hears a share of the windows again, if there is one.
-    ``default`` is the id of the model that was promoted to be the default in place of the settings'.
+    ``default`` is the id of the model that was promoted to be the default in place of the settings'. Voices are heard
+    at ``desk``, if there is one already.
 
     Raises ``ModelError`` when the model cannot be had, ``EngineError`` or ``Unavailable`` when it cannot be loaded,
     ``DecoderUnavailable`` and ``ConfigError``.
@@ -91,15 +94,14 @@ def running(
         # 3. The models by name; nothing of them is loaded.
         configured = configured_models(with_model(settings))
         found = with_default(configured, default)
-        batch, host = BatchLimits(max_ms=settings.max_batch_ms), HostOptions(environment=engine_environment())
-        fleet = make_fleet(settings, found, BatcherOptions(batch=batch, host=host), _locate)
+        fleet = make_fleet(settings, found, _batching(settings), _locate)
         started.callback(_stop, "engine", fleet.close)
         # 4. The pipeline over them.
         known = names(settings, [each.card for each in found])
         detector = SpeechDetector()
         home = configured[0].card.id
         sampler = started.enter_context(shadowing(settings, fleet, known, home, opinions))
-        voices = started.enter_context(hearing(settings, _StepLog("diarization")))
+        voices = desk or started.enter_context(hearing(settings, StepLog("diarization")))
 
         def pipe(slot: ModelSlot) -> ModelTranscriber:
             return ModelTranscriber(decoder, detector, slot, observer, sampler).hearing(voices)
@@ -109,6 +111,11 @@ def running(
         _load_default(fleet, registry, settings.model_fallback)
         _check_libraries(decoder.sandbox.media_libraries, allowed=settings.allow_old_ffmpeg)
         yield Services(settings, decoder, fleet, registry, home, observer or unobserved)
+
+
+def _batching(settings: Settings) -> BatcherOptions:
+    host = HostOptions(environment=engine_environment())
+    return BatcherOptions(batch=BatchLimits(max_ms=settings.max_batch_ms), host=host)
 
 
 def _check_libraries(libraries: str, *, allowed: bool) -> None:
@@ -165,7 +172,7 @@ def _locate(settings: Settings) -> EngineSpec:
     """Find the model and the hardware for it, and say what was chosen; what is not there is fetched."""
     choice = chosen_hardware(settings)
     _LOG.info("hardware", device=choice.device, compute_type=choice.compute_type, reasons=list(choice.reasons))
-    found = models.resolve(choice.model, settings.data_dir, _access(settings), _StepLog(choice.model))
+    found = models.resolve(choice.model, settings.data_dir, _access(settings), StepLog(choice.model))
     _LOG.info("model", name=found.name, revision=found.revision, source=found.source)
     return spec_for(found, choice, settings.engine, settings.device, settings.engine_options)
 
@@ -193,10 +200,11 @@ def _access(settings: Settings) -> models.Access:
     return models.Access(offline=settings.offline, trust_first_use=settings.trust_first_use)
 
 
-class _StepLog:
+class StepLog:
     """Logs each new step of fetching a model once, so that a first start is not silent for minutes."""
 
     def __init__(self, model: str) -> None:
+        """Log about ``model``."""
         self._model, self._step = model, ""
 
     def __call__(self, progress: PullProgress) -> None:

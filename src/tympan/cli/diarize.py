@@ -12,6 +12,7 @@ import typer
 from tympan.cli.arguments import command
 from tympan.cli.console import ExitCode, format_clock, printable, say, write_stdout
 from tympan.cli.display import pull_bar, waiting
+from tympan.cli.known import HELP, heard, samples_of
 from tympan.cli.services import load_settings
 from tympan.errors import InvalidRequest
 
@@ -43,6 +44,7 @@ class DiarizeArgs:
     at_most: Annotated[
         int, typer.Option("--max-speakers", min=1, max=_MOST, metavar="N", help="At most this many speakers.")
     ] = _MOST
+    known_speaker: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=HELP)] = None
     layout: Annotated[
         Layout, typer.Option("--format", "-f", help="Lines for people, RTTM for tools of the trade, or JSON.")
     ] = Layout.TEXT
@@ -57,24 +59,27 @@ def register(app: typer.Typer) -> None:
 def diarize(args: DiarizeArgs) -> int:
     """Find out who speaks when in a file, without writing what is said.
 
-    Speakers are called A, B and so on, in the order in which they are first heard. Their
-    number is found unless it is given. The networks, 34 MB, are fetched the first time.
+    Speakers are called A, B and so on, in the order in which they are first heard; who has
+    the voice of a --known-speaker bears that name. Their number is found unless it is
+    given. The networks, 34 MB, are fetched the first time.
 
     Exit codes: 0 done, 2 wrong usage or no audio, 3 no usable model or setting.
     """
     from tympan.audio.decode import Decoder  # noqa: PLC0415
-    from tympan.bootstrap.diarization import Crowd, load_networks, rttm, turns_of  # noqa: PLC0415
+    from tympan.bootstrap.diarization import Crowd, introduced, load_networks, rttm, turns_of  # noqa: PLC0415
 
     if not args.file.is_file():
         raise InvalidRequest(f"There is no file {printable(str(args.file))}.")
     if args.at_least > args.at_most:
         raise InvalidRequest("--min-speakers is more than --max-speakers.", remedy="Leave one of them out.")
+    samples = samples_of(args.known_speaker)
     settings = load_settings({})
     crowd = Crowd.of(args.speakers) if args.speakers else Crowd(args.at_least, args.at_most)
     with pull_bar("diarization") as report:
         networks = load_networks(settings, args.threads, report)
     with waiting("listening", quiet=False), Decoder() as decoder:
-        turns, audio_s = turns_of(args.file, decoder, networks, crowd, settings.max_audio_s)
+        voices = heard(samples, lambda found: introduced(found, decoder, networks))
+        turns, audio_s = turns_of(args.file, decoder, networks, crowd, settings.max_audio_s, voices)
     if args.layout is Layout.RTTM:
         write_stdout(rttm(turns, args.file.stem).removesuffix("\n"))
     elif args.layout is Layout.JSON:

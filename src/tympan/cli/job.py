@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from tympan.cli.console import ExitCode, say, show_error, write_stdout
 from tympan.cli.display import open_display
 from tympan.cli.journal import NAME as JOURNAL_NAME
 from tympan.cli.journal import Entry, FileState, Journal, file_state, fingerprint, has_changed, open_journal
+from tympan.cli.known import Samples, heard
 from tympan.cli.outputs import Format, check_writable, output_paths, plan_names, write_whole
 from tympan.cli.progress import Display
 from tympan.cli.report import STDOUT, Record, failure_record, success_record, summarise, write_report
@@ -50,6 +51,7 @@ class Job:
     """Everything a run was asked for.
 
     With ``output_dir`` transcripts go to files; else to stdout, unless ``prints`` is off and only the report is wanted.
+    ``samples`` are files with the voices of known speakers, by their names.
     """
 
     paths: tuple[str, ...]
@@ -65,6 +67,7 @@ class Job:
     fail_fast: bool = False
     quiet: bool = False
     shape: Shape | None = None
+    samples: Samples = field(default_factory=dict)
 
     @property
     def journal_path(self) -> Path | None:
@@ -115,6 +118,7 @@ def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcri
             from tympan.pipeline import check_options  # noqa: PLC0415 (heavy: not for --help)
 
             check_options(job.options, transcriber.info)
+            job = _introduced(job, transcriber)
             stop = Event()
             stack.enter_context(stopping_on_signals(stop, signals))
             display = stack.enter_context(open_display(todo, quiet=job.quiet))
@@ -124,6 +128,15 @@ def execute(job: Job, open_transcriber: OpenTranscriber = services.open_transcri
             records |= _run(todo, desk, transcriber, has_headers=len(sources) > 1)
         elapsed_s = time.monotonic() - started
     return _conclude(job, [_final(source, records) for source in sources], elapsed_s, signals)
+
+
+def _introduced(job: Job, transcriber: FileTranscriber) -> Job:
+    """Return the job with the voices of known speakers. Raises ``TympanError``."""
+    if not job.samples:
+        return job
+    digests = {each.name: each.sample for each in job.options.known_voices}
+    voices = heard(job.samples, transcriber.hear)
+    return replace(job, options=job.options.with_voices({digests[name]: voice for name, voice in voices.items()}))
 
 
 def _found(job: Job, stack: ExitStack) -> list[Source]:

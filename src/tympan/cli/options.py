@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from tympan.cli.known import HELP, known_voices, samples_of
 from tympan.domain import DiarizeBy, Options, Suppression, Task, Timestamps, VadOptions
 from tympan.errors import InvalidRequest
 from tympan.languages import language_code
@@ -86,6 +87,7 @@ class DecodeArgs:
     max_speakers: Annotated[
         int | None, typer.Option(min=1, max=MOST_SPEAKERS, metavar="N", help="At most this many speakers.")
     ] = None
+    known_speaker: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=HELP)] = None
     tinydiarize: Annotated[
         bool, typer.Option("--tinydiarize", help="Mark where the speaker changes, with a model made for it.")
     ] = False
@@ -165,8 +167,9 @@ def to_options(args: DecodeArgs) -> Options:
 
 def _speakers(args: DecodeArgs) -> dict[str, Any]:
     told = (args.speakers, args.min_speakers, args.max_speakers)
-    if any(told) and args.diarize_by is DiarizeBy.CHANNELS:
-        raise InvalidRequest("Channels are two speakers.", remedy="Leave the number of speakers out, or ask by voices.")
+    if (any(told) or args.known_speaker) and args.diarize_by is DiarizeBy.CHANNELS:
+        what = "the number of speakers" if any(told) else "--known-speaker"
+        raise InvalidRequest("Channels are two speakers.", remedy=f"Leave {what} out, or ask by voices.")
     if args.speakers and (args.min_speakers or args.max_speakers):
         raise InvalidRequest(
             "--speakers already gives the number.", remedy="Leave --min-speakers and --max-speakers out."
@@ -174,9 +177,10 @@ def _speakers(args: DecodeArgs) -> dict[str, Any]:
     least, most = args.speakers or args.min_speakers or 1, args.speakers or args.max_speakers or MOST_SPEAKERS
     if least > most:
         raise InvalidRequest("--min-speakers is more than --max-speakers.", remedy="Leave one of them out.")
-    by = DiarizeBy.VOICES if any(told) and not least <= CHANNELS <= most else args.diarize_by
-    wanted = args.diarize or any(told) or args.diarize_by is not DiarizeBy.AUTO
-    return {"diarize": wanted, "diarize_by": by, "min_speakers": least, "max_speakers": most}
+    known = known_voices(samples_of(args.known_speaker))
+    by = DiarizeBy.VOICES if known or (any(told) and not least <= CHANNELS <= most) else args.diarize_by
+    wanted = args.diarize or any(told) or bool(known) or args.diarize_by is not DiarizeBy.AUTO
+    return {"diarize": wanted, "diarize_by": by, "min_speakers": least, "max_speakers": most, "known_voices": known}
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

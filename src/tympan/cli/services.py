@@ -38,6 +38,10 @@ class FileTranscriber(Protocol):
         """Return the length of one file in seconds, by decoding it; raises as ``transcribe`` does."""
         ...
 
+    def hear(self, samples: Mapping[str, Path]) -> Mapping[str, str]:
+        """Return the voices in files by their names here; raises ``TympanError``."""
+        ...
+
 
 class PipelineTranscriber:
     """A ``FileTranscriber`` on running services; its files are in the batch lane and share batches."""
@@ -68,6 +72,14 @@ class PipelineTranscriber:
         """Return the length of one file in seconds."""
         blocks = self._decoder.stream(path, max_audio_s=self._max_audio_s, cancelled=cancel.is_set)
         return sum(len(block) for block in blocks) / SAMPLE_RATE_HZ
+
+    def hear(self, samples: Mapping[str, Path]) -> Mapping[str, str]:
+        """Return the voices in files."""
+        from tympan.pipeline import RequestContext  # noqa: PLC0415
+        from tympan.pipeline.introductions import Introductions  # noqa: PLC0415
+
+        desk = self._transcriber.voices
+        return Introductions(self._decoder, desk).heard(samples, RequestContext("known")) if desk else {}
 
 
 def load_settings(overrides: Mapping[str, object]) -> "Settings":

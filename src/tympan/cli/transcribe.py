@@ -9,6 +9,7 @@ import typer
 from tympan.cli.arguments import command
 from tympan.cli.console import printable, turn_debugging_on
 from tympan.cli.job import Job, execute
+from tympan.cli.known import samples_of
 from tympan.cli.options import DecodeArgs, EngineArgs, to_options, to_overrides
 from tympan.cli.outputs import Format
 from tympan.domain import Shape, Timestamps
@@ -161,7 +162,7 @@ def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArg
     options = replace(options, diarize=options.diarize or any(fmt.needs_speakers for fmt in formats))
     if options.diarize and not any(fmt.names_speakers for fmt in formats):
         raise InvalidRequest(
-            "--diarize shows in the formats diarized_json, verbose_json, rttm, srt and vtt only.",
+            "Speakers show in the formats diarized_json, verbose_json, rttm, srt and vtt only.",
             remedy="Add --format diarized_json.",
         )
     if not any(fmt.needs_times for fmt in formats):
@@ -172,6 +173,7 @@ def _job(output: OutputArgs, decode: DecodeArgs, engine: EngineArgs, run: RunArg
         formats=formats,
         options=options,
         overrides=to_overrides(engine),
+        samples=samples_of(decode.known_speaker),
         output_dir=output.output_dir,
         workers=run.workers,
         force=run.force,

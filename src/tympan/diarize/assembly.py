@@ -7,6 +7,7 @@ those do who are heard best.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,11 @@ _HAIR = 1e-9
 _Windows = Mapping[int, Sequence[tuple[Track, int]]]
 
 
-def turns(heard: Heard, groups: Sequence[int]) -> list[Turn]:
-    """Return who speaks when; ``groups`` tells for each track who it is. No turn ends behind the recording."""
+def turns(heard: Heard, groups: Sequence[int], names: Mapping[int, str] = MappingProxyType({})) -> list[Turn]:
+    """Return who speaks when; ``groups`` tells for each track who it is, ``names`` what groups are called.
+
+    No turn ends behind the recording.
+    """
     if not groups:
         return []
     windows: dict[int, list[tuple[Track, int]]] = defaultdict(list)
@@ -34,7 +38,7 @@ def turns(heard: Heard, groups: Sequence[int]) -> list[Turn]:
     # The last window is as long as two steps.
     speaks = np.concatenate([_step(windows, step, heard.n_windows, n_speakers) for step in range(heard.n_windows + 1)])
     found = (
-        Turn(_FIRST_S + first * FRAME_S, min(_FIRST_S + last * FRAME_S, heard.audio_s), speaker)
+        Turn(_FIRST_S + first * FRAME_S, min(_FIRST_S + last * FRAME_S, heard.audio_s), speaker, names.get(speaker))
         for speaker in range(n_speakers)
         for first, last in _runs(speaks[:, speaker])
     )

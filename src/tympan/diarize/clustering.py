@@ -27,7 +27,7 @@ PRIOR_PAIRS = 4
 """How many pairs of a recording weigh as much as these medians."""
 
 LEAST_S = 2.0
-"""Who speaks for less in all is taken for one of the others, unless the number of speakers is given."""
+"""Who speaks for less in all of a recording is no speaker of their own."""
 
 _PAIR_S = 1.0
 _SHARE = 0.7
@@ -48,9 +48,12 @@ class Crowd:
         return cls(n, n)
 
 
-def grouped(tracks: Sequence[Track], crowd: Crowd, cancelled: Callable[[], bool] = lambda: False) -> list[int]:
+def grouped(
+    tracks: Sequence[Track], crowd: Crowd, cancelled: Callable[[], bool] = lambda: False, least_s: float = LEAST_S
+) -> list[int]:
     """Return the number of each track's group, from 0; never more groups than tracks.
 
+    Who speaks for less than ``least_s`` in all is taken for one of the others, unless the number of speakers is given.
     Raises ``Cancelled`` once that is told.
     """
     if not tracks:
@@ -62,7 +65,7 @@ def grouped(tracks: Sequence[Track], crowd: Crowd, cancelled: Callable[[], bool]
     n_groups = len(tracks) - sum(join.similarity >= alike for join in tree)
     labels = _cut(tree, len(tracks), min(max(n_groups, crowd.least), crowd.most))
     if crowd.least < crowd.most:
-        labels = _without_the_short(labels, voices, seconds, crowd.least)
+        labels = _without_the_short(labels, voices, seconds, crowd.least, least_s)
     return [int(label) for label in labels]
 
 
@@ -184,12 +187,12 @@ def _cut(tree: Sequence[_Join], n: int, n_groups: int) -> NDArray[np.int64]:
 
 
 def _without_the_short(
-    labels: NDArray[np.int64], voices: Vectors, seconds: NDArray[np.float64], least: int
+    labels: NDArray[np.int64], voices: Vectors, seconds: NDArray[np.float64], least: int, least_s: float
 ) -> NDArray[np.int64]:
     """Return labels in which groups of little speech are part of the group most alike; ``least`` groups stay."""
     totals = np.bincount(labels, seconds)
     ranked = np.argsort(-totals, kind="stable")
-    kept = [group for place, group in enumerate(ranked) if place < least or totals[group] >= LEAST_S]
+    kept = [group for place, group in enumerate(ranked) if place < least or totals[group] >= least_s]
     means = np.stack([np.average(voices[labels == group], axis=0, weights=seconds[labels == group]) for group in kept])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     nearest = np.array(kept)[(voices @ means.T).argmax(axis=1)]

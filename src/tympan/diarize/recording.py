@@ -1,10 +1,11 @@
 """Diarization of a recording, piece by piece: push its samples, then ask who spoke when."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tympan.diarize import assembly
 from tympan.diarize.base import Voices
 from tympan.diarize.clustering import Crowd, grouped
+from tympan.diarize.known import Known, recognised
 from tympan.diarize.tracks import Tracker
 from tympan.domain import Samples, Turn
 
@@ -25,7 +26,16 @@ class Recording:
         """Take the next samples, 16 kHz, one channel; whole windows are heard at once."""
         self._tracker.push(samples)
 
-    def finish(self, crowd: Crowd, cancelled: Callable[[], bool] = lambda: False) -> list[Turn]:
-        """Return who spoke when in all that was pushed, which ends here. Raises ``Cancelled`` once that is told."""
+    def finish(
+        self,
+        crowd: Crowd,
+        cancelled: Callable[[], bool] = lambda: False,
+        known: Sequence[Known] = (),
+    ) -> list[Turn]:
+        """Return who spoke when in all that was pushed, which ends here; turns of whoever is ``known`` have a name.
+
+        Raises ``Cancelled`` once that is told.
+        """
         heard = self._tracker.finish()
-        return assembly.turns(heard, grouped(heard.tracks, crowd, cancelled))
+        groups = grouped(heard.tracks, crowd, cancelled)
+        return assembly.turns(heard, groups, recognised(heard.tracks, groups, known))

@@ -16,7 +16,7 @@ from tympan.domain import SPEAKER_TURN, Output, ResponseFormat, Segment, Shape, 
 from tympan.formats.cues import clock, srt, tsv, vtt
 from tympan.formats.readable import Readable, finite, name_of, named, number
 from tympan.languages import language_name
-from tympan.turns import rttm_text, speaker_name
+from tympan.turns import names, rttm_text
 
 __all__ = (
     "MEDIA_TYPES",
@@ -309,10 +309,9 @@ def _text(source: Readable, _output: Output) -> Iterator[str]:
 def _rttm(source: Readable, output: Output) -> Iterator[str]:
     """Yield who spoke when: the turns that voices tell, or where there are none the segments, joined by speaker."""
     if source.head.turns:
-        called = dict(enumerate(output.speakers))
+        called = dict(enumerate(names(source.head.turns))) | dict(enumerate(output.speakers))
         for turn in source.head.turns:
-            name = called.get(turn.speaker, speaker_name(turn.speaker))
-            yield rttm_text([(turn.start_s, turn.end_s, name)])
+            yield rttm_text([(turn.start_s, turn.end_s, called[turn.speaker])])
         return
     spoken = (segment for group in named(source, output) for segment in group if segment.speaker)
     for name, run in groupby(spoken, key=lambda segment: segment.speaker or ""):

@@ -1,7 +1,8 @@
 """Results that are kept for a while, so that an equal call or job of the same tenant need not be worked on again.
 
-Equal means: the same bytes of audio, the same options, the same model on the same runtime, the same software. How the
-text is rendered does not matter, since what is kept is the transcript. A cache may lose everything at any time.
+Equal means: the same bytes of audio, the same options, the same model on the same runtime, the same software; of voices
+that are known, the same names and the same bytes of their samples. How the text is rendered does not matter, since what
+is kept is the transcript. A cache may lose everything at any time.
 """
 
 import hashlib
@@ -78,7 +79,7 @@ class ResultCache:
 
     def key(self, sha256: str, options: Options, maker: Maker) -> str:
         """Return 64 characters that are the same for what is equal; the last 32 are the digest of the weights."""
-        facts = (self._software, sha256, codec.dump(options), codec.dump(maker))
+        facts = (self._software, sha256, codec.dump(options.without_voices()), codec.dump(maker))
         return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32] + maker.digest[:32].rjust(32, "-")
 
     def find(self, tenant: str, key: str, max_audio_s: float) -> Transcript | None:

@@ -18,6 +18,7 @@ import numpy as np
 from tympan.audio.stereo import ChannelJudge
 from tympan.diarize.base import Voices
 from tympan.diarize.clustering import Crowd
+from tympan.diarize.known import Known, unpacked
 from tympan.diarize.recording import Recording
 from tympan.domain import SAMPLE_RATE_HZ, Options, Samples, Turn
 from tympan.pipeline.request import RequestContext
@@ -61,8 +62,11 @@ class VoiceDesk:
 
         Raises ``ModelUnavailable`` and its kin, ``InsufficientStorage``, ``Cancelled``, ``RequestTimeout``.
         """
-        networks = self._networks or patient(self.begin(self._loaded), context)
-        return Recording(networks)
+        return Recording(self.networks(context))
+
+    def networks(self, context: RequestContext) -> Voices:
+        """Return the networks; the first one waits for them. Raises as ``open``."""
+        return self._networks or patient(self.begin(self._loaded), context)
 
     def begin(self, work: Callable[[], _Result]) -> "Future[_Result]":
         """Do ``work`` in one of the threads; it may begin when earlier work has begun."""
@@ -86,6 +90,7 @@ class Ear:
         """Open the recording, unless a ``judge`` is to be asked first. Raises as ``VoiceDesk.open``."""
         self._desk, self._context, self._judge = desk, context, judge
         self._crowd = Crowd(options.min_speakers, options.max_speakers)
+        self._known = tuple(Known(each.name, unpacked(each.voice)) for each in options.known_voices if each.voice)
         self._recording = None if judge else desk.open(context)
         self._decided = judge is None
         self._over = threading.Event()
@@ -108,7 +113,7 @@ class Ear:
             self._decide()
         self._hear()
         if self._recording is not None:
-            work = partial(self._recording.finish, self._crowd, self._over.is_set)
+            work = partial(self._recording.finish, self._crowd, self._over.is_set, self._known)
             self._found = self._desk.begin(partial(_after, self._heard, work))
 
     def turns(self, start_s: float) -> tuple[Turn, ...] | None:

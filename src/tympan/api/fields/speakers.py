@@ -6,9 +6,8 @@ from typing import Any, Final
 from tympan.api.fields.forms import Form, Parameter, bad
 from tympan.domain import DiarizeBy, ResponseFormat, Task
 from tympan.errors import InvalidRequest, UnsupportedOption
-from tympan.options import CHANNELS, MOST_SPEAKERS
+from tympan.options import CHANNELS, MOST_KNOWN, MOST_SPEAKERS, KnownVoice
 
-MAX_SPEAKERS = 4
 MAX_SPEAKER_CHARS = 64
 
 SPEAKER_FORMATS: tuple[ResponseFormat, ...] = ("diarized_json", "rttm")
@@ -16,7 +15,7 @@ SPEAKER_FORMATS: tuple[ResponseFormat, ...] = ("diarized_json", "rttm")
 
 _COUNTS: Final = ("num_speakers", "min_speakers", "max_speakers")
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": MOST_SPEAKERS}
-_VOICES = "known_speaker_references"
+_NAMES, _SAMPLES = "known_speaker_names", "known_speaker_references"
 
 SPEAKER_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
@@ -40,25 +39,25 @@ SPEAKER_PARAMETERS: tuple[Parameter, ...] = (
 KNOWN_SPEAKER_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "known_speaker_names[]",
-        {"type": "array", "items": {"type": "string", "maxLength": MAX_SPEAKER_CHARS}, "maxItems": CHANNELS},
-        "Names for the speakers of the left and the right channel, instead of `A` and `B`.",
+        {"type": "array", "items": {"type": "string", "maxLength": MAX_SPEAKER_CHARS}, "maxItems": MOST_KNOWN},
+        "What known speakers are called: those of these samples, or else of the left and the right channel.",
     ),
     Parameter(
         "known_speaker_references[]",
-        {"type": "array", "items": {"type": "string"}, "maxItems": MAX_SPEAKERS},
-        "Refused: whose voice it is is not looked up.",
+        {"type": "array", "items": {"type": "string"}, "maxItems": MOST_KNOWN},
+        "A sample of the voice for each name, of 2 to 30 s: data URLs (`data:audio/wav;base64,...`), or files.",
     ),
 )
 """OpenAI's."""
 
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=-]+)*;base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(rf"[^\s\x00-\x1f\x7f<>&](?:[^\x00-\x1f\x7f<>&]{{0,{MAX_SPEAKER_CHARS - 2}}}[^\s\x00-\x1f\x7f<>&])?")
 
 
 def speaker_options(form: Form, task: Task, fmt: ResponseFormat) -> dict[str, Any]:
     """Return the options about who speaks. Raises ``InvalidRequest`` for fields that contradict one another."""
     wanted = _diarize(form, task, fmt)
-    given = [name for name in ("diarize_by", *_COUNTS, "known_speaker_names") if form.all(name)]
+    given = [name for name in ("diarize_by", *_COUNTS, _NAMES, _SAMPLES) if form.all(name)]
     if given and not wanted:
         raise InvalidRequest(
             f"{given[0]} is for speakers that are told apart.",
@@ -67,11 +66,14 @@ def speaker_options(form: Form, task: Task, fmt: ResponseFormat) -> dict[str, An
         )
     by = DiarizeBy(form.choice("diarize_by", tuple(DiarizeBy), DiarizeBy.AUTO))
     least, most = crowd_of(form)
+    known = _known_voices(form)
+    way = _by_sample(by) if known else _way(by, least, most, is_named=bool(form.all(_NAMES)))
     return {
         "diarize": wanted,
-        "diarize_by": _way(by, least, most, is_named=bool(form.all("known_speaker_names"))),
+        "diarize_by": way,
         "min_speakers": least,
         "max_speakers": most,
+        "known_voices": known,
     }
 
 
@@ -98,9 +100,9 @@ def by_number(least: int, most: int) -> DiarizeBy:
 def _way(by: DiarizeBy, least: int, most: int, *, is_named: bool) -> DiarizeBy:
     if by is DiarizeBy.VOICES and is_named:
         raise UnsupportedOption(
-            "Names are for channels: nobody knows here whose voice it is.",
-            param="known_speaker_names",
-            remedy="Leave them out, or send diarize_by=channels.",
+            "Names alone are for channels: whose voice it is shows a sample.",
+            param=_NAMES,
+            remedy="Send known_speaker_references too, or diarize_by=channels.",
         )
     is_possible = by_number(least, most) is DiarizeBy.AUTO
     if (by is DiarizeBy.CHANNELS or is_named) and not is_possible:
@@ -124,53 +126,50 @@ def _diarize(form: Form, task: Task, fmt: ResponseFormat) -> bool:
     return wanted
 
 
-def speaker_names(form: Form) -> tuple[str, ...]:
-    """Return the names of known speakers, which are given to channels in their order.
+def _by_sample(by: DiarizeBy) -> DiarizeBy:
+    """Return what tells speakers apart who are known by a sample: voices, whatever channels there are."""
+    if by is DiarizeBy.CHANNELS:
+        raise InvalidRequest(
+            "Samples are of voices, and channels are to be told apart.",
+            param=_SAMPLES,
+            remedy="Send diarize_by=voices, or the names alone: they are for the left and the right channel then.",
+        )
+    return DiarizeBy.VOICES
 
-    Raises ``InvalidRequest`` for what OpenAI would not take, ``UnsupportedOption`` for what takes knowing voices.
+
+def _known_voices(form: Form) -> tuple[KnownVoice, ...]:
+    """Return who is known by a sample, which is not heard yet: what stands here are digests."""
+    names, samples = form.all(_NAMES), form.all(_SAMPLES)
+    if not samples:
+        return ()
+    if len(samples) != len(names):
+        raise bad(_SAMPLES, "as long as known_speaker_names", "a sample for each name")
+    if len(set(samples)) < len(samples):
+        raise bad(_SAMPLES, "a list of different samples", "a sample of each voice")
+    if not all(map(_DIGEST.fullmatch, samples)):
+        raise bad(_SAMPLES, "a list of data URLs", "data:audio/wav;base64,... and the like")
+    return tuple(KnownVoice(name, sample) for name, sample in zip(names, samples, strict=True))
+
+
+def speaker_names(form: Form) -> tuple[str, ...]:
+    """Return the names of the speakers of channels, in their order; those of voices are in the options.
+
+    Raises ``InvalidRequest`` for what OpenAI would not take, ``UnsupportedOption`` for more names than channels.
     """
-    names, references = form.all("known_speaker_names"), form.all("known_speaker_references")
-    _check_references(names, references)
+    names = form.all(_NAMES)
+    if len(names) > MOST_KNOWN:
+        raise bad(_NAMES, "a short list", f"at most {MOST_KNOWN} names")
     for name in names:
         if not _NAME.fullmatch(name):
-            allowed = f"1 to {MAX_SPEAKER_CHARS} characters, without <, > and &"
-            raise bad("known_speaker_names", "a list of short names", allowed)
+            raise bad(_NAMES, "a list of short names", f"1 to {MAX_SPEAKER_CHARS} characters, without <, > and &")
     if len(set(names)) < len(names):
-        raise bad("known_speaker_names", "a list of different names", "each name once")
+        raise bad(_NAMES, "a list of different names", "each name once")
+    if form.all(_SAMPLES):
+        return ()
     if len(names) > CHANNELS:
         raise UnsupportedOption(
-            "Known speakers are those of the two channels of a recording.",
-            param="known_speaker_names",
-            remedy="Send at most two names: of the left and of the right channel.",
+            "More than two speakers are known by samples of their voices.",
+            param=_NAMES,
+            remedy="Send known_speaker_references too, one for each name; names alone are for two channels.",
         )
     return tuple(names)
-
-
-def _check_references(names: list[str], references: list[str]) -> None:
-    if len(names) > MAX_SPEAKERS:
-        raise bad("known_speaker_names", "a short list", f"at most {MAX_SPEAKERS} names")
-    if not references:
-        return
-    if len(references) != len(names):
-        raise bad("known_speaker_references", "as long as known_speaker_names", "a sample for each name")
-    if not all(_DATA_URL.fullmatch(reference) for reference in references):
-        raise bad("known_speaker_references", "a list of data URLs", "data:audio/wav;base64,... and the like")
-    raise _no_voices()
-
-
-def too_long_field(name: str, max_bytes: int) -> InvalidRequest | UnsupportedOption:
-    """Return the error for a field of more than ``max_bytes``: samples of voices are refused at any length."""
-    if name.removesuffix("[]") == _VOICES:
-        return _no_voices()
-    shown = name[:40]
-    return InvalidRequest(
-        f"The field {shown!r} is longer than {max_bytes >> 10} kB.", param=shown, remedy="Shorten it."
-    )
-
-
-def _no_voices() -> UnsupportedOption:
-    return UnsupportedOption(
-        "Whose voice it is is not looked up.",
-        param=_VOICES,
-        remedy="Leave it out: voices are told apart without; known_speaker_names name the channels, left and right.",
-    )

@@ -5,15 +5,17 @@ The name that the caller gave a file is only told again: the upload is written t
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from tympan.api.fields.speakers import too_long_field
 from tympan.api.intake.incoming import Pace, UploadLimits, announced_bytes, next_chunk, to_disk
+from tympan.api.intake.samples import FIELD as SAMPLE_FIELD
+from tympan.api.intake.samples import Samples, check_size
 from tympan.api.runner import Runner
 from tympan.domain import SAMPLE_RATE_HZ
 from tympan.errors import EmptyAudio, InvalidRequest, TooLarge
@@ -42,6 +44,7 @@ class FileRules:
 
     ``total_bytes`` 0 means no more than one file may have. ``digest`` asks for the SHA-256 of each. ``bare`` says that
     the file is samples alone, 16 bits at 16 kHz on one channel; it is stored as the WAV file that it lacks the head of.
+    ``voices`` takes samples of voices too, in a field of text that goes to the disk.
     """
 
     field: str = FILE_FIELD
@@ -50,6 +53,7 @@ class FileRules:
     total_bytes: int = 0
     digest: bool = False
     bare: bool = False
+    voices: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,14 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The files of a form on disk and its other fields, in the order they came."""
+    """The files of a form on disk and its other fields, in the order they came.
+
+    ``samples`` are files with voices, by the SHA-256 that stands for each in the fields.
+    """
 
     files: tuple[UploadedFile, ...]
     fields: dict[str, list[str]]
+    samples: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -113,7 +121,10 @@ async def receive(
             await _flush(runner, files, form)
     form.finish()
     await _flush(runner, files, form)
-    return Upload(files.all(form.file_bytes, form.file_names), form.fields)
+    samples = Samples(folder)
+    if form.sample_bytes:
+        await to_disk(runner, lambda: form.fields.update(files.take_samples(form, samples)))
+    return Upload(files.all(form.file_bytes, form.file_names), form.fields, samples.paths)
 
 
 class _Form:
@@ -123,6 +134,8 @@ class _Form:
         self.fields: dict[str, list[str]] = {}
         self.file_bytes: list[int] = []
         self.file_names: list[str] = []
+        self.sample_bytes: list[int] = []
+        self.sample_is_file: list[bool] = []
         self.pending: list[tuple[int, bytes]] = []
         self.pending_bytes = 0
         self._rules = rules
@@ -134,7 +147,7 @@ class _Form:
         self._header: dict[bytes, bytes] = {}
         self._header_name = self._header_value = b""
         self._name = ""
-        self._is_file = False
+        self._is_file = self._is_sample = False
         self._value = bytearray()
         self._parser = MultipartParser(
             boundary,
@@ -202,6 +215,10 @@ class _Form:
         if kind != b"form-data" or b"name" not in options:
             raise _malformed("has a part without a field name")
         self._name, self._is_file = _decode(options[b"name"], "a field name"), b"filename" in options
+        self._is_sample = self._rules.voices and self._name.removesuffix("[]") == SAMPLE_FIELD
+        if self._is_sample:
+            self.sample_bytes.append(0)
+            self.sample_is_file.append(self._is_file)
         if self._name != self._rules.field:
             return
         self.file_bytes.append(0)
@@ -219,16 +236,24 @@ class _Form:
             self.file_bytes[-1] += end - start
             if self.file_bytes[-1] > self._max_file_bytes:
                 raise too_large(self._max_file_bytes, self._name)
-            self.pending.append((len(self.file_bytes) - 1, data[start:end]))
-            self.pending_bytes += end - start
+            self._put(len(self.file_bytes) - 1, data[start:end])
+            return
+        if self._is_sample:
+            self.sample_bytes[-1] += end - start
+            check_size(self.sample_bytes)
+            self._put(-len(self.sample_bytes), data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
             self._refuse_file()
-            raise too_long_field(self._name, MAX_FIELD_BYTES)
+            raise _too_long(self._name)
+
+    def _put(self, number: int, data: bytes) -> None:
+        self.pending.append((number, data))
+        self.pending_bytes += len(data)
 
     def _part_end(self) -> None:
-        if self._name == self._rules.field:
+        if self._name == self._rules.field or self._is_sample:
             return
         try:
             value = _decode(bytes(self._value), self._name[:40])
@@ -270,6 +295,13 @@ def _malformed(how: str) -> InvalidRequest:
     return InvalidRequest(f"The multipart body {how}.", remedy="Let an HTTP client library build the form.")
 
 
+def _too_long(name: str) -> InvalidRequest:
+    shown = name[:40]
+    return InvalidRequest(
+        f"The field {shown!r} is longer than {MAX_FIELD_BYTES >> 10} kB.", param=shown, remedy="Shorten it."
+    )
+
+
 def _decode(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-8")
@@ -299,8 +331,18 @@ class _Files:
         for number in sorted({number for number, _ in pieces}):
             data = b"".join(piece for of, piece in pieces if of == number)
             _append(self._path(number), data)
-            if self._digests:
+            if self._digests and number >= 0:
                 self._digests[number].update(data)
+
+    def take_samples(self, form: _Form, samples: Samples) -> dict[str, list[str]]:
+        """Return the field of voices, which were written as they came; an empty one counts as left out."""
+        found = []
+        for place, (size, is_file) in enumerate(zip(form.sample_bytes, form.sample_is_file, strict=True), 1):
+            if size:
+                content = self._path(-place).read_bytes()
+                self._path(-place).unlink()
+                found.append(samples.keep(content) if is_file else samples.take(content))
+        return {SAMPLE_FIELD: found}
 
     def all(self, sizes: list[int], names: list[str]) -> tuple[UploadedFile, ...]:
         """Return the files, now that they are whole; there may be none."""
@@ -308,7 +350,8 @@ class _Files:
         return tuple(UploadedFile(self._path(n), size, digests[n], names[n]) for n, size in enumerate(sizes))
 
     def _path(self, number: int) -> Path:
-        return self._folder / (f"in-{number}" if number else "in")
+        """Return where a file is; what has a number below 0 is text with a voice in it."""
+        return self._folder / (f"in-{number}" if number > 0 else f"voice{number}" if number else "in")
 
 
 async def _flush(runner: Runner, files: _Files, form: _Form) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from tympan import telemetry
 from tympan.api.access.callers import tenant_of
-from tympan.api.deps import ModelCard, Services, Transcriber, services_of
+from tympan.api.deps import ModelCard, Services, Transcriber, Voices, services_of
 from tympan.api.doors.admission import Errand, Place
 from tympan.api.doors.retries import RETRY_HEADER, Likeness, Running
 from tympan.api.errors import STATUS, queue_headers
@@ -79,11 +79,15 @@ class Guest(Generic[Asked]):
     context: RequestContext
     stay: _Stay
     sha256: str = ""
+    samples: Mapping[str, Path] = field(default_factory=dict)
+    voices: Voices | None = None
 
     def transcribe(self) -> Transcript:
-        """Return the transcript of the file; blocks. Raises ``TympanError``."""
-        place = self.stay.place
-        transcript = self.transcriber.transcribe(self.source, self.asked.options, self.context, place.advance)
+        """Return the transcript of the file; blocks. Samples of voices are heard first. Raises ``TympanError``."""
+        place, options = self.stay.place, self.asked.options
+        if self.voices is not None:
+            options = options.with_voices(self.voices.heard(self.samples, self.context))
+        transcript = self.transcriber.transcribe(self.source, options, self.context, place.advance)
         place.advance(Progress(transcript.duration_s, transcript.duration_s))
         return transcript
 
@@ -183,7 +187,9 @@ class Visit(Generic[Asked]):
         try:
             upload, asked = await self._read(stay.folder)
             sha256 = upload.files[0].sha256
-            return Guest(asked, self._pick(asked, sha256), upload.path, context, stay, sha256)
+            voices = services.require_voices() if upload.samples else None
+            transcriber = self._pick(asked, sha256)
+            return Guest(asked, transcriber, upload.path, context, stay, sha256, upload.samples, voices)
         except BaseException:
             stay.end()
             raise

@@ -86,7 +86,8 @@ async def create_batch(request: Request) -> Response:
     key = idempotency_key(request.headers.getlist("idempotency-key"))
     services = services_of(request)
     limits = services.limits
-    rules = FileRules(least=0, most=MAX_FILES, total_bytes=_TOTAL_UPLOADS * limits.max_upload_bytes, digest=True)
+    total_bytes = _TOTAL_UPLOADS * limits.max_upload_bytes
+    rules = FileRules(least=0, most=MAX_FILES, total_bytes=total_bytes, digest=True, voices=True)
     async with received(request, rules, MAX_MANIFEST_BYTES, Wish.JOB) as body:
         desk = BatchDesk(services, tenant_of(request), body)
         batch, replayed = await services.runner.chore(lambda: desk.submit(key), limits.request_timeout_s)

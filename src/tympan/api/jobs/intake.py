@@ -76,7 +76,7 @@ class IntakeDesk:
         return NewJob(
             id=job_id,
             source=source,
-            options=ask.options,
+            options=ask.options.with_voices(self._body.voices),
             output=ask.output,
             tenant=self._tenant,
             priority=ask.priority,

@@ -33,7 +33,10 @@ from tympan.jobs.service import JobFilter, JobView
 
 router = APIRouter()
 
-_FILE = FileRules(least=0, digest=True)
+MAX_JSON_BYTES = 4 << 20
+"""Largest body without a file: samples of voices in it are text."""
+
+_FILE = FileRules(least=0, digest=True, voices=True)
 _FORM_SCHEMA = {
     "type": "object",
     "properties": {p.name: {**p.schema, "description": p.description} for p in (*PARAMETERS, *JOB_PARAMETERS)},
@@ -90,7 +93,7 @@ async def create_job(request: Request) -> Response:
     """Take audio, or the address of audio, and return the job that will transcribe it."""
     key = idempotency_key(request.headers.getlist("idempotency-key"))
     query_of(request)
-    async with received(request, _FILE, wish=Wish.JOB) as body:
+    async with received(request, _FILE, MAX_JSON_BYTES, Wish.JOB) as body:
         ask = parse_job(body.all_fields, has_file=bool(body.files))
         job, replayed = await hand_in(request, body, ask, key)
     return _accepted(job, {"idempotent-replayed": "true"} if replayed else {})

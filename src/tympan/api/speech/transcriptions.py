@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tympan.api.fields.transcription import TranscriptionRequest, parse_form
+from tympan.api.intake.uploads import FileRules
 from tympan.api.intake.visits import Door, Visit
 from tympan.api.speech.answers import OPENAPI, whole_answer
 from tympan.api.speech.narration import narrated_answer
@@ -32,7 +33,7 @@ async def translate(request: Request) -> Response:
 
 async def _answer(request: Request, task: Task) -> Response:
     """Let the request in, keep its upload, run the pipeline, and render the result, as it comes if so asked."""
-    door: Door[TranscriptionRequest] = Door(lambda upload: parse_form(upload.fields, task))
+    door: Door[TranscriptionRequest] = Door(lambda upload: parse_form(upload.fields, task), FileRules(voices=True))
     visit = Visit(request, door)
     with visit.counted():
         guest = await visit.enter()
