@@ -120,6 +120,7 @@ def test_without_two_channels_speakers_cannot_be_told_apart(decoder: Decoder, tm
     path.write_bytes(media.wav(media.tone(1.0, channels=channels), 16_000))
     with pytest.raises(NotStereo, match=f"this one has {channels}") as caught:
         list(decoder.stream_stereo(path, max_audio_s=60))
+    assert caught.value.remedy
     assert "diarize_by" in caught.value.remedy
     assert "one speaker on each channel" in caught.value.remedy
 
