@@ -66,7 +66,7 @@ ENV LD_LIBRARY_PATH=/opt/tympan/lib/python3.11/site-packages/nvidia/cublas/lib:/
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG BAKE_MODEL=
 USER 10001:10001
-RUN if [ -n "${BAKE_MODEL}" ]; then tympan models pull "${BAKE_MODEL}" --data-dir /data; fi
+RUN for name in ${BAKE_MODEL}; do tympan models pull "${name}" --data-dir /data || exit 1; done
 
 # --- CPU; last, because `docker build` takes the last one unless told otherwise.
 FROM base AS cpu
@@ -74,4 +74,4 @@ COPY --from=environment /opt/tympan /opt/tympan
 ARG BAKE_MODEL=
 USER 10001:10001
 # A new named volume on /data starts with what the image has there; a bind mount or emptyDir starts empty.
-RUN if [ -n "${BAKE_MODEL}" ]; then tympan models pull "${BAKE_MODEL}" --data-dir /data; fi
+RUN for name in ${BAKE_MODEL}; do tympan models pull "${name}" --data-dir /data || exit 1; done

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from tympan.cli import app
 from tympan.cli.console import exit_code_for, stderr, stdout
 from tympan.engine import models
+from tympan.engine.catalogue import DIARIZATION
 from tympan.engine.models import ResolvedModel
 from tympan.errors import ModelDigestMismatch, TympanError
 
@@ -39,6 +40,7 @@ def test_the_list_names_every_model_with_status_and_needs() -> None:
     assert all(line.entry.name in result.stdout for line in models.listing(Path("/nowhere")))
     assert "trust" in result.stdout
     assert "MIT" in result.stdout
+    assert "diarization: no model, but what tells speakers apart by voice; 34 MB, pull." in result.stderr
 
 
 def test_the_list_as_json_is_complete(data_dir: Path) -> None:
@@ -94,6 +96,18 @@ def test_verify_goes_on_after_a_wrong_file(data_dir: Path, monkeypatch: pytest.M
     assert result.exit_code == 1
     assert result.stdout == f"FAIL  base\nok    tiny.en  {data_dir / 'tiny.en'}\n"
     assert "error [model_digest_mismatch] base: model.bin is not the one." in result.stderr
+
+
+def test_verify_does_not_forget_the_networks_for_speakers(data_dir: Path) -> None:
+    """What tells speakers apart is read again with the models."""
+    folder = data_dir / "models" / "diarization"
+    folder.mkdir(parents=True)
+    for file in DIARIZATION.files:
+        with (folder / file.name).open("wb") as sparse:
+            sparse.truncate(file.size_bytes)
+    result = _models("verify")
+    assert result.exit_code == 1
+    assert result.stdout == "FAIL  diarization\n"
 
 
 def test_verify_without_models_says_so() -> None:

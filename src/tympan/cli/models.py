@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tympan.config import Settings
     from tympan.engine.models import Listed, LocalModel
 
+_MARKS = {"cached": "here", "fetchable": "pull", "unpinned": "trust"}
+_STYLES = {"here": "[green]here[/]", "trust": "[yellow]trust[/]"}
+
 
 @dataclass(frozen=True, slots=True)
 class PlaceArgs:
@@ -95,7 +98,7 @@ def register(app: typer.Typer) -> None:
 
 def list_models(args: ListArgs, place: PlaceArgs) -> int:
     """List every model Tympan knows: size on disk, memory it needs, and whether it is here."""
-    from tympan.engine.models import listing, local_models  # noqa: PLC0415
+    from tympan.engine.models import listing, local_models, speakers  # noqa: PLC0415
 
     settings = load_settings(place.overrides)
     found, own = listing(settings.data_dir), local_models(settings.data_dir)
@@ -106,6 +109,9 @@ def list_models(args: ListArgs, place: PlaceArgs) -> int:
     say(f"here: in {settings.data_dir / 'models'}; own: there too, but unknown to the catalogue;")
     say("pull: fetched and checked on first use;")
     say("trust: no digest is published, so `tympan models pull NAME --trust-first-use` comes first.")
+    others = speakers(settings.data_dir)
+    size, mark = f"{others.entry.size_bytes / 1e6:,.0f} MB", _MARKS[others.status.value]
+    say(f"{others.entry.name}: no model, but what tells speakers apart by voice; {size}, {mark}.")
     if settings.models or settings.models_cached:
         say(f"A server here serves {', '.join(_served(settings))}.")
     return ExitCode.OK
@@ -227,7 +233,6 @@ def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
     from tympan.engine.catalogue import memory_bytes  # noqa: PLC0415
     from tympan.languages import LANGUAGES  # noqa: PLC0415
 
-    marks = {"cached": "[green]here[/]", "fetchable": "pull", "unpinned": "[yellow]trust[/]"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     # In a narrow window the names are what has to stay whole.
     table.add_column(
@@ -243,7 +248,8 @@ def _show_table(found: "list[Listed]", own: "list[LocalModel]") -> None:
         memory = (f"{memory_bytes(entry, kind) / 1e9:.1f} GB" for kind in ("int8", "float16"))
         languages = "many" if entry.multilingual else LANGUAGES[entry.languages[0] if entry.languages else "en"]
         size = f"{entry.size_bytes / 1e6:,.0f} MB"
-        table.add_row(entry.name, marks[line.status.value], entry.layout, languages, size, *memory, entry.licence)
+        mark = _MARKS[line.status.value]
+        table.add_row(entry.name, _STYLES.get(mark, mark), entry.layout, languages, size, *memory, entry.licence)
     for model in own:
         table.add_row(model.name, "[green]own[/]", model.layout, "", f"{model.size_bytes / 1e6:,.0f} MB")
     stdout().print(table)

@@ -87,6 +87,11 @@ def listing(data_dir: Path) -> list[Listed]:
     return [_listed(store, entry) for entry in ENTRIES]
 
 
+def speakers(data_dir: Path) -> Listed:
+    """Return the networks that tell speakers apart, with their status. Nothing is hashed and no network is used."""
+    return _listed(ModelStore(models_dir(data_dir)), DIARIZATION)
+
+
 def local_models(data_dir: Path) -> list[LocalModel]:
     """Return the whole models in the models folder that are not of the catalogue. Nothing is hashed."""
     root = models_dir(data_dir)
@@ -101,9 +106,9 @@ def local_models(data_dir: Path) -> list[LocalModel]:
 
 
 def with_digests(data_dir: Path) -> list[str]:
-    """Return the names of the models that are here and can be verified."""
+    """Return the names of the models that are here and can be verified, the networks for speakers among them."""
     store = ModelStore(models_dir(data_dir))
-    listed = [line.entry.name for line in listing(data_dir) if line.path]
+    listed = [line.entry.name for line in [*listing(data_dir), speakers(data_dir)] if line.path]
     return listed + [model.name for model in local_models(data_dir) if store.record(model.name)]
 
 
