@@ -1,13 +1,12 @@
 #!/bin/sh
-# Runs the tests: three files at a time, since many wait for servers, then one at a time those that compare times or
-# memory. Arguments go to pytest.
+# Runs the tests: two files at a time, then one at a time those that compare times or memory. Arguments go to pytest.
 set -u
 python=$1
 shift
 none=5 # What pytest answers when it was given no test to run.
 
-echo "tympan: running the tests, three files at a time"
-"$python" -m pytest -n 3 --dist loadfile -m "not long and not alone" "$@"
+echo "tympan: running the tests, two files at a time"
+"$python" -m pytest -n 2 --dist loadfile -m "not long and not alone" "$@"
 many=$?
 [ "$many" -eq 0 ] || [ "$many" -eq "$none" ] || exit "$many"
 

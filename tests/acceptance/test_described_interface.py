@@ -35,6 +35,9 @@ KNOWN: dict[str, Any] = {
     "model": "fake",
     "url": "https://example.com/hook",
     "since": "2026-01-01T00:00:00Z",
+    "id": "newsroom",
+    "name": "a name",
+    "audio_days": 7,
 }
 HARMLESS = (
     "response_format",
@@ -52,6 +55,10 @@ UNANSWERED = {
     "PATCH /v1/uploads/{upload_id}",  # Offset, length and checksum have to fit.
     "POST /v1/uploads",
     "DELETE /v1/models/{model_id}",  # The only model stays.
+    "PUT /v1/jobs/{job_id}/edited",  # Revision, segments and times have to fit.
+    "DELETE /v1/jobs/{job_id}/edited",  # Likewise the revision.
+    "GET /v1/quality/runs/{run_id}",  # There is no golden set.
+    "POST /v1/capacity/plan",  # Nothing has been measured.
 }
 LEAKS = (b"Traceback (most recent", b'File "/', b"sqlalchemy", b"site-packages")
 
@@ -73,8 +80,10 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Return a server with a finished job, a finished batch, an upload and a webhook endpoint."""
-    with serving(tmp_path_factory.mktemp("world"), MAX_UPLOAD_MB="1", REQUEST_TIMEOUT_S="20") as process:
+    """Return a server with a finished and corrected job, a finished batch, an upload, a webhook endpoint and a key."""
+    with serving(
+        tmp_path_factory.mktemp("world"), MAX_UPLOAD_MB="1", REQUEST_TIMEOUT_S="20", API_KEYS="open"
+    ) as process:
         wait_ready(process)
         yield World(process, schemathesis.openapi.from_url(f"{process.url}/openapi.json"), _ids(process.url))
         assert process.child.poll() is None, "the server has died"
@@ -89,12 +98,17 @@ def _ids(url: str) -> dict[str, str]:
         endpoint = http.post("/v1/webhook-endpoints", json={"url": "https://example.com/hook"}).json()["id"]
         while http.get(f"/v1/batches/{batch}").json()["state"] != "finished":
             pass
+        correction = {"segments": [{"start": 0.0, "end": 1.0, "text": "Corrected."}]}
+        saved = http.put(f"/v1/jobs/{job}/edited", json=correction, headers={"if-none-match": "*"})
+        assert saved.status_code < 300, saved.text
         return {
             "job_id": job,
             "batch_id": batch,
             "upload_id": made.headers["location"].rsplit("/", 1)[-1],
             "endpoint_id": endpoint,
             "model_id": "fake",
+            "tenant_id": "default",
+            "key_id": http.post("/v1/admin/keys", json={"scopes": ["admin"]}).json()["id"],
         }
 
 

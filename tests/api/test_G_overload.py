@@ -119,7 +119,7 @@ def test_G3_a_tenant_that_floods_does_not_shut_others_out(server: Site) -> None:
     assert admit(place, 8.0, "rare").standing.wait_s == pytest.approx(8.0, rel=0.02)
     for _ in range(3):
         place.admit(context("busy"), 0)
-    with pytest.raises(Overloaded, match="places"):
+    with pytest.raises(Overloaded, match="already has"):
         place.admit(context("busy"), 0)
     assert place.admit(context("rare"), 0).standing.position == 1
 

@@ -410,7 +410,7 @@ def test_a_set_that_cannot_be_added_leaves_nothing(lone: Gold, tmp_path: Path) -
     items[1].path.write_bytes(b"another")
     with pytest.raises(InvalidRequest, match="changed while"):
         lone.desk.add("other", items, SetPlan())
-    with pytest.raises(InvalidRequest, match="no name"):
+    with pytest.raises(InvalidRequest, match="is not a valid name"):
         lone.desk.add("../other", items, SetPlan())
     with pytest.raises(InvalidRequest, match="not a schedule"):
         lone.desk.add("other", items, SetPlan("sometimes"))

@@ -436,7 +436,7 @@ def test_what_waits_is_counted(shop: Shop) -> None:
     """A queue is full at its limit; a job knows its place and the work before it."""
     first, second = _submit(shop), _submit(shop)
     bound = QueueBound(shop.database, QueueLimits(max_steps=2))
-    with pytest.raises(Overloaded, match="2 steps"):
+    with pytest.raises(Overloaded, match="2 pieces of work"):
         bound.check()
     found = [shop.store.prospects(TENANT, job.id) for job in (first, second)]
     assert [(job.id, standing and standing.position) for job, standing in found] == [(first.id, 1), (second.id, 2)]

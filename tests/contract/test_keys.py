@@ -74,7 +74,7 @@ def test_an_expired_key_opens_nothing_and_cannot_be_rotated(keys: KeyStore) -> N
     token, new = new_key(lifetime_s=-1.0)
     assert keys.create(new, entry()).usable is False
     assert keys.any_usable() is False
-    with pytest.raises(Conflict, match="ended"):
+    with pytest.raises(Conflict, match="has expired"):
         keys.rotate(token.id, (mint().id, "0" * 64), HOUR_S, entry())
 
 

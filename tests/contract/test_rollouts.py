@@ -67,7 +67,7 @@ def test_one_rollout_runs_at_a_time_and_every_decision_is_in_the_audit_log(gold:
     with pytest.raises(Conflict, match="running already"):
         store.start("c", "a", 0.05, _WHO)
     assert store.change_share(0.5, _WHO).share == 0.5
-    with pytest.raises(NotFound, match="does not run"):
+    with pytest.raises(NotFound, match="is no longer running"):
         store.promote("rol_other", _WHO)
     assert store.promote(first.id, _WHO).state == "promoted"
     with pytest.raises(NotFound, match="No rollout"):
@@ -80,7 +80,7 @@ def test_one_rollout_runs_at_a_time_and_every_decision_is_in_the_audit_log(gold:
     third = store.start("d", "b", 0.1, _WHO)
     assert store.roll_back(_WHO).id == third.id
     assert store.roll_back(_WHO).id == first.id
-    with pytest.raises(NotFound, match="take back"):
+    with pytest.raises(NotFound, match="no rollout to roll back"):
         store.roll_back(_WHO)
     assert _states(store) == [("d", "rolled_back"), ("c", "rolled_back"), ("b", "rolled_back")]
     rows = AuditStore(gold.shop.database).page()

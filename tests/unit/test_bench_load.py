@@ -126,7 +126,7 @@ def test_the_address_may_end_anywhere_before_the_file(url: str, route: str) -> N
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "http://h:99999", "", "http://[::1"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     """Before anything is sent, with an example of what is one."""
-    with pytest.raises(InvalidRequest, match="no address"):
+    with pytest.raises(InvalidRequest, match="is not the address of a server"):
         _ = Target(url).route
 
 

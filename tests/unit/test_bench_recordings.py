@@ -81,7 +81,8 @@ def test_a_manifest_says_what_is_known(tmp_path: Path, decode: Decode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"), [("nonsense", "no JSON"), ("[1]", "names no audio"), ('{"audio": "gone.wav"}', "There is no")]
+    ("line", "words"),
+    [("nonsense", "not JSON"), ("[1]", "names no audio"), ('{"audio": "gone.wav"}', "There is no")],
 )
 def test_a_wrong_manifest_is_told_by_line(line: str, words: str, tmp_path: Path, decode: Decode) -> None:
     """Whatever is wrong, the message says where."""

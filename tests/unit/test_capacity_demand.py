@@ -134,5 +134,5 @@ def test_calls_follow_the_jobs_over_the_day_where_those_are_many() -> None:
 
 def test_an_empty_database_is_said_to_be_one() -> None:
     """Nothing can be planned from nothing."""
-    with pytest.raises(InvalidRequest, match="no request in the last 7 days"):
+    with pytest.raises(InvalidRequest, match="no requests in the last 7 days"):
         put_together([], Used(), 7)

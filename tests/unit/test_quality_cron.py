@@ -52,7 +52,7 @@ def test_the_next_time_is_the_first_that_fits(schedule: str, after: str, expecte
         ("*/0 * * * *", "'\\*/0'"),
         ("a * * * *", "'a'"),
         ("-1 * * * *", "'-1'"),
-        ("\u0663 * * * *", "no number"),
+        ("\u0663 * * * *", "is not a number"),
         ("0 0 30 2 *", "never comes"),
         ("@yearly-ish", "five fields"),
     ],

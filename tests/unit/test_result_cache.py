@@ -15,6 +15,7 @@ from tympan.domain import DiarizeBy, Options, Segment, Suppression, Task, Timest
 from tympan.engine.base import EngineInfo
 from tympan.jobs.result_cache import LONGEST_S, ResultCache, served
 from tympan.jobs.shelves import MemoryShelf, ShelfAway
+from tympan.options import KnownVoice
 
 INFO = EngineInfo("onnx", "base", "r1", "cpu", "int8", 2, ("en",), multilingual=True)
 SHA = "a" * 64
@@ -38,6 +39,7 @@ OTHERS: MappingProxyType[str, Any] = MappingProxyType(
         "diarize_by": DiarizeBy.VOICES,
         "min_speakers": 2,
         "max_speakers": 3,
+        "known_voices": (KnownVoice("Bob", "5" * 64, "voice"),),
         "multilingual": True,
         "languages": ("en", "de"),
         "suppression": Suppression(tokens=(13,)),

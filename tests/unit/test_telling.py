@@ -131,7 +131,7 @@ def test_what_was_told_has_to_be_what_the_whole_says(shop: Shop) -> None:
     transcript = shop.service.transcript(TENANT, job.id)[1]
     telling.check(transcript)
     other = tuple(replace(one, text=f" not{one.text}") for one in transcript.segments)
-    with pytest.raises(Unavailable, match="begun anew"):
+    with pytest.raises(Unavailable, match="restarted with another model"):
         telling.check(replace(transcript, segments=other))
 
 

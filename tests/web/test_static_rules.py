@@ -20,6 +20,7 @@ MARKUP = re.compile(
 )
 """What makes markup or a program of text."""
 
+IMPORTED = r"(?:^import\b[^\"]*|^export\b[^\"=]*\bfrom\s*|\bimport\s*\(\s*)\"([^\"]+)\""
 ELSEWHERE = re.compile(r"(?:[a-z]+:)?//(?:[a-z0-9-]+\.)+[a-z]{2,}|//localhost", re.IGNORECASE)
 OWN_NAMES = ("http://www.w3.org/2000/svg", "https://hooks.example/tympan")
 """The name of SVG's elements, which nobody fetches, and an example in a field."""
@@ -65,7 +66,7 @@ def test_modules_are_small_and_say_what_they_are_for(path: Path) -> None:
 @of_each_script
 def test_modules_import_files_that_are_there(path: Path) -> None:
     """Also those that are loaded when they are needed."""
-    for name in re.findall(r"(?:from|import)\s*\(?\s*\"([^\"]+)\"", _code(path)):
+    for name in re.findall(IMPORTED, _code(path), re.MULTILINE):
         assert name.startswith("."), name
         assert (path.parent / name).resolve().is_file(), name
 

@@ -109,7 +109,7 @@ class QueueBound:
         over_s = waiting.audio_s - _ROOM * self.limits.max_audio_s
         wait_s = max(1.0, over_s / waiting.rate) if waiting.rate and over_s > 0 else _DEFAULT_WAIT_S
         return Overloaded(
-            f"The job queue is full: {waiting.audio_s / 3600:.1f} h of audio are waiting.",
+            f"The job queue is full: {waiting.steps} pieces of work, {waiting.audio_s / 3600:.1f} h of audio, wait.",
             remedy="Try again after the time in Retry-After.",
             retry_after_s=min(_MOST_WAIT_S, wait_s),
         )
