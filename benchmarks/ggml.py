@@ -41,7 +41,7 @@ def run(setup: Setup, plan: Plan) -> Path:
         before = {way: _texts(steps, "CTranslate2", http, clips, way) for way in ways}
     rows = []
     for form in plan.forms:
-        name = _exported(setup, form)
+        name = exported(setup, form)
         with setup.server(f"ggml-{form}", {"TYMPAN_MODEL": name.name, "TYMPAN_COMPUTE_TYPE": "auto"}) as http:
             after = {way: _texts(steps, form, http, clips, way) for way in ways}
         size_mb = round(sum(path.stat().st_size for path in name.glob("*.bin")) / 1e6, 1)
@@ -56,7 +56,8 @@ def _texts(steps: Steps, who: str, http: Any, clips: Sequence[Clip], way: tuple[
     return texts_of(steps, key, http, clips, beam=beam, vad=None if vad else False, concurrency=CONCURRENCY)
 
 
-def _exported(setup: Setup, form: str) -> Path:
+def exported(setup: Setup, form: str) -> Path:
+    """Export the run's model to ggml with numbers of ``form``; return the folder. Raises ``BenchmarkError``."""
     command = [sys.executable, "-m", "tympan", "models", "export", setup.model, "--to", "ggml", "--quantize", form]
     done = subprocess.run(
         command,

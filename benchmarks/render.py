@@ -5,7 +5,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import capacity, diarization, drift, golden, limits, live_socket, overload, seams, timestamps, trust
+from benchmarks import (
+    capacity,
+    diarization,
+    drift,
+    golden,
+    limits,
+    live_socket,
+    overload,
+    seams,
+    servers_page,
+    timestamps,
+    trust,
+)
 from tympan.bench.pages import table
 
 Row = Mapping[str, Any]
@@ -355,6 +367,7 @@ _BODIES: dict[str, Callable[[Row], list[str]]] = {
     "ggml": _ggml,
     "limits": lambda result: [limits.INTRO, *_sections(limits.body(result))],
     "capacity": capacity.body,
+    "servers": servers_page.body,
     "overload": lambda result: [overload.INTRO, *_sections(overload.body(result))],
 }
 
@@ -377,5 +390,6 @@ _TITLES = {
     "ggml": "Word errors of ggml exports",
     "limits": "The machine's limit",
     "capacity": "Capacity",
+    "servers": "Beside other servers",
     "overload": "Overload",
 }

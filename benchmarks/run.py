@@ -24,6 +24,7 @@ from benchmarks import (
     nonspeech,
     overload,
     seams,
+    servers,
     short,
     timestamps,
     trust,
@@ -53,10 +54,14 @@ COMMANDS: dict[str, Callable[[Setup, argparse.Namespace], Path]] = {
     "live_socket": lambda setup, _: live_socket.run(setup),
     "ggml": lambda setup, a: ggml.run(setup, _ggml_plan(a)),
     "overload": lambda setup, a: overload.run(setup, overload.QUICK if a.quick else overload.Plan()),
+    "servers": lambda setup, a: servers.run(setup, servers.QUICK if a.quick else servers.Plan(turns=_pairs(a))),
     "capacity": lambda setup, a: capacity.benchmark(setup, capacity.QUICK if a.quick else capacity.Plan()),
 }
 """Sub-benchmarks in the order ``all`` runs them."""
 
+
+_ASKED_FOR = frozenset({"servers"})
+"""Left out of ``all``: nothing to measure without what only this machine's user can name."""
 
 _NAMES = (*COMMANDS, "all", "render")
 
@@ -117,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
                      metavar="NAME=VALUE", help="memory: settings that choose the fake engine")  # fmt: skip
     out.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     out.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32], help="short: users at a time")
-    out.add_argument("--pairs", type=int, default=3, help="short, longform: timed turns of each contender")
+    out.add_argument("--pairs", type=int, default=3, help="short, longform, servers: timed turns of each")
     out.add_argument("--synthesised", type=int, default=504, help="nonspeech: sounds drawn")
     out.add_argument("--subset", type=int, default=112, help="nonspeech: how many of them the slower settings hear")
     out.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 6, 8], help="live: streams at a time")
@@ -126,8 +131,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--golden-clips", type=int, default=150, help="golden: clips of the set, at most")
     out.add_argument("--forms", nargs="+", default=["f16", "q8_0", "q5_0", "q4_0"], help="ggml: number formats")
     out.add_argument("--vad", nargs="+", default=["on", "off"], choices=["on", "off"], help="ggml: speech detection")
-    out.add_argument("--peer", type=assignment, action="append", default=[], metavar="NAME=PYTHON",
-                     help="diarization: another program, and a Python that has it; repeatable")  # fmt: skip
+    out.add_argument("--peer", type=assignment, action="append", default=[], metavar="NAME=PROGRAM",
+                     help="diarization, servers: another program, or a Python that has it; repeatable")  # fmt: skip
     out.add_argument("--hour", action="store_true", help="timestamps: also drift over an hour")
     out.add_argument("--limit-minutes", type=float, default=60.0, help="time for one sub-benchmark (default: 60)")
     out.add_argument("--work", type=Path, default=REPOSITORY / "build" / "bench", help="finished steps, logs, clips")
@@ -156,7 +161,9 @@ def _setup(arguments: argparse.Namespace) -> Setup:
 
 
 def _chosen(commands: Sequence[str]) -> list[str]:
-    return list(COMMANDS) if not commands or "all" in commands else [name for name in commands if name in COMMANDS]
+    if not commands or "all" in commands:
+        return [name for name in COMMANDS if name not in _ASKED_FOR]
+    return [name for name in commands if name in COMMANDS]
 
 
 def _run(setup: Setup, arguments: argparse.Namespace) -> int:

@@ -27,14 +27,24 @@ class Server:
     """A running server, ended with the ``with`` block; a contender through HTTP."""
 
     def __init__(
-        self, environment: Mapping[str, str], log: Path, command: Sequence[str] = SERVE, name: str = "tympan"
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        command: Sequence[str] = SERVE,
+        name: str = "tympan",
+        ready: str = "/readyz",
     ) -> None:
-        """Describe the server: ``TYMPAN_*`` settings beyond host and port, and where its output goes."""
+        """Describe the server: ``TYMPAN_*`` settings beyond host and port, and where its output goes.
+
+        For a server that is not ours, ``{port}`` in ``command`` becomes the port, and ``ready`` is the route that
+        answers with 200 once it is.
+        """
         self.name = name
         self.ready_s = 0.0
         self._log = log
-        self._command = list(command)
+        self._ready = ready
         self._port = _free_port()
+        self._command = [part.replace("{port}", str(self._port)) for part in command]
         own = {"TYMPAN_HOST": "127.0.0.1", "TYMPAN_PORT": str(self._port), "TYMPAN_RESULT_CACHE_MB": "0"}
         self._environment = child_environment({"TYMPAN_LOG_LEVEL": "warning", **own, **environment})
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,7 +111,7 @@ class Server:
                 if self._process is not None and self._process.poll() is not None:
                     raise BenchmarkError(f"{' '.join(self._command)} ended before it was ready:\n{self.log_tail()}")
                 try:
-                    if client.get("/readyz").status_code == httpx.codes.OK:
+                    if client.get(self._ready).status_code == httpx.codes.OK:
                         return
                 except httpx.TransportError:
                     pass  # nobody listens yet

@@ -19,7 +19,7 @@ from tympan.bench.facts import cores, file_digest
 class Setup:
     """The choices of one run. ``quick`` asks for a smoke run of a few clips whose figures mean nothing.
 
-    ``peers`` are other programs by name, each with the Python it is installed in.
+    ``peers`` are other programs by name, each with the Python it is installed in or the program itself.
     """
 
     corpus: Path

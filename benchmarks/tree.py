@@ -27,11 +27,12 @@ class Process:
 
 
 class TreeSampler:
-    """Samples a process and all its descendants every 50 ms within a ``with`` block."""
+    """Samples a process and all its descendants within a ``with`` block, every 50 ms unless told otherwise."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, period_s: float = PERIOD_S) -> None:
         """Watch the tree under process id ``root``."""
         self._root = root
+        self._period_s = period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.samples = 0
@@ -68,7 +69,7 @@ class TreeSampler:
             self._take()
             now = time.monotonic()
             self.longest_gap_s, before = max(self.longest_gap_s, now - before), now
-            self._stop.wait(PERIOD_S)
+            self._stop.wait(self._period_s)
 
     def _take(self) -> None:
         processes = tree(self._root)
