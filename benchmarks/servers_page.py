@@ -22,7 +22,7 @@ def figures(result: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, flo
         yield f"short clips, {crowd}: speed", "x real time", _values(row["sides"], "rate"), True
         yield f"short clips, {crowd}: p95", "s", _values(row["sides"], "p95_s"), False
     yield "short clips beside a long file: p95", "s", _values(result["beside"]["sides"], "p95_s"), False
-    yield f"`/health`, {result['load'][-1]['callers']} callers: p99", "ms", _values(result["health"], "p99_ms"), False
+    yield f"health, {result['load'][-1]['callers']} callers: p99", "ms", _values(result["health"], "p99_ms"), False
     yield "CPU after all callers hang up", "s", _values(result["vanish"], "burnt_cpu_s"), False
     yield "highest memory", "MiB", dict(result["memory"]), False
     yield "word errors", "%", _values(result["errors"], "rate_percent"), False
@@ -137,7 +137,7 @@ def _beside(result: Mapping[str, Any]) -> Table:
     ]  # fmt: skip
     text = (
         f"{beside['clips']} short clips, one every {result['every_s']:g} s, while another caller sends a file of "
-        f"{result['long_s'] / 60:g} minutes, and sends it again if it is done before the last clip is sent.\n\n"
+        f"{result['long_s'] / 60:.3g} minutes, and sends it again if it is done before the last clip is sent.\n\n"
     )
     return "Short clips beside a long file", text, ["server", "p50 s", "p95 s", "files sent", "each clip, s"], rows
 
@@ -146,7 +146,7 @@ def _health(result: Mapping[str, Any]) -> Table:
     rows = [[name, *(row[key] for key in ("probes", "p50_ms", "p99_ms", "max_ms"))]
             for name, row in result["health"].items()]  # fmt: skip
     text = (
-        f"`/health` while {result['load'][-1]['callers']} callers send, asked again 50 ms after each answer: a server "
+        f"`/livez` of Tympan, `/health` of the others while {result['load'][-1]['callers']} callers send; asked again 50 ms after each answer: a server "
         "that does not answer is asked less often.\n\n"
     )
     return "Health under load", text, ["server", "probes", "p50 ms", "p99 ms", "max ms"], rows
