@@ -146,8 +146,8 @@ def _health(result: Mapping[str, Any]) -> Table:
     rows = [[name, *(row[key] for key in ("probes", "p50_ms", "p99_ms", "max_ms"))]
             for name, row in result["health"].items()]  # fmt: skip
     text = (
-        f"`/livez` of Tympan, `/health` of the others while {result['load'][-1]['callers']} callers send; asked again 50 ms after each answer: a server "
-        "that does not answer is asked less often.\n\n"
+        f"`/livez` of Tympan, `/health` of the others, while {result['load'][-1]['callers']} callers send; asked again "
+        "50 ms after each answer, so a server that does not answer is asked less often.\n\n"
     )
     return "Health under load", text, ["server", "probes", "p50 ms", "p99 ms", "max ms"], rows
 
