@@ -63,6 +63,11 @@ class Prober:
                 self._stop.wait(PROBE_EVERY_S)
 
 
+def waits(took_s: float) -> list[float]:
+    """Return what askers every 50 ms would have waited while an answer took ``took_s``: a late one delays them all."""
+    return [took_s - number * PROBE_EVERY_S for number in range(int(took_s / PROBE_EVERY_S) + 1)]
+
+
 def together(server: Server, clips: Sequence[Clip], beam: int, callers: int, health: str) -> dict[str, Any]:
     """Let ``callers`` send the clips at once and ask for the server's health meanwhile."""
     before = cpu_s(server.pid)

@@ -175,9 +175,10 @@ def _errors(clips: Sequence[Clip], turns: Mapping[str, Sequence[Mapping[str, Any
 def _health(turns: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     rows = {}
     for name, own in turns.items():
-        seen_ms = [1000.0 * each for turn in own for each in turn["health_s"]]
+        seen_ms = [1000.0 * each for turn in own for took_s in turn["health_s"] for each in callers.waits(took_s)]
         shares = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
-        rows[name] = {"probes": len(seen_ms)} | {key: round(quantile(seen_ms, q), 1) for key, q in shares.items()}
+        answers = sum(len(turn["health_s"]) for turn in own)
+        rows[name] = {"probes": answers} | {key: round(quantile(seen_ms, q), 1) for key, q in shares.items()}
     return rows
 
 

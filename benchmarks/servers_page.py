@@ -147,9 +147,9 @@ def _health(result: Mapping[str, Any]) -> Table:
             for name, row in result["health"].items()]  # fmt: skip
     text = (
         f"`/livez` of Tympan, `/health` of the others, while {result['load'][-1]['callers']} callers send; asked again "
-        "50 ms after each answer, so a server that does not answer is asked less often.\n\n"
+        "50 ms after each answer. Whoever would have asked while an answer was late counts too, at every 50 ms.\n\n"
     )
-    return "Health under load", text, ["server", "probes", "p50 ms", "p99 ms", "max ms"], rows
+    return "Health under load", text, ["server", "answers", "p50 ms", "p99 ms", "max ms"], rows
 
 
 def _vanish(result: Mapping[str, Any]) -> Table:

@@ -179,6 +179,13 @@ def test_a_health_route_that_is_late_is_seen(setup: Stubs) -> None:
     assert nobody.seen_s
 
 
+def test_an_answer_that_is_late_counts_for_all_who_would_have_asked() -> None:
+    """A minute without an answer is no single bad probe."""
+    assert callers.waits(0.01) == [0.01]
+    assert callers.waits(0.12) == pytest.approx([0.12, 0.07, 0.02])
+    assert len(callers.waits(60.0)) >= 1_200
+
+
 RESULT: dict[str, Any] = {
     "load": [{"callers": 1, "sides": {OURS: {"rate": 9.0, "p95_s": 1.0}, "peer": {"rate": 3.0, "p95_s": 2.0}}}],
     "beside": {"sides": {OURS: {"p95_s": 1.0}, "peer": {"p95_s": 1.0}}},
