@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from tympan.domain import Output, Segment
 from tympan.formats.readable import Readable, finite, named
+from tympan.formats.sink import Sink
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
@@ -62,7 +63,7 @@ class _Paragraph:
 def docx(source: Readable, output: Output, title: str) -> Iterator[bytes]:
     """Yield the document in pieces. Raises what reading the source raises."""
     title = _sayable(" ".join(title.split()))[:_LONGEST_TITLE] or "Transcript"
-    sink = _Sink()
+    sink = Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (
             ("[Content_Types].xml", _TYPES),
@@ -197,24 +198,3 @@ def _gathered(strings: Iterator[str]) -> Iterator[bytes]:
             yield "".join(held).encode()
             held, n_chars = [], 0
     yield "".join(held).encode()
-
-
-class _Sink:
-    """Where the archive writes to, and what has been written since it was last asked."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes, /) -> int:
-        self._pieces.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: there is nothing between this and the reader."""
-
-    def close(self) -> None:
-        """Do nothing, as above."""
-
-    def take(self) -> bytes:
-        data, self._pieces = b"".join(self._pieces), []
-        return data

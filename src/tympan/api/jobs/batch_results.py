@@ -17,6 +17,7 @@ from tympan.api.wire.streaming import Departure, Streams
 from tympan.domain import Job, JobState, ResponseFormat
 from tympan.errors import InvalidRequest, NotFound
 from tympan.formats import json_object, json_string, pieces
+from tympan.formats.sink import Sink
 from tympan.jobs.service import StoredResult
 
 JSON_FORMATS = ("json", "verbose_json", "diarized_json")
@@ -56,7 +57,7 @@ class BatchResults:
 
     async def archive(self, _departure: Departure) -> AsyncGenerator[bytes, None]:
         """Yield a zip archive with a file for each job, named after its id."""
-        sink = _Sink()
+        sink = Sink()
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             async for job in self._jobs():
                 entry, spool = await self._made(partial(self._file, job))
@@ -122,24 +123,3 @@ def _pack(spool: Spool, file: IO[bytes]) -> bool:
     piece = spool.read(_AT_ONCE_BYTES)
     file.write(piece)
     return len(piece) == _AT_ONCE_BYTES
-
-
-class _Sink:
-    """Where an archive writes to, and what has been written since it was last asked."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes, /) -> int:
-        self._pieces.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: there is nothing between this and the reader."""
-
-    def close(self) -> None:
-        """Do nothing, as above."""
-
-    def take(self) -> bytes:
-        data, self._pieces = b"".join(self._pieces), []
-        return data
