@@ -1,8 +1,6 @@
 """Keys and tenants as the operator pages through and changes them, on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -10,24 +8,13 @@ from sqlalchemy import text
 
 from tests.access_support import entry, new_key
 from tympan.errors import Conflict, InvalidRequest, NotFound
-from tympan.storage import migrate
 from tympan.storage.audit import AuditStore
-from tympan.storage.database import Database, sqlite_url
+from tympan.storage.database import Database
 from tympan.storage.ids import MEASURING_TENANT
 from tympan.storage.keys import KeyChoice, KeyStore
 from tympan.storage.tenants import TenantChange, TenantStore
 
 ADMIN = ("admin",)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Return a migrated database."""
-    url = sqlite_url(tmp_path / "t.db") if request.param == "sqlite" else request.getfixturevalue("postgres").url
-    opened = Database(url)
-    migrate.upgrade(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

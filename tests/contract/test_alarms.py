@@ -1,24 +1,8 @@
 """Alarms and chores, on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tympan.quality.alarms import AlarmBook
-from tympan.storage import migrate
 from tympan.storage.chores import Chores
-from tympan.storage.database import Database, sqlite_url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Return a database with its tables."""
-    url = sqlite_url(tmp_path / "t.db") if request.param == "sqlite" else request.getfixturevalue("postgres").url
-    opened = Database(url)
-    migrate.upgrade(opened)
-    yield opened
-    opened.close()
+from tympan.storage.database import Database
 
 
 def test_an_alarm_is_open_once_until_it_ends(database: Database) -> None:

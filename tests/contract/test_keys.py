@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
@@ -13,24 +11,13 @@ from tests.access_support import entry, new_key
 from tympan.access.tokens import mint
 from tympan.errors import Conflict, NotFound
 from tympan.storage import keys as keys_module
-from tympan.storage import migrate
 from tympan.storage.audit import AuditEntry, AuditStore
-from tympan.storage.database import Database, sqlite_url
+from tympan.storage.database import Database
 from tympan.storage.keys import ANY, KeyStore
 from tympan.storage.tables import metadata
 from tympan.storage.tenants import TenantStore, forget_tenant
 
 HOUR_S = 3_600.0
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Return a migrated database."""
-    url = sqlite_url(tmp_path / "t.db") if request.param == "sqlite" else request.getfixturevalue("postgres").url
-    opened = Database(url)
-    migrate.upgrade(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
